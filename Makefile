@@ -1,0 +1,80 @@
+# Each target does its own set-up in .venv; a machine needs python3 (3.11 to 3.13) and make. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+HOST   ?= 127.0.0.1
+PORT   ?= 3000
+CASE   ?= ../shared/benchmarks/case2021_task2_dev.tsv
+
+.DEFAULT_GOAL := help
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Tocsin needs Python 3.11, 3.12 or 3.13; give one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras; a changed pyproject or constraints file installs anew.
+$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[serve]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[serve,train,dev]'
+	@touch $@ $(VENV)/.serve
+
+.PHONY: serve
+serve: $(VENV)/.serve  ## run the HTTP service and the page on http://127.0.0.1:3000
+	$(BIN)/tocsin serve --host $(HOST) --port $(PORT)
+
+.PHONY: test
+test: $(VENV)/.dev  ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev  ## what CI checks besides the tests: format, lint, types, corpus
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/tocsin corpus check
+
+.PHONY: format
+format: $(VENV)/.dev  ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: train
+train: $(VENV)/.dev  ## corpus -> fine-tuned, quantized, calibrated, verified release in runs/
+	$(BIN)/tocsin train --config training/train.toml $(ARGS)
+
+.PHONY: train-tiny
+train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute
+	$(BIN)/tocsin train --config training/train-tiny.toml $(ARGS)
+
+.PHONY: evaluate
+evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds the CASE 2021 development half
+	$(BIN)/tocsin evaluate $(if $(wildcard $(CASE)),--case $(CASE)) $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memory
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+.PHONY: dist
+dist: $(VENV)/.dev  ## wheel and sdist in dist/
+	$(BIN)/python -m build
+
+.PHONY: constraints
+constraints: $(VENV)/.dev  ## pin the newest versions that fit pyproject.toml
+	$(PIP) uv
+	{ head -1 constraints.txt; $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > constraints.new
+	mv constraints.new constraints.txt
+
+.PHONY: clean
+clean:  ## remove the virtual environment and build products, but no runs
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort | expand -t 14

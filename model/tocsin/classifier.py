@@ -1,0 +1,238 @@
+"""The classifier: text in, conflict events out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin.calibration import union, union_by_parent
+from tocsin.encoder import Encoder
+from tocsin.errors import InputError, ReleaseError
+from tocsin.language import detect_language
+from tocsin.prediction import (
+    DocumentPrediction,
+    DocumentSummary,
+    Event,
+    EventSummary,
+    Prediction,
+    SentencePrediction,
+)
+from tocsin.release import Release
+from tocsin.sentences import split_sentences
+from tocsin.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Answers for many texts as arrays, one row a text. Batch jobs work on these and never build a Prediction."""
+
+    taxonomy: Taxonomy
+    model_version: str
+    probabilities: NDArray[np.float32]
+    """Calibrated, shape (texts, labels)."""
+    given: NDArray[np.bool_]
+    """Which labels are given, shape (texts, labels); none for text in a language the model cannot read."""
+    event_type_probabilities: NDArray[np.float32]
+    """Shape (texts, event types)."""
+    no_event: NDArray[np.float32]
+    """Probability that no label holds, shape (texts,)."""
+    needs_review: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    languages: list[str]
+
+    def __len__(self) -> int:
+        return len(self.languages)
+
+    def predictions(self, *, scores: bool = True) -> list[Prediction]:
+        """The same answers as objects; `scores=False` leaves the per-label and per-type probabilities out."""
+        return [self._prediction(row, scores) for row in range(len(self))]
+
+    def ranked(self, row: int) -> list[int]:
+        """Positions of the labels given to a row, most probable first."""
+        positions = np.flatnonzero(self.given[row])
+        order = np.argsort(-self.probabilities[row, positions], kind="stable")
+        return [int(position) for position in positions[order]]
+
+    def _prediction(self, row: int, with_scores: bool) -> Prediction:
+        parents = [parent.name for parent in self.taxonomy.event_types]
+        return Prediction(
+            events=tuple(self._event(row, position) for position in self.ranked(row)),
+            no_event_probability=float(self.no_event[row]),
+            needs_review=bool(self.needs_review[row]),
+            truncated=bool(self.truncated[row]),
+            language=self.languages[row],
+            scores=_table(self.taxonomy.names, self.probabilities[row]) if with_scores else None,
+            event_type_scores=_table(parents, self.event_type_probabilities[row]) if with_scores else None,
+            model_version=self.model_version,
+        )
+
+    def _event(self, row: int, position: int) -> Event:
+        label = self.taxonomy.labels[position]
+        return Event(
+            label=label.label,
+            name=label.name,
+            sub_event_type=label.sub_event_type,
+            event_type=label.event_type,
+            disorder_type=label.disorder_type,
+            probability=float(self.probabilities[row, position]),
+        )
+
+
+class EventClassifier:
+    """Says which conflict events a text reports. Thread-safe; make one and keep it.
+
+    >>> classifier = EventClassifier.load()
+    >>> classifier.classify("Warplanes struck the market.").events[0].name
+    'Airstrike'
+    """
+
+    def __init__(self, release: Release, *, threads: int = 1) -> None:
+        self.release = release
+        self.taxonomy = release.taxonomy
+        self.version = f"{release.manifest.name}-{release.manifest.version}"
+        self._calibration = release.calibration
+        self.languages = release.manifest.languages
+        self._encoder = Encoder(release, threads=threads)
+
+    @classmethod
+    def load(cls, release: str | Path | None = None, *, threads: int = 1) -> EventClassifier:
+        """Load a release and check it.
+
+        :param release: none for the shipped one, a folder, or `store:name` for a release kept by an installed extra
+            (`bentoml:tocsin:latest` with tocsin[serve]).
+        :param threads: threads inside one text's computation. Several processes of one thread each are faster than one
+            process of several.
+        :raises ReleaseError: the folder is missing, altered or does not fit together.
+        """
+        return cls(Release.open(_resolve(release)), threads=threads)
+
+    def classify(self, text: str) -> Prediction:
+        """Classify one text.
+
+        :raises InputError: the text is not a string or holds nothing but white space.
+        """
+        if not isinstance(text, str):
+            raise InputError(f"text must be a string, not {type(text).__name__}")
+        return self.classify_batch([text])[0]
+
+    def classify_batch(self, texts: Sequence[str]) -> list[Prediction]:
+        """Classify texts of any number and length, order kept.
+
+        :raises InputError: naming the position of a text that is not a string or is empty.
+        """
+        return self.score_batch(texts).predictions()
+
+    def classify_document(self, document: str) -> DocumentPrediction:
+        """Cut a document into sentences, classify each, and roll them up.
+
+        :raises InputError: the document is not a string or is empty.
+        """
+        _check([document], what="document")
+        document = _clean(document)
+        sentences = split_sentences(document)
+        predictions = self.classify_batch([sentence.text for sentence in sentences])
+        placed = tuple(
+            SentencePrediction(start=sentence.start, end=sentence.end, text=sentence.text, **dict(prediction))
+            for sentence, prediction in zip(sentences, predictions, strict=True)
+        )
+        return DocumentPrediction(
+            sentences=placed,
+            summary=_summarize(placed),
+            language=detect_language(document, self.languages),
+            model_version=self.version,
+        )
+
+    def score_batch(self, texts: Sequence[str]) -> Scores:
+        """Classify texts into arrays; see Scores for their shapes.
+
+        :raises InputError: naming the position of a text that is not a string or is empty.
+        """
+        texts = list(texts)
+        _check(texts)
+        texts = [_clean(text) for text in texts]
+        logits, truncated = self._encoder.logits(texts)
+        probabilities = self._calibration.probabilities(logits)
+        languages = [detect_language(text, self.languages) for text in texts]
+        readable = np.array([language in self.languages for language in languages], dtype=np.bool_)
+        unsure = self._calibration.confidence(probabilities) < self._calibration.review_below
+        parents, count = self.taxonomy.parents, len(self.taxonomy.event_types)
+        return Scores(
+            taxonomy=self.taxonomy,
+            model_version=self.version,
+            probabilities=probabilities,
+            given=self._calibration.decide(probabilities) & readable[:, None],
+            event_type_probabilities=union_by_parent(probabilities, parents, count),
+            no_event=1.0 - union(probabilities).astype(np.float32),
+            needs_review=unsure | ~readable,
+            truncated=truncated,
+            languages=languages,
+        )
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Raw logits, shape (texts, labels): what calibration and parity checks compare."""
+        return self._encoder.logits([_clean(text) for text in texts])[0]
+
+
+def _resolve(release: str | Path | None) -> str | Path | None:
+    """A path as it is; `store:name` through the store an installed extra registers under `tocsin.stores`."""
+    if not isinstance(release, str) or ":" not in release or Path(release).exists():
+        return release
+    store, _, name = release.partition(":")
+    for entry_point in entry_points(group="tocsin.stores", name=store):
+        folder: Path = entry_point.load()(name)
+        return folder
+    raise ReleaseError(f"{release}: neither a folder nor a known store; install tocsin[serve] for bentoml:NAME")
+
+
+def _check(texts: Sequence[object], what: str = "texts") -> None:
+    for index, text in enumerate(texts):
+        place = f"{what}[{index}]" if what == "texts" else what
+        if not isinstance(text, str):
+            raise InputError(f"{place} must be a string, not {type(text).__name__}")
+        if not text.strip():
+            raise InputError(f"{place} is empty; leave it out or give it text")
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which no UTF-8 can carry, by U+FFFD; offsets stay as they are."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
+def _table(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
+    return dict(zip(names, (float(value) for value in values), strict=True))
+
+
+def _summarize(sentences: Sequence[SentencePrediction]) -> DocumentSummary:
+    places: dict[str, list[int]] = defaultdict(list)
+    best: dict[str, Event] = {}
+    for index, sentence in enumerate(sentences):
+        for event in sentence.events:
+            places[event.label].append(index)
+            if event.label not in best or event.probability > best[event.label].probability:
+                best[event.label] = event
+    events = (
+        EventSummary(
+            label=label,
+            name=best[label].name,
+            event_type=best[label].event_type,
+            sentences=tuple(positions),
+            max_probability=best[label].probability,
+        )
+        for label, positions in places.items()
+    )
+    return DocumentSummary(
+        sentences=len(sentences),
+        sentences_with_events=sum(bool(sentence.events) for sentence in sentences),
+        sentences_to_review=sum(sentence.needs_review for sentence in sentences),
+        events=tuple(sorted(events, key=lambda event: (-len(event.sentences), -event.max_probability))),
+    )

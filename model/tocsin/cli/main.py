@@ -1,0 +1,86 @@
+"""Entry point of the `tocsin` command: the library's own sub-commands and those that installed extras hang in.
+
+Exit codes: 0 done, 1 the work failed, 2 the command was put together wrongly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from tocsin.cli.classify import classify
+from tocsin.cli.console import err
+from tocsin.cli.info import info
+from tocsin.errors import TocsinError, UsageError
+
+_ROOMS = {"tocsin_serving": "serve", "tocsin_training": "train"}
+
+
+class _LazyGroup(TyperGroup):
+    """Loads only the sub-command that was asked for: `tocsin classify` never pays for torch or bentoml."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        return [*self.commands, *sorted(_extra_commands())]
+
+    def get_command(self, ctx: object, cmd_name: str) -> object:  # type: ignore[override]
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        entry_point = _extra_commands().get(cmd_name)
+        return None if entry_point is None else _load(entry_point)
+
+
+def _extra_commands() -> dict[str, EntryPoint]:
+    return {entry_point.name: entry_point for entry_point in entry_points(group="tocsin.commands")}
+
+
+def _load(entry_point: EntryPoint) -> object:
+    try:
+        target = entry_point.load()
+    except ModuleNotFoundError as error:
+        extra = _ROOMS.get(entry_point.module.partition(".")[0], "dev")
+        raise UsageError(
+            f"`tocsin {entry_point.name}` needs {error.name}: install it with `pip install 'tocsin[{extra}]'`"
+        ) from error
+    if isinstance(target, typer.Typer):
+        return typer.main.get_command(target)
+    single = typer.Typer(add_completion=False)
+    single.command(entry_point.name)(target)
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    name="tocsin",
+    help="Reads news text and says which conflict events it reports, in ACLED's vocabulary.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(classify)
+app.command()(info)
+
+
+def main() -> None:
+    """Run the command; errors meant for people become one plain message on stderr."""
+    try:
+        app()
+    except TocsinError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong, and there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""From texts to logits: tokens, windows, micro-batches, the ONNX session. It knows nothing about labels.
+
+Everything here is shared by one text, a batch, a batch job and the service, so that all of them answer the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tocsin.errors import ReleaseError
+from tocsin.release import LAYOUT, Release
+
+# Tokens, padding included, that go through the graph in one run when a batch's make-up does not matter.
+_MICRO_BATCH_TOKENS = 2048
+_TEXTS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A run of tokens, special tokens included, that belongs to one text."""
+
+    text_index: int
+    ids: list[int]
+
+
+class Encoder:
+    """A release's tokenizer and ONNX session.
+
+    Thread-safe: onnxruntime sessions and tokenizers may be used from several threads, and nothing else is kept.
+    """
+
+    def __init__(self, release: Release, *, threads: int) -> None:
+        manifest = release.manifest
+        self._tokenizer = _load_tokenizer(release, manifest.window_tokens, manifest.window_overlap)
+        self._session = _load_session(release, threads)
+        self._micro_batch_tokens = _MICRO_BATCH_TOKENS if release.batch_invariant else 0
+        self._labels = len(release.taxonomy.labels)
+
+    def logits(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Logits of every text and whether it took more than one window.
+
+        A long text's logit is the largest over its windows: an event told anywhere in it is told.
+
+        :return: logits of shape (texts, labels); flags of shape (texts,).
+        """
+        logits = np.full((len(texts), self._labels), -np.inf, dtype=np.float32)
+        windows_per_text = np.zeros(len(texts), dtype=np.intp)
+        for begin in range(0, len(texts), _TEXTS_AT_ONCE):
+            windows = self._windows(texts[begin : begin + _TEXTS_AT_ONCE], begin)
+            for batch in micro_batches(windows, self._micro_batch_tokens):
+                rows = np.array([window.text_index for window in batch])
+                np.maximum.at(logits, rows, self._run(batch))
+                np.add.at(windows_per_text, rows, 1)
+        return logits, windows_per_text > 1
+
+    def _windows(self, texts: Sequence[str], offset: int) -> list[Window]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [
+            Window(offset + index, part.ids)
+            for index, encoding in enumerate(encodings)
+            for part in (encoding, *encoding.overflowing)
+        ]
+
+    def _run(self, batch: Sequence[Window]) -> NDArray[np.float32]:
+        width = max(len(window.ids) for window in batch)
+        input_ids = np.zeros((len(batch), width), dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for row, window in enumerate(batch):
+            input_ids[row, : len(window.ids)] = window.ids
+            attention_mask[row, : len(window.ids)] = 1
+        (logits,) = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})
+        result: NDArray[np.float32] = logits
+        return result
+
+
+def micro_batches(windows: Sequence[Window], token_budget: int) -> Iterator[list[Window]]:
+    """Windows sorted by length and cut so that none exceeds the budget, padding included.
+
+    Every batch holds at least one window, so a budget of 0 runs each window on its own.
+    """
+    batch: list[Window] = []
+    for window in sorted(windows, key=lambda window: len(window.ids)):
+        # Sorted, so the newest window is the widest and sets the padded width.
+        if batch and (len(batch) + 1) * len(window.ids) > token_budget:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def _load_tokenizer(release: Release, window_tokens: int, overlap: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(release.tokenizer_path))
+    except Exception as error:  # the Rust side raises plain Exception
+        raise ReleaseError(f"{release.tokenizer_path}: not a tokenizer file: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(window_tokens, stride=overlap)
+    return tokenizer
+
+
+def _load_session(release: Release, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(release.model_path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common error class
+        raise ReleaseError(f"{release.model_path}: onnxruntime cannot load it: {error}") from error
+    _check_graph(session, release)
+    return session
+
+
+def _check_graph(session: ort.InferenceSession, release: Release) -> None:
+    inputs = {node.name for node in session.get_inputs()}
+    outputs: dict[str, Any] = {node.name: node.shape for node in session.get_outputs()}
+    labels = len(release.taxonomy.labels)
+    if inputs != {"input_ids", "attention_mask"} or "logits" not in outputs:
+        raise ReleaseError(f"{release.model_path}: the graph must map input_ids and attention_mask to logits")
+    if outputs["logits"][-1] != labels:
+        raise ReleaseError(
+            f"{release.folder}: {LAYOUT.model} gives {outputs['logits'][-1]} logits, "
+            f"{LAYOUT.taxonomy} has {labels} labels. The parts come from different releases."
+        )

@@ -1,0 +1,214 @@
+"""The release folder: everything a prediction depends on, hashed and checked before use.
+
+The ONNX graph takes ``input_ids`` and ``attention_mask``, int64 of shape (batch, sequence), and gives ``logits``,
+float32 of shape (batch, labels), in the taxonomy's order. Nothing in a release is code and nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tocsin.calibration import Calibration
+from tocsin.errors import ReleaseError
+from tocsin.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the files in a release folder."""
+
+    model: str = "model.onnx"
+    tokenizer: str = "tokenizer.json"
+    tokenizer_config: str = "tokenizer_config.json"
+    taxonomy: str = "taxonomy.toml"
+    calibration: str = "calibration.json"
+    config: str = "config.json"
+    card: str = "README.md"
+    manifest: str = "manifest.json"
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Files a release cannot do without, the manifest apart."""
+        return (
+            self.model,
+            self.tokenizer,
+            self.tokenizer_config,
+            self.taxonomy,
+            self.calibration,
+            self.config,
+            self.card,
+        )
+
+
+LAYOUT = Layout()
+
+Quantization = Literal["fp32", "int8-dynamic", "int8-static"]
+
+
+class BaseModelInfo(BaseModel):
+    """The pretrained encoder a release was fine-tuned from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str | None = Field(description="of its safetensors file; none when it was made from scratch")
+
+
+class CorpusInfo(BaseModel):
+    """The training data of a release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    records: int = Field(ge=0)
+
+
+class Manifest(BaseModel):
+    """Where a release comes from and what it consists of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: str
+    version: str = Field(min_length=1)
+    created: str = Field(description="ISO 8601, UTC")
+    base_model: BaseModelInfo
+    corpus: CorpusInfo
+    seed: int
+    quantization: Quantization
+    window_tokens: int = Field(ge=8, le=512, description="longest sequence given to the model at once, in tokens")
+    window_overlap: int = Field(ge=0, description="tokens shared by neighbouring windows of a longer text")
+    languages: tuple[str, ...] = Field(min_length=1, description="ISO 639-1 codes the model was trained on")
+    versions: dict[str, str] = Field(default_factory=dict, description="package -> version used in training")
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict, description="file name -> sha256")
+
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> Self:
+        if self.window_overlap >= self.window_tokens - 2:
+            raise ValueError("window_overlap must be smaller than window_tokens less the two special tokens")
+        return self
+
+
+@dataclass(frozen=True)
+class Release:
+    """A checked release folder."""
+
+    folder: Path
+    manifest: Manifest
+    taxonomy: Taxonomy
+    calibration: Calibration
+
+    @classmethod
+    def open(cls, folder: Path | str | None = None) -> Release:
+        """Check every hash, then that the parts fit each other.
+
+        :param folder: a release folder; none means the one that ships with this installation.
+        :raises ReleaseError: naming the file at fault and what to do.
+        """
+        folder = default_release_folder() if folder is None else Path(folder)
+        if not folder.is_dir():
+            raise ReleaseError(f"{folder}: no such release folder. Give the path of a folder that `tocsin train` made.")
+        manifest = _read_manifest(folder)
+        _check_files(folder, manifest)
+        taxonomy = Taxonomy.load(folder / LAYOUT.taxonomy)
+        try:
+            calibration = Calibration.load(folder / LAYOUT.calibration)
+        except ValidationError as error:
+            raise ReleaseError(f"{folder / LAYOUT.calibration}: {error.errors()[0]['msg']}") from error
+        release = cls(folder, manifest, taxonomy, calibration)
+        release._check_fit()
+        return release
+
+    @property
+    def model_path(self) -> Path:
+        """Path of the ONNX graph."""
+        return self.folder / LAYOUT.model
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Path of the tokenizer."""
+        return self.folder / LAYOUT.tokenizer
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a text's logits are the same in whatever batch it travels.
+
+        Not so for dynamic int8: onnxruntime takes one activation scale from the whole batch, so that neighbours and
+        padding shift every logit (measured on MiniLM: as far as quantization itself does).
+        """
+        return self.manifest.quantization != "int8-dynamic"
+
+    def _check_fit(self) -> None:
+        labels = self.taxonomy.names
+        if len(self.calibration.thresholds) != len(labels):
+            raise ReleaseError(
+                f"{self.folder}: {LAYOUT.calibration} is for {len(self.calibration.thresholds)} labels, "
+                f"{LAYOUT.taxonomy} has {len(labels)}. The parts come from different releases."
+            )
+        config = json.loads((self.folder / LAYOUT.config).read_text(encoding="utf-8"))
+        ids = config.get("id2label", {})
+        order = tuple(ids.get(str(index), "") for index in range(len(ids)))
+        if order != labels:
+            raise ReleaseError(
+                f"{self.folder}: the label order in {LAYOUT.config} is not that of {LAYOUT.taxonomy}. "
+                "Every answer would carry a wrong label; train or copy the release anew."
+            )
+
+
+def default_release_folder() -> Path:
+    """The release in the wheel, or in a checkout the one beside the library's folder."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "release"
+    return packaged if packaged.is_dir() else here.parent / "release"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Hash the folder's files into the manifest and write it, last, so that its presence means the release is complete.
+
+    :raises ReleaseError: a required file is missing.
+    """
+    for name in LAYOUT.required:
+        if not (folder / name).is_file():
+            raise ReleaseError(f"{folder}: {name} is missing; the release is not complete")
+    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != LAYOUT.manifest)
+    complete = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in others}})
+    (folder / LAYOUT.manifest).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return complete
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / LAYOUT.manifest
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ReleaseError(f"{folder}: {LAYOUT.manifest} is missing, so this is no complete release folder") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ReleaseError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from error
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for name in LAYOUT.required:
+        if name not in manifest.files:
+            raise ReleaseError(f"{folder}: {LAYOUT.manifest} does not list {name}, which every release needs")
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise ReleaseError(f"{folder}: {LAYOUT.manifest} lists {name!r}, which is no plain file name")
+        path = folder / name
+        if not path.is_file():
+            raise ReleaseError(f"{folder}: {name} is missing. Copy the whole release folder again.")
+        if sha256(path) != expected:
+            raise ReleaseError(f"{path}: content differs from the manifest's sha256. Copy the release folder again.")

@@ -1,0 +1,27 @@
+"""Fixtures of all three rooms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import make_tiny_release
+
+from tocsin import EventClassifier
+
+
+@pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A keyword model as a complete release folder; do not change its files (copy it first)."""
+    return make_tiny_release(tmp_path_factory.mktemp("release") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_release: Path) -> EventClassifier:
+    return EventClassifier.load(tiny_release)
+
+
+@pytest.fixture(scope="session")
+def shipped_classifier() -> EventClassifier:
+    """The release users get."""
+    return EventClassifier.load()
