@@ -1,4 +1,4 @@
-"""What the tests of all three rooms share: a tiny release made on the spot, and the one assertion about equal answers."""
+"""What the tests of all rooms share: a tiny release made on the spot, and the one assertion about equal answers."""
 
 from __future__ import annotations
 

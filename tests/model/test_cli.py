@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def tocsin(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "tocsin.cli.main", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def release(tiny_release: Path) -> tuple[str, str]:
+    return ("--release", str(tiny_release))
+
+
+def test_json_answers_are_a_line_each_and_nothing_else_on_stdout(release: tuple[str, str]) -> None:
+    done = tocsin(
+        "classify", "--json", *release, "An airstrike was reported in the town.", "Nothing happened here today."
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert [[event["label"] for event in line["events"]] for line in lines] == [["air_drone_strike"], []]
+    assert "scores" not in lines[0]
+
+
+def test_stdin_is_read_line_by_line_and_an_empty_line_is_said(release: tuple[str, str]) -> None:
+    done = tocsin("classify", "--json", *release, "-", stdin=b"There was shelling last night.\n\n\xff\xfe odd bytes\n")
+    assert len(done.stdout.splitlines()) == 2
+    assert b"line 2 is empty" in done.stderr
+
+
+def test_people_get_a_table(release: tuple[str, str]) -> None:
+    done = tocsin("classify", *release, "An airstrike was reported in the town.")
+    assert b"Airstrike" in done.stdout and b"Air/drone strike" in done.stdout
+
+
+def test_a_document_comes_back_sentence_by_sentence(release: tuple[str, str]) -> None:
+    done = tocsin("classify", "--document", "--json", *release, "-", stdin=b"An airstrike hit. All was quiet then.")
+    answer = json.loads(done.stdout)
+    assert [sentence["text"] for sentence in answer["sentences"]] == ["An airstrike hit.", "All was quiet then."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("classify", "--release", "/nowhere", "text"), 1, b"no such release folder"),
+        (("classify",), 2, b"Missing argument"),
+        (("classify", "--scores", "text"), 2, b"add --json"),
+        (("frobnicate",), 2, b"No such command"),
+    ],
+)
+def test_errors_are_one_plain_message_and_an_exit_code(arguments: tuple[str, ...], code: int, message: bytes) -> None:
+    done = tocsin(*arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+
+
+def test_an_empty_text_is_refused(release: tuple[str, str]) -> None:
+    done = tocsin("classify", *release, " ")
+    assert (done.returncode, b"text 1 is empty" in done.stderr) == (1, True)
+
+
+def test_info_tells_the_release_and_checks_itself(release: tuple[str, str]) -> None:
+    facts = json.loads(tocsin("info", "--json", *release).stdout)
+    assert facts["release"] == "tiny-0"
+    assert facts["self-check"]["answer"]
+    assert len(facts["labels"]) == 26
+
+
+def test_the_library_and_classify_need_no_heavy_package(release: tuple[str, str]) -> None:
+    probe = (
+        "import sys; from tocsin.cli.main import app\n"
+        "import contextlib\n"
+        f"with contextlib.suppress(SystemExit): app(['classify', '--json', *{list(release)!r}, 'An airstrike hit.'])\n"
+        "print(sorted({'torch', 'transformers', 'bentoml', 'pyarrow', 'pandas', 'ray'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=60, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
