@@ -1,0 +1,13 @@
+"""Batch jobs: label the texts of CSV, JSON Lines and Parquet files.
+
+>>> from tocsin_serving.batch import score_file
+>>> score_file("reports.csv", "labelled.csv", text_column="notes").rows_rejected
+0
+"""
+
+from __future__ import annotations
+
+from tocsin_serving.batch.job import FileSummary, JobOptions, run_with_progress, score_file
+from tocsin_serving.batch.outputs import plan
+
+__all__ = ["FileSummary", "JobOptions", "plan", "run_with_progress", "score_file"]

@@ -1,0 +1,127 @@
+"""What readers hand to the scorer and the scorer to writers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tocsin import UsageError
+
+# A chunk ends at whichever comes first; together with the number of workers they bound a job's memory.
+CHUNK_ROWS = 512
+CHUNK_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that cannot be scored."""
+
+    row: int
+    """Its number in the file, from 1; in JSON Lines that of the line."""
+    reason: str
+    raw: str | bytes
+    """The row as it stood in the file; bytes where they are no UTF-8."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of a file."""
+
+    rows: Any
+    """Rows that can be scored, as the reader's own format keeps them; only its writer looks into them."""
+    texts: list[str]
+    """Their texts."""
+    numbers: NDArray[np.int64]
+    """Their numbers in the file, from 1."""
+    rejects: list[Reject]
+    read: int
+    """Rows read, scoreable or not."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The columns to add for one chunk."""
+
+    columns: pa.Table
+    parents: NDArray[np.intp]
+    """For each output row the position in the chunk of the row it belongs to."""
+
+
+class Reader(Protocol):
+    """Reads a file chunk by chunk."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows in order."""
+        ...
+
+    def progress(self) -> float:
+        """Share of the file read so far, from 0 to 1."""
+        ...
+
+    def close(self) -> None:
+        """Let the file go."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes a file like the one that was read, with columns added."""
+
+    def write(self, rows: Any, answers: Answers) -> None:  # noqa: ANN401  each format's own rows
+        """Add output rows."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still buffered; the file itself stays open."""
+        ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds the text, and which the job adds."""
+
+    text: str
+    added: pa.Schema
+
+    def check(self, names: Iterable[str], file: object) -> Self:
+        """Refuse a file without the text column or with one that the job would add.
+
+        :raises UsageError: naming the file and the columns.
+        """
+        names = list(names)
+        if names.count(self.text) != 1:
+            fault = "is not in" if self.text not in names else "is there more than once in"
+            raise UsageError(
+                f"Column '{self.text}' {fault} {file}. Its columns: {', '.join(names)}. Choose one with --text-column."
+            )
+        clash = [name for name in self.added.names if name in names]
+        if clash:
+            raise UsageError(
+                f"{file} already has a column of a name that scoring adds: {', '.join(clash)}. Rename or drop it."
+            )
+        return self
+
+
+@contextmanager
+def closed_on_error(file: Reader) -> Iterator[None]:
+    """Let go of a file whose first look at it fails."""
+    with ExitStack() as stack:
+        stack.callback(file.close)
+        yield
+        stack.pop_all()
+
+
+def text_problem(value: object) -> str | None:
+    """Why a value cannot be scored, or none."""
+    if value is None:
+        return "text is null"
+    if not isinstance(value, str):
+        return f"text is not a string but {type(value).__name__}"
+    if not value.strip():
+        return "text is empty"
+    return None

@@ -1,0 +1,95 @@
+"""The columns a job adds, built from arrays of scores without a Python object per row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tocsin import Label, Scores
+
+_LABEL_COLUMNS = ("label", "name", "sub_event_type", "event_type", "disorder_type")
+# Columns of the first event beside the list of all: what people filter and count by.
+_FIRST_EVENT_COLUMNS = ("label", "sub_event_type", "event_type", "disorder_type")
+
+EVENT = pa.struct([*((name, pa.string()) for name in _LABEL_COLUMNS), ("probability", pa.float32())])
+SENTENCE_FIELDS = (
+    pa.field("document_row", pa.int64()),
+    pa.field("sentence_number", pa.int32()),
+    pa.field("sentence_start", pa.int32()),
+    pa.field("sentence_end", pa.int32()),
+    pa.field("sentence", pa.string()),
+)
+ANSWER_FIELDS = (
+    pa.field("events", pa.list_(EVENT)),
+    *(pa.field(name, pa.string()) for name in _FIRST_EVENT_COLUMNS),
+    pa.field("probability", pa.float32()),
+    pa.field("no_event_probability", pa.float32()),
+    pa.field("needs_review", pa.bool_()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("language", pa.string()),
+    pa.field("model_version", pa.string()),
+    pa.field("text_sha256", pa.string()),
+)
+SCORES_FIELD = pa.field("scores", pa.map_(pa.string(), pa.float32()))
+
+
+def added_schema(*, split_sentences: bool, scores: bool) -> pa.Schema:
+    """Names and types of the columns a job adds, in order."""
+    return pa.schema(
+        [*(SENTENCE_FIELDS if split_sentences else ()), *ANSWER_FIELDS, *((SCORES_FIELD,) if scores else ())]
+    )
+
+
+def answer_columns(answers: Scores, texts: Sequence[str], *, scores: bool) -> pa.Table:
+    """One row per text with the columns of `added_schema`, those about sentences apart."""
+    rows, positions, probabilities = _ranked(answers)
+    counts = np.bincount(rows, minlength=len(answers))
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    events = _events(answers.taxonomy.labels, positions, probabilities)
+    # Position of each row's first event; null for rows without one.
+    first = pa.array(offsets[:-1], mask=counts == 0)
+    columns = {
+        "events": pa.ListArray.from_arrays(pa.array(offsets), events),
+        **_first_event(events, first),
+        "no_event_probability": pa.array(answers.no_event, pa.float32()),
+        "needs_review": pa.array(answers.needs_review),
+        "truncated": pa.array(answers.truncated),
+        "language": pa.array(answers.languages, pa.string()),
+        "model_version": pa.array([answers.model_version] * len(answers), pa.string()),
+        "text_sha256": pa.array([hashlib.sha256(text.encode()).hexdigest() for text in texts], pa.string()),
+    }
+    if scores:
+        columns["scores"] = _score_map(answers)
+    return pa.table(columns, schema=added_schema(split_sentences=False, scores=scores))
+
+
+def _ranked(answers: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Row, label position and probability of every event given, by row and then most probable first."""
+    rows, positions = np.nonzero(answers.given)
+    probabilities = answers.probabilities[rows, positions]
+    order = np.lexsort((-probabilities, rows))
+    return rows[order], positions[order], probabilities[order]
+
+
+def _events(labels: Sequence[Label], positions: NDArray[np.intp], probabilities: NDArray[np.float32]) -> pa.StructArray:
+    names = (pa.array([getattr(label, name) for label in labels], pa.string()) for name in _LABEL_COLUMNS)
+    taken = [column.take(pa.array(positions)) for column in names]
+    return pa.StructArray.from_arrays([*taken, pa.array(probabilities, pa.float32())], fields=list(EVENT))
+
+
+def _first_event(events: pa.StructArray, first: pa.Array) -> dict[str, pa.Array]:
+    return {name: events.field(name).take(first) for name in (*_FIRST_EVENT_COLUMNS, "probability")}
+
+
+def _score_map(answers: Scores) -> pa.MapArray:
+    texts, labels = answers.probabilities.shape
+    names = pa.array(answers.taxonomy.names, pa.string())
+    return pa.MapArray.from_arrays(
+        pa.array(np.arange(texts + 1, dtype=np.int32) * labels),
+        names.take(pa.array(np.tile(np.arange(labels), texts))),
+        pa.array(answers.probabilities.ravel(), pa.float32()),
+    )

@@ -1,0 +1,130 @@
+"""JSON Lines in and out. Input objects are kept byte for byte: added fields are spliced in before the last brace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tocsin import InputError
+from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, closed_on_error, text_problem
+from tocsin_serving.text import replace_lone_surrogates
+
+_BOM = b"\xef\xbb\xbf"
+# Lines are short, so a chunk of this size already holds a thousand or more.
+_BYTES_AT_ONCE = 256 * 1024
+
+
+class JsonlReader:
+    """Reads a file of one JSON object a line."""
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self._columns = columns
+        self._added = frozenset(columns.added.names)
+        self._size = max(path.stat().st_size, 1)
+        self._file = path.open("rb")
+        with closed_on_error(self):
+            self._check_start(path)
+
+    def _check_start(self, path: Path) -> None:
+        """Refuse what is no JSON Lines at all, and tell about wrong column names before any work."""
+        start = next((line for line in self._file if line.strip()), b"").removeprefix(_BOM).strip()
+        if start and not start.startswith(b"{"):
+            hint = "It looks like one JSON array; write one object a line." if start.startswith(b"[") else ""
+            raise InputError(f"{path} is not JSON Lines: its first line is not a JSON object. {hint}".strip())
+        first = _parse(start)
+        if isinstance(first, dict):
+            self._columns.check(first, path)
+        self._file.seek(0)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All lines in order; blank lines are no rows."""
+        before = 0
+        while lines := self._file.readlines(_BYTES_AT_ONCE):
+            yield self._chunk(lines, before)
+            before += len(lines)
+
+    def progress(self) -> float:
+        """Share of the file read so far."""
+        return min(self._file.tell() / self._size, 1.0)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    def _chunk(self, lines: list[bytes], before: int) -> Chunk:
+        rows: list[bytes] = []
+        texts: list[str] = []
+        numbers: list[int] = []
+        rejects: list[Reject] = []
+        for number, line in enumerate(lines, before + 1):
+            line = line.removeprefix(_BOM if number == 1 else b"").strip()
+            if not line:
+                continue
+            text, problem = self._text(line)
+            if problem is None:
+                rows.append(line)
+                texts.append(text)
+                numbers.append(number)
+            else:
+                rejects.append(Reject(number, problem, _readable(line)))
+        return Chunk(rows, texts, np.array(numbers, dtype=np.int64), rejects, len(rows) + len(rejects))
+
+    def _text(self, line: bytes) -> tuple[str, str | None]:
+        """A line's text and what is wrong with the line."""
+        record = _parse(line)
+        if isinstance(record, str):
+            return "", record
+        if self._columns.text not in record:
+            return "", f"field '{self._columns.text}' is missing"
+        clash = self._added.intersection(record)
+        if clash:
+            return "", f"already has a field of a name that scoring adds: {', '.join(sorted(clash))}"
+        value = record[self._columns.text]
+        problem = text_problem(value)
+        return (replace_lone_surrogates(value), None) if problem is None else ("", problem)
+
+
+class JsonlWriter:
+    """Writes the lines read with fields added."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, rows: list[bytes], answers: Answers) -> None:
+        """Add output lines."""
+        records = answers.columns.to_pylist(maps_as_pydicts="strict")
+        self._file.writelines(
+            _splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True)
+        )
+
+    def close(self) -> None:
+        """Nothing is buffered here."""
+
+
+def _parse(line: bytes) -> dict[str, Any] | str:
+    """The object on a line, or what is wrong with it."""
+    try:
+        record = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return f"not valid UTF-8 at byte {error.start + 1}"
+    except RecursionError:
+        return "not valid JSON: nested too deeply"
+    except ValueError as error:
+        return f"not valid JSON: {error}"
+    return record if isinstance(record, dict) else f"not a JSON object but {type(record).__name__}"
+
+
+def _splice(line: bytes, added: dict[str, Any]) -> bytes:
+    # A scoreable object has at least its text, so there is always a field to put the comma after.
+    return line[:-1].rstrip() + b", " + json.dumps(added, ensure_ascii=False)[1:].encode() + b"\n"
+
+
+def _readable(line: bytes) -> str | bytes:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line

@@ -1,0 +1,119 @@
+"""Texts to columns, in this process or in several."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tocsin import EventClassifier, TocsinError
+from tocsin.sentences import split_sentences
+from tocsin_serving.batch.chunks import Answers, Chunk
+from tocsin_serving.batch.columns import SENTENCE_FIELDS, added_schema, answer_columns
+
+# Chunks in the making per worker: one being scored and one waiting keep it busy.
+_CHUNKS_AHEAD = 2
+
+
+class ChunkScorer:
+    """Makes the columns to add for chunks; each worker process has one."""
+
+    def __init__(self, classifier: EventClassifier, *, split: bool, scores: bool) -> None:
+        self._classifier = classifier
+        self._split = split
+        self._scores = scores
+
+    def __call__(self, chunk: Chunk) -> Answers:
+        """The columns to add for a chunk, its rows untouched."""
+        return self._by_sentence(chunk) if self._split else self._by_text(chunk)
+
+    def _by_text(self, chunk: Chunk) -> Answers:
+        return Answers(self._columns(chunk.texts), np.arange(len(chunk.texts)))
+
+    def _by_sentence(self, chunk: Chunk) -> Answers:
+        sentences = [split_sentences(text) for text in chunk.texts]
+        counts = [len(found) for found in sentences]
+        parents = np.repeat(np.arange(len(counts)), counts)
+        placed = [(sentence.start, sentence.end, sentence.text) for found in sentences for sentence in found]
+        starts, ends, texts = map(list, zip(*placed, strict=True)) if placed else ([], [], [])
+        places = [chunk.numbers[parents], [n for count in counts for n in range(count)], starts, ends, texts]
+        columns = self._columns(texts)
+        arrays = [pa.array(place, field.type) for place, field in zip(places, SENTENCE_FIELDS, strict=True)]
+        schema = added_schema(split_sentences=True, scores=self._scores)
+        return Answers(pa.Table.from_arrays([*arrays, *columns.columns], schema=schema), parents)
+
+    def _columns(self, texts: list[str]) -> pa.Table:
+        """One row per text; what stands in the chunk more than once is scored once."""
+        encoded = pa.array(texts, pa.large_string()).dictionary_encode()
+        unique = encoded.dictionary.to_pylist()
+        columns = answer_columns(self._classifier.score_batch(unique), unique, scores=self._scores)
+        return columns if len(unique) == len(texts) else columns.take(encoded.indices)
+
+
+Scored = Iterator[tuple[Chunk, Answers]]
+ScoreChunks = Callable[[Iterable[Chunk]], Scored]
+
+
+@contextmanager
+def scoring(release: str | None, *, workers: int, split: bool, scores: bool) -> Iterator[ScoreChunks]:
+    """A function that scores chunks in order, lazily, with as many processes as asked for.
+
+    :raises ReleaseError: at once, if the release cannot be used.
+    """
+    classifier = EventClassifier.load(release)
+    if workers == 1:
+        scorer = ChunkScorer(classifier, split=split, scores=scores)
+        yield lambda chunks: ((chunk, scorer(chunk)) for chunk in chunks)
+        return
+    folder = str(classifier.release.folder)
+    # spawn: a forked copy of onnxruntime's and Arrow's threads may hang.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(folder, split, scores)
+    )
+    try:
+        yield lambda chunks: _in_order(pool, chunks, workers * _CHUNKS_AHEAD)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: ChunkScorer | None = None
+
+
+def _start_worker(release: str, split: bool, scores: bool) -> None:
+    global _worker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _worker = ChunkScorer(EventClassifier.load(release), split=split, scores=scores)
+
+
+def _score(texts: list[str], numbers: NDArray[np.int64]) -> Answers:
+    if _worker is None:
+        raise RuntimeError("the worker was not initialized")
+    return _worker(Chunk(None, texts, numbers, [], len(texts)))
+
+
+def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[Chunk], ahead: int) -> Scored:
+    """Chunks with their answers in the order they came, at most `ahead` of them in the making."""
+    waiting: deque[tuple[Chunk, Future[Answers]]] = deque()
+    try:
+        for chunk in chunks:
+            # Only what scoring needs crosses to the other process.
+            waiting.append((chunk, pool.submit(_score, chunk.texts, chunk.numbers)))
+            if len(waiting) >= ahead:
+                yield _finished(waiting)
+        while waiting:
+            yield _finished(waiting)
+    except BrokenProcessPool as error:
+        raise TocsinError("A worker process died, perhaps for want of memory. Try fewer --workers.") from error
+
+
+def _finished(waiting: deque[tuple[Chunk, Future[Answers]]]) -> tuple[Chunk, Answers]:
+    chunk, future = waiting.popleft()
+    return chunk, future.result()

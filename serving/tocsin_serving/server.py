@@ -1,0 +1,58 @@
+"""Starting the service so that what can go wrong is said before the first worker starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from tocsin import EventClassifier, TocsinError, UsageError
+from tocsin.cli.console import err
+from tocsin_serving.settings import PREFIX, Settings
+
+
+def run(*, host: str, port: int, workers: int | None, release: str | None) -> None:
+    """Serve until stopped.
+
+    :raises UsageError: the host is unknown or a TOCSIN_ variable is wrong.
+    :raises ReleaseError: the release is incomplete or altered.
+    :raises TocsinError: the port is taken.
+    """
+    address = resolve(host)
+    check_port_is_free(address, port)
+    classifier = EventClassifier.load(release)
+    os.environ["TOCSIN_RELEASE"] = str(classifier.release.folder.resolve())
+    if workers is not None:
+        os.environ[f"{PREFIX}WORKERS"] = str(workers)
+    # Fails here by name rather than in every worker.
+    count = Settings.from_environment().worker_processes
+
+    from tocsin_serving.service import Tocsin  # bentoml takes seconds to import and reads the environment when it is
+
+    shown = f"[{address}]" if ":" in address else address
+    err.print(f"Serving {classifier.version} on http://{shown}:{port}, worker processes: {count}. Ctrl-C stops it.")
+    Tocsin.serve_http(host=address, port=port)
+
+
+def resolve(host: str) -> str:
+    """A host name's IP address: BentoML takes addresses only."""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise UsageError(f"--host {host}: not an address of this machine ({error.strerror or error})") from error
+
+
+def check_port_is_free(address: str, port: int) -> None:
+    """Try the port, for BentoML would restart failing workers for ever.
+
+    :raises TocsinError: it is taken or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except OSError as error:
+            raise TocsinError(
+                f"Cannot listen on {address}:{port}: {error.strerror}. Choose another with --port."
+            ) from error

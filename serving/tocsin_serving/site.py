@@ -1,0 +1,98 @@
+"""What the service answers to GET: the page for people, the model, the labels, the OpenAPI document.
+
+Mounted before BentoML's own routes, so that its index page, which loads a tag manager from the internet, is never
+served.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from tocsin import EventClassifier
+from tocsin_serving.openapi import complete
+from tocsin_serving.schemas import SETTINGS
+
+
+def create_site(classifier: Callable[[], EventClassifier], openapi: Callable[[], dict[str, Any]]) -> Starlette:
+    """The GET side of the service.
+
+    :param classifier: gives the worker's classifier, which is loaded after this application is made.
+    :param openapi: gives BentoML's OpenAPI document.
+    """
+
+    def taxonomy(_: Request) -> Response:
+        return JSONResponse(classifier().taxonomy.model_dump(mode="json"))
+
+    def model(_: Request) -> Response:
+        return JSONResponse(describe_model(classifier()))
+
+    def docs(_: Request) -> Response:
+        return JSONResponse(complete(openapi(), classifier()))
+
+    return Starlette(
+        routes=[
+            Route("/", _page("page.html")),
+            Route("/docs", _page("docs.html", scripts_from_self=True)),
+            Route("/taxonomy", taxonomy),
+            Route("/model", model),
+            Route("/docs.json", docs),
+        ]
+    )
+
+
+def describe_model(classifier: EventClassifier) -> dict[str, Any]:
+    """The release's manifest, what its review band promises, and this service's limits."""
+    release = classifier.release
+    promise = release.calibration.review_promise
+    return {
+        "model_version": classifier.version,
+        **release.manifest.model_dump(mode="json"),
+        "review_promise": promise.model_dump() if promise else None,
+        "limits": {
+            "max_text_characters": SETTINGS.max_text_characters,
+            "max_texts": SETTINGS.max_texts,
+            "max_document_characters": SETTINGS.max_document_characters,
+            "max_body_bytes": SETTINGS.max_body_bytes,
+        },
+    }
+
+
+def _page(name: str, *, scripts_from_self: bool = False) -> Callable[[Request], Response]:
+    html = (files("tocsin_serving") / "pages" / name).read_text(encoding="utf-8")
+    headers = {
+        "Content-Security-Policy": _content_security_policy(html, scripts_from_self),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+    def page(_: Request) -> Response:
+        return HTMLResponse(html, headers=headers)
+
+    return page
+
+
+def _content_security_policy(html: str, scripts_from_self: bool) -> str:
+    """Only the page's own inline script and style run, whatever text gets into the page."""
+    source = " 'self'" if scripts_from_self else ""
+    # Swagger writes style attributes, which have no hash.
+    style = "'self' 'unsafe-inline'" if scripts_from_self else _hashes(html, "style")
+    return (
+        f"default-src 'none'; script-src {_hashes(html, 'script')}{source}; style-src {style}; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _hashes(html: str, tag: str) -> str:
+    contents = re.findall(rf"<{tag}>(.*?)</{tag}>", html, flags=re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in contents)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -1,0 +1,116 @@
+"""A classifier to compare with, the service in process, and the service as a real process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from tocsin import EventClassifier
+from tocsin.release import LAYOUT, default_release_folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Third parties' warnings that nobody here can mend."""
+    # bentoml 1.4 still uses the old name of a pathspec class.
+    config.addinivalue_line("filterwarnings", "ignore:GitWildMatchPattern:DeprecationWarning")
+    # ... reads a model's fields from an instance
+    config.addinivalue_line("filterwarnings", "ignore:Accessing the 'model_fields' attribute:DeprecationWarning")
+    # ... and overrides a pydantic hook that pydantic 2.11 deprecates.
+    config.addinivalue_line("filterwarnings", "ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def release(tiny_release: Path) -> Path:
+    """What users get, or where that is not built yet a keyword model."""
+    shipped = default_release_folder()
+    return shipped if (shipped / LAYOUT.manifest).is_file() else tiny_release
+
+
+@pytest.fixture(scope="session")
+def classifier(release: Path) -> EventClassifier:
+    return EventClassifier.load(release)
+
+
+@pytest.fixture(scope="session")
+def environment(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """For processes that serve; BentoML's folder is a fresh one, so that nothing on this machine is touched."""
+    home = str(tmp_path_factory.mktemp("bentoml"))
+    return {**os.environ, "BENTOML_HOME": home, "TOCSIN_RELEASE": str(release), "TOCSIN_WORKERS": "1"}
+
+
+@pytest.fixture(scope="session")
+def client(environment: dict[str, str]) -> Iterator[TestClient]:
+    """The service in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("BENTOML_HOME", "TOCSIN_RELEASE", "TOCSIN_WORKERS"):
+            patch.setenv(name, environment[name])
+        from tocsin_serving.service import Tocsin
+
+        with TestClient(Tocsin.to_asgi()) as client:
+            yield client
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives ports of this machine that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+Serving = Callable[[list[str], int], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Serving:
+    """Runs a command that serves on a port; gives the server's address while it lives."""
+
+    @contextmanager
+    def serve(command: list[str], port: int) -> Iterator[str]:
+        folder = tmp_path_factory.mktemp("server")
+        url, log = f"http://127.0.0.1:{port}", folder / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
+        try:
+            _wait_until_ready(process, url, log)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+    return serve
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(f"not ready after {seconds} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def live(serving: Serving, free_port: Callable[[], int], release: Path) -> Iterator[str]:
+    """Address of `tocsin serve` as a user starts it."""
+    port = free_port()
+    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
+    with serving([*command, "--release", str(release)], port) as url:
+        yield url

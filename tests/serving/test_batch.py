@@ -1,0 +1,378 @@
+"""Batch jobs: nothing lost, nothing changed, the library's answers, and plain refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import assert_same_predictions
+
+from tocsin import EventClassifier, InputError, Prediction, TocsinError, UsageError
+from tocsin_serving.batch import JobOptions, chunks, job, plan, score_file
+from tocsin_serving.batch.outputs import atomic
+
+TEXTS = [
+    "An airstrike hit the market.",
+    'A "peaceful protest"\nwas held, with shelling; and\r\nlooting.',
+    "Nothing happened.",
+    "An airstrike hit the market.",
+    "\u0642\u0635\u0641 \u0627\u0644\u0645\u062f\u064a\u0646\u0629 \U0001f525 <b>HTML</b> and a protest \x00 here",
+    "A ground offensive, " + "told at length, " * 60 + "and a peaceful protest.",
+]
+
+Write = Callable[[Path, list[str]], None]
+Read = Callable[[Path], list[dict[str, Any]]]
+
+
+def write_csv(path: Path, texts: list[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", "text"], *([f"00{n}", text] for n, text in enumerate(texts))])
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    def parsed(row: dict[str, str]) -> dict[str, Any]:
+        typed: dict[str, Any] = {name: json.loads(row[name]) for name in ("events", "scores") if name in row}
+        flags = {name: row[name] == "true" for name in ("needs_review", "truncated")}
+        return {**row, **typed, **flags, "no_event_probability": float(row["no_event_probability"])}
+
+    with path.open(newline="", encoding="utf-8") as file:
+        return [parsed(row) for row in csv.DictReader(file)]
+
+
+def write_jsonl(path: Path, texts: list[str]) -> None:
+    path.write_text("".join(json.dumps({"id": f"00{n}", "text": text}) + "\n" for n, text in enumerate(texts)))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def write_parquet(path: Path, texts: list[str]) -> None:
+    pq.write_table(pa.table({"id": [f"00{n}" for n in range(len(texts))], "text": texts}), path)
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
+    return rows
+
+
+FORMATS: dict[str, tuple[Write, Read]] = {
+    ".csv": (write_csv, read_csv),
+    ".jsonl": (write_jsonl, read_jsonl),
+    ".parquet": (write_parquet, read_parquet),
+}
+
+
+def prediction(row: dict[str, Any]) -> Prediction:
+    names = ("events", "no_event_probability", "needs_review", "truncated", "language", "model_version")
+    return Prediction(**{name: row[name] for name in names}, scores=row.get("scores"), event_type_scores=None)
+
+
+def rejects(output: Path) -> list[dict[str, Any]]:
+    return read_jsonl(output.with_name(output.name + ".rejects.jsonl"))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_job_gives_the_librarys_answers_and_keeps_rows(
+    suffix: str, tmp_path: Path, release: Path, classifier: EventClassifier
+) -> None:
+    write, read = FORMATS[suffix]
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write(source, TEXTS)
+    summary = score_file(source, target, release=release, scores=True)
+    rows = read(target)
+
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (6, 6, 0)
+    assert [row["id"] for row in rows] == [f"00{n}" for n in range(6)]
+    assert [row["text"] for row in rows] == TEXTS
+    assert_same_predictions(classifier.classify_batch(TEXTS), [prediction(row) for row in rows])
+    for row, text in zip(rows, TEXTS, strict=True):
+        first = row["events"][0] if row["events"] else {}
+        for name in ("label", "sub_event_type", "event_type", "disorder_type"):
+            assert (row[name] or None) == first.get(name)
+        assert row["text_sha256"] == sha256(text.encode()).hexdigest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_workers_change_nothing(suffix: str, tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / f"in{suffix}"
+    FORMATS[suffix][0](source, [f"{text} {n}" for n in range(5) for text in TEXTS])
+    for module in ("csv_format", "parquet_format"):
+        monkeypatch.setattr(f"tocsin_serving.batch.{module}.CHUNK_ROWS", 4)
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._BYTES_AT_ONCE", 500)
+    outputs = [tmp_path / f"{workers}{suffix}" for workers in (1, 2)]
+    for workers, output in enumerate(outputs, 1):
+        score_file(source, output, release=release, workers=workers)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_csv_cells_are_kept_as_text(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(b'\xef\xbb\xbfid;text;n\r\n007;"a ""strike"";\r\nhere";1.50\r\n\r\n008; spaced ;NA\r\n')
+    score_file(source, target, release=tiny_release)
+    with target.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = csv.reader(file, delimiter=";")
+    assert target.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert header[:3] == ["id", "text", "n"]
+    assert [row[:3] for row in rows] == [["007", 'a "strike";\r\nhere', "1.50"], ["008", " spaced ", "NA"]]
+
+
+def test_json_objects_are_kept_byte_for_byte(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    line = rb'{"n":1.10,"big":123456789012345678901234567890, "text":"airstrike \ud800 \u00e9" , "a":{"b":[]} }'
+    source.write_bytes(line + b"\r\n")
+    score_file(source, target, release=tiny_release)
+    written = target.read_bytes()
+    assert written.startswith(line[:-1].rstrip())
+    assert "events" in json.loads(written)
+
+
+def test_parquet_types_are_kept(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    table = pa.table(
+        {
+            "n": pa.array([1, 2], pa.int16()),
+            "when": pa.array([0, 1], pa.timestamp("ms", "UTC")),
+            "text": pa.array(["a", "b"]).dictionary_encode(),
+            "nested": pa.array([[{"x": 1}], []]),
+        }
+    ).replace_schema_metadata({"origin": "here"})
+    pq.write_table(table, source)
+    score_file(source, target, release=tiny_release)
+    written = pq.read_table(target)
+    assert written.select(table.column_names).equals(table)
+    assert written.schema.metadata[b"origin"] == b"here"
+
+
+def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(b"id,text\n1,fine\n2, \n3\n4,bad \xff\n5,fine,too\n6,fine\n")
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (6, 2, 4)
+    assert [row["id"] for row in read_csv(target)] == ["1", "6"]
+    found = rejects(target)
+    assert [reject["row"] for reject in found] == [2, 3, 4, 5]
+    assert [reject["reason"] for reject in found] == [
+        "text is empty",
+        "has 1 cells, the header has 2",
+        "not valid UTF-8",
+        "has 3 cells, the header has 2",
+    ]
+    assert found[0]["raw"] == "2, "
+    assert found[0]["file"] == str(source)
+    assert "raw_base64" in found[2]
+
+
+def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [b'{"text": "fine"}', b"", b"{", b'{"text": 1}', b'{"text": null}', b'{"t": "x"}', b'["text"]']
+    lines += [b'{"text": "\xff"}', b'{"text": ""}', b'{"text": "fine", "label": "mine"}', b"[" * 100_000]
+    source.write_bytes(b"\n".join(lines))
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (10, 1, 9)
+    assert [reject["row"] for reject in rejects(target)] == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert rejects(target)[0]["raw"] == "{"
+
+
+def test_bad_parquet_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    text = pa.array([b"fine", None, b" ", b"\xff"], pa.binary())
+    broken = pa.StringArray.from_buffers(4, text.buffers()[1], text.buffers()[2], text.buffers()[0])
+    pq.write_table(pa.table({"id": [1, 2, 3, 4], "text": broken}), source)
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_scored, summary.rows_rejected) == (1, 3)
+    assert [reject["reason"] for reject in rejects(target)] == ["text is null", "text is empty", "not valid UTF-8"]
+
+
+def test_sentences_point_into_their_document(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    documents = ["An airstrike hit. A protest followed.", "", "One more. And two. And three."]
+    write_csv(source, documents)
+    summary = score_file(source, target, release=tiny_release, split_sentences=True)
+    rows = read_csv(target)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_written) == (3, 2, 5)
+    assert [(row["document_row"], row["sentence_number"]) for row in rows] == [
+        ("1", "0"),
+        ("1", "1"),
+        ("3", "0"),
+        ("3", "1"),
+        ("3", "2"),
+    ]
+    for row in rows:
+        assert row["text"][int(row["sentence_start"]) : int(row["sentence_end"])] == row["sentence"]
+
+
+def test_a_folder_goes_to_a_folder(tmp_path: Path, tiny_release: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    (folder / "deep").mkdir(parents=True)
+    write_csv(folder / "a.csv", TEXTS)
+    write_jsonl(folder / "deep" / "b.jsonl", TEXTS)
+    (folder / "notes.txt").write_text("ignored")
+    options = JobOptions(release=str(tiny_release))
+    summaries = job.run(plan(folder, output), options)
+    assert [summary.rows_scored for summary in summaries] == [6, 6]
+    assert (output / "deep" / "b.jsonl").is_file()
+    assert [pair.source.name for pair in plan(str(folder / "**" / "*.jsonl"), output)] == ["b.jsonl"]
+
+
+def _case(name: str, content: bytes) -> tuple[str, bytes]:
+    return name, content
+
+
+NOT_WHAT_THEY_SAY = {
+    "CSV called Parquet": _case("a.parquet", b"id,text\n1,a\n"),
+    "Parquet called CSV": _case("a.csv", b"PAR1...."),
+    "gzip called JSON Lines": _case("a.jsonl", b"\x1f\x8b...."),
+    "JSON called CSV": _case("a.csv", b'{"text": "a"}'),
+    "CSV called JSON Lines": _case("a.jsonl", b"id,text\n1,a\n"),
+    "JSON array called JSON Lines": _case("a.jsonl", b'[\n{"text": "a"}]'),
+    "cut-off Parquet": _case("a.parquet", b"PAR1\x00\x00\x00PAR1"),
+    "UTF-16": _case("a.csv", "text\na\n".encode("utf-16")),
+    "nothing": _case("a.csv", b""),
+}
+
+
+@pytest.mark.parametrize("case", NOT_WHAT_THEY_SAY)
+def test_a_file_that_is_not_what_its_name_says_is_refused(case: str, tmp_path: Path, tiny_release: Path) -> None:
+    name, content = NOT_WHAT_THEY_SAY[case]
+    source = tmp_path / name
+    source.write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        score_file(source, tmp_path / f"out{source.suffix}", release=tiny_release)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_missing_column_is_refused_with_those_there_are(suffix: str, tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / f"in{suffix}"
+    FORMATS[suffix][0](source, TEXTS)
+    with pytest.raises(UsageError, match=r"'body' is not in .*Its columns: id, text"):
+        score_file(source, tmp_path / f"out{suffix}", text_column="body", release=tiny_release)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_scoring_an_output_again_is_refused(suffix: str, tmp_path: Path, tiny_release: Path) -> None:
+    first, second, third = (tmp_path / f"{name}{suffix}" for name in ("a", "b", "c"))
+    FORMATS[suffix][0](first, TEXTS)
+    score_file(first, second, release=tiny_release)
+    with pytest.raises(UsageError, match="already has a column"):
+        score_file(second, third, release=tiny_release)
+
+
+def test_an_output_that_exists_is_kept_unless_told(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write_csv(source, ["a", ""])
+    target.write_text("mine")
+    with pytest.raises(UsageError, match="--overwrite"):
+        score_file(source, target, release=tiny_release)
+    assert target.read_text() == "mine"
+    assert score_file(source, target, release=tiny_release, overwrite=True).rows_rejected == 1
+    write_csv(source, ["a", "b"])
+    score_file(source, target, release=tiny_release, overwrite=True)
+    assert not target.with_name("out.csv.rejects.jsonl").exists()
+
+
+def test_outputs_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    write_csv(tmp_path / "in.csv", TEXTS)
+    for source, target in [
+        ("in.csv", "out.parquet"),
+        ("in.csv", "in.csv"),
+        (".", "out"),
+        ("*.csv", "out.csv"),
+    ]:
+        with pytest.raises(UsageError):
+            plan(str(tmp_path / source), tmp_path / target)
+    with pytest.raises(InputError, match="no such file"):
+        plan(tmp_path / "nothing.csv", tmp_path / "out.csv")
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_work(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    write_csv(source, TEXTS)
+    folder = Path("/proc") if os.geteuid() == 0 else tmp_path / "locked"
+    if folder.is_relative_to(tmp_path):
+        folder.mkdir(mode=0o500)
+    with pytest.raises(TocsinError, match="Cannot write into"):
+        score_file(source, folder / "out.csv", release=tiny_release)
+
+
+def test_a_job_that_fails_leaves_no_output(tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "in.jsonl"
+    write_jsonl(source, TEXTS)
+
+    def broken(summary: job.FileSummary, share: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.run(plan(source, tmp_path / "out.jsonl"), JobOptions(release=str(tiny_release)), broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_the_command_counts_on_stderr_and_keeps_stdout_clean(tmp_path: Path, tiny_release: Path) -> None:
+    def tocsin_score(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tocsin.cli.main", "score", "in.csv", "out.csv", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    write_csv(tmp_path / "in.csv", ["An airstrike hit.", ""])
+    done = tocsin_score("--release", str(tiny_release), "--workers", "2")
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert "2 rows read = 1 scored in out.csv + 1 rejected in out.csv.rejects.jsonl" in done.stderr
+    again = tocsin_score("--release", str(tiny_release))
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--overwrite" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_lost_rows_are_noticed(tmp_path: Path) -> None:
+    (pair,) = plan(_one_csv(tmp_path), tmp_path / "out.csv")
+    with pytest.raises(TocsinError, match="rows were lost"):
+        job.FileSummary(pair, rows_read=3, rows_scored=1, rows_rejected=1).check()
+
+
+def _one_csv(folder: Path) -> Path:
+    path = folder / "in.csv"
+    write_csv(path, TEXTS)
+    return path
+
+
+def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(RuntimeError), atomic(target) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with atomic(target) as file:
+        file.write(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+
+
+def test_empty_tables_come_out_empty(tmp_path: Path, tiny_release: Path) -> None:
+    for suffix, (write, read) in FORMATS.items():
+        if suffix == ".jsonl":
+            continue
+        source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+        write(source, [])
+        assert score_file(source, target, release=tiny_release).rows_read == 0
+        assert read(target) == []
+
+
+def test_chunks_hold_few_long_texts(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    write_csv(source, ["long " * 100_000] * 5)
+    with closing(job.open_reader(source, JobOptions().columns)) as reader:
+        sizes = [len(chunk.texts) for chunk in reader.chunks()]
+    assert max(sizes) * 500_000 <= 2 * chunks.CHUNK_BYTES

@@ -1,0 +1,174 @@
+"""The HTTP interface in process: the library's answers, and refusals that help."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from support import assert_same_predictions
+
+from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin_serving.schemas import EXAMPLE_DOCUMENT, EXAMPLE_TEXTS, SETTINGS
+
+TEXTS = [
+    *EXAMPLE_TEXTS,
+    "Shelling of the village and an airstrike on the market.",
+    "Looting \U0001f525 emoji, \u0642\u0635\u0641 right to left, <b>HTML</b>, NUL \x00 and a protest.",
+    "An airstrike " + "was reported in a village near the river, " * 40 + "and a protest.",
+    "La conférence de presse du ministre a eu lieu hier soir à Paris devant les journalistes.",
+]
+
+
+def _predictions(answer: list[dict[str, Any]]) -> list[Prediction]:
+    return [Prediction.model_validate(one) for one in answer]
+
+
+def test_http_gives_the_librarys_answers(client: TestClient, classifier: EventClassifier) -> None:
+    response = client.post("/classify", json={"texts": TEXTS, "scores": True})
+
+    assert response.status_code == 200
+    assert response.headers["X-Tocsin-Model"] == classifier.version
+    assert_same_predictions(classifier.classify_batch(TEXTS), _predictions(response.json()))
+
+
+def test_scores_are_given_only_when_asked_for(client: TestClient) -> None:
+    (answer,) = client.post("/classify", json={"texts": TEXTS[:1]}).json()
+    assert answer["scores"] is None
+    assert answer["event_type_scores"] is None
+
+
+def test_requests_in_one_batch_keep_their_own_order_and_options(
+    client: TestClient, classifier: EventClassifier
+) -> None:
+    def ask(number: int) -> tuple[list[str], bool, list[Prediction]]:
+        texts = TEXTS[number % len(TEXTS) :] + TEXTS[: number % 3]
+        response = client.post("/classify", json={"texts": texts, "scores": number % 2 == 0})
+        assert response.status_code == 200
+        return texts, number % 2 == 0, _predictions(response.json())
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(24)))
+    for texts, scores, answer in answers:
+        assert_same_predictions(classifier.classify_batch(texts), answer)
+        assert all((prediction.scores is not None) == scores for prediction in answer)
+
+
+def test_documents_get_the_librarys_answers(client: TestClient, classifier: EventClassifier) -> None:
+    response = client.post("/classify_document", json={"document": EXAMPLE_DOCUMENT, "scores": True})
+    answer = DocumentPrediction.model_validate(response.json())
+    expected = classifier.classify_document(EXAMPLE_DOCUMENT)
+
+    assert_same_predictions(expected.sentences, answer.sentences)
+    assert answer.summary == expected.summary
+    assert all(EXAMPLE_DOCUMENT[s.start : s.end] == s.text for s in answer.sentences)
+
+
+def test_lone_surrogates_become_replacement_characters(client: TestClient, classifier: EventClassifier) -> None:
+    response = client.post("/classify_document", content=rb'{"document": "An airstrike \ud800 hit \ud83d\ude00"}')
+    assert response.json()["sentences"][0]["text"] == "An airstrike \ufffd hit \U0001f600"
+
+
+LONG = "a" * (SETTINGS.max_text_characters + 1)
+BAD_BODIES: dict[str, tuple[str, bytes, int, str]] = {
+    "nothing": ("/classify", b"", 400, "body"),
+    "malformed": ("/classify", b'{"texts": [', 400, "body"),
+    "not UTF-8": ("/classify", b'{"texts": ["\xff"]}', 400, "body"),
+    "bad escape": ("/classify", rb'{"texts": ["\u12"]}', 400, "body"),
+    "array": ("/classify", b'["text"]', 400, "body"),
+    "deep": ("/classify", b"[" * 100_000, 400, "body"),
+    "deep with escapes": ("/classify", b'["\\u0041",' + b"[" * 100_000, 400, "body"),
+    "no texts": ("/classify", b"{}", 400, "texts"),
+    "empty list": ("/classify", b'{"texts": []}', 400, "texts"),
+    "string for list": ("/classify", b'{"texts": "one"}', 400, "texts"),
+    "number for text": ("/classify", b'{"texts": ["one", 2]}', 400, "texts[1]"),
+    "null text": ("/classify", b'{"texts": [null]}', 400, "texts[0]"),
+    "empty text": ("/classify", b'{"texts": ["one", ""]}', 400, "texts[1]"),
+    "blank text": ("/classify", rb'{"texts": [" \n\t "]}', 400, "texts[0]"),
+    "long text": ("/classify", json.dumps({"texts": ["one", LONG]}).encode(), 400, "texts[1]"),
+    "1 MB of text": ("/classify", json.dumps({"texts": ["a" * 1_000_000]}).encode(), 400, "texts[0]"),
+    "100,000 texts": ("/classify", json.dumps({"texts": ["a"] * 100_000}).encode(), 400, "texts"),
+    "unknown field": ("/classify", b'{"texts": ["one"], "score": true}', 400, "score"),
+    "string for flag": ("/classify", b'{"texts": ["one"], "scores": "yes"}', 400, "scores"),
+    "large body": ("/classify", b'{"texts": ["' + b"a" * SETTINGS.max_body_bytes + b'"]}', 413, "body"),
+    "empty document": ("/classify_document", b'{"document": ""}', 400, "document"),
+    "list for document": ("/classify_document", b'{"document": ["a"]}', 400, "document"),
+    "1 MB document": ("/classify_document", json.dumps({"document": "a" * 1_000_000}).encode(), 400, "document"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+def test_bad_bodies_are_refused_by_field(client: TestClient, case: str) -> None:
+    path, body, status, field = BAD_BODIES[case]
+    response = client.post(path, content=body)
+
+    assert response.status_code == status
+    answer = response.json()
+    assert answer["detail"][0]["field"] == field
+    assert answer["error"]
+    assert "Traceback" not in response.text
+
+
+def test_bad_bodies_leave_no_text_in_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    client.post("/classify", json={"texts": ["a secret source"], "wrong": 1})
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/vnd.bentoml+pickle", "text/csv"])
+def test_other_kinds_of_body_are_refused(client: TestClient, kind: str) -> None:
+    response = client.post("/classify", content=b"{}", headers={"Content-Type": kind})
+    assert response.status_code == 415
+    assert "application/json" in response.json()["error"]
+
+
+def test_wrong_method_is_told_the_right_one(client: TestClient) -> None:
+    response = client.get("/classify")
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "POST"
+
+
+def test_model_and_taxonomy_are_the_releases(client: TestClient, classifier: EventClassifier) -> None:
+    model = client.get("/model").json()
+    assert model["model_version"] == classifier.version
+    assert model["files"] == classifier.release.manifest.files
+    assert model["limits"]["max_texts"] == SETTINGS.max_texts
+    labels = client.get("/taxonomy").json()["labels"]
+    assert [label["label"] for label in labels] == list(classifier.taxonomy.names)
+
+
+def test_openapi_examples_are_real(client: TestClient, classifier: EventClassifier) -> None:
+    document = client.get("/docs.json").json()
+    schemas = document["components"]["schemas"]
+    for path in ("/classify", "/classify_document"):
+        operation = document["paths"][path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
+        answer = client.post(path, json=example)
+        assert answer.json() == operation["responses"]["200"]["content"]["application/json"]["example"]
+        assert {"400", "413", "415", "503"} <= operation["responses"].keys()
+    assert {"/taxonomy", "/model", "/healthz", "/livez", "/readyz", "/metrics"} <= document["paths"].keys()
+    for reference in set(_references(document)):
+        assert reference.removeprefix("#/components/schemas/") in schemas, reference
+
+
+def _references(node: object) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for value in node.values() for found in _references(value)]
+    if isinstance(node, list):
+        return [found for value in node for found in _references(value)]
+    return []
+
+
+def test_health_is_told(client: TestClient) -> None:
+    assert [client.get(path).status_code for path in ("/livez", "/healthz", "/readyz")] == [200, 200, 200]
+
+
+def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "https://" not in page.text
+        assert "innerHTML" not in page.text
