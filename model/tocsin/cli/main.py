@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
@@ -18,7 +19,8 @@ from tocsin.cli.console import err
 from tocsin.cli.info import info
 from tocsin.errors import TocsinError, UsageError
 
-_ROOMS = {"tocsin_serving": "serve", "tocsin_training": "train"}
+# What to install for a sub-command that lives in another room.
+_EXTRAS = {"tocsin_serving": "serve", "tocsin_training": "train"}
 
 
 class _LazyGroup(TyperGroup):
@@ -39,18 +41,14 @@ def _extra_commands() -> dict[str, EntryPoint]:
 
 
 def _load(entry_point: EntryPoint) -> object:
-    try:
-        target = entry_point.load()
-    except ModuleNotFoundError as error:
-        extra = _ROOMS.get(entry_point.module.partition(".")[0], "dev")
-        raise UsageError(
-            f"`tocsin {entry_point.name}` needs {error.name}: install it with `pip install 'tocsin[{extra}]'`"
-        ) from error
-    if isinstance(target, typer.Typer):
-        return typer.main.get_command(target)
-    single = typer.Typer(add_completion=False)
-    single.command(entry_point.name)(target)
-    return typer.main.get_command(single)
+    """A command from a plain function, or a group from a Typer app."""
+    target = entry_point.load()
+    if not isinstance(target, typer.Typer):
+        function, target = target, typer.Typer(add_completion=False)
+        target.command()(function)
+    command = typer.main.get_command(target)
+    command.name = entry_point.name
+    return command
 
 
 app = typer.Typer(
@@ -71,8 +69,13 @@ def main() -> None:
     try:
         app()
     except TocsinError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        _fail(str(error), code=2 if isinstance(error, UsageError) else 1)
+    except ModuleNotFoundError as error:
+        entry_point = _extra_commands().get(sys.argv[1] if len(sys.argv) > 1 else "")
+        if entry_point is None:
+            raise
+        extra = _EXTRAS[entry_point.module.partition(".")[0]]
+        _fail(f"`tocsin {entry_point.name}` needs {error.name}: run `pip install 'tocsin[{extra}]'`", code=2)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is wrong, and there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,6 +83,11 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    err.print(f"[bold red]error:[/] {escape(message)}")
+    sys.exit(code)
 
 
 if __name__ == "__main__":
