@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tocsin.classifier import Scores
+from tocsin.errors import InputError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.benchmark import ACLED_TYPES, NO_EVENT, NOT_EVENTS, benchmark_figures, read_benchmark
+
+SHIPPED = Path(__file__).parents[2] / "datasets" / "taxonomy.toml"
+
+
+def scores(taxonomy: Taxonomy, answers: list[tuple[str, float]]) -> Scores:
+    """One label's probability a text, all others zero; given from 0.5."""
+    probabilities = np.zeros((len(answers), len(taxonomy.labels)), dtype=np.float32)
+    for row, (label, probability) in enumerate(answers):
+        probabilities[row, taxonomy.index(label)] = probability
+    return Scores(
+        taxonomy=taxonomy,
+        model_version="toy",
+        probabilities=probabilities,
+        given=probabilities >= 0.5,
+        event_type_probabilities=np.zeros((len(answers), 6), dtype=np.float32),
+        no_event=1 - probabilities.max(axis=1),
+        needs_review=np.zeros(len(answers), dtype=np.bool_),
+        truncated=np.zeros(len(answers), dtype=np.bool_),
+        languages=["en"] * len(answers),
+    )
+
+
+def test_the_table_covers_acled_s_25_types_as_the_shipped_taxonomy_spells_them() -> None:
+    types = {label.sub_event_type for label in Taxonomy.load(SHIPPED).labels}
+    assert set(ACLED_TYPES.values()) == types
+    assert len(ACLED_TYPES) == 25
+    assert len(NOT_EVENTS) == 5
+
+
+def test_figures_of_a_case_worked_by_hand() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    answers = [("grenade", 0.9), ("grenade", 0.4), ("ground_offensive", 0.9), ("attack", 0.9), ("attack", 0.1)]
+    truth = ["Grenade", "Grenade", "Armed clash", NO_EVENT, NO_EVENT]
+    figures = benchmark_figures(scores(taxonomy, answers), truth)
+    assert figures.forced_weighted_f1 == 1.0, "ground_offensive counts as the Armed clash it is to ACLED"
+    assert figures.abstaining_weighted_f1 == pytest.approx((2 * (2 / 3) + 1) / 3)
+    assert figures.no_event_recall == 0.5
+    assert (figures.texts, figures.event_texts) == (5, 3)
+    assert figures.exact_accuracy == pytest.approx(3 / 5)
+
+
+def test_the_file_is_read_as_the_organisers_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "case.tsv"
+    path.write_text('id\ttext\tsub_type\n1\tHe said "go.\tGRENADE\n2\tRain.\tDIPLO\n', encoding="utf-8")
+    benchmark = read_benchmark(path)
+    assert benchmark.texts == ('He said "go.', "Rain.")
+    assert benchmark.truth == ("Grenade", NO_EVENT)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("id\ttext\tsub_type\n1\tRain.\tRAIN\n", r"case\.tsv:2: unknown sub_type 'RAIN'"),
+        ("id\ttext\n1\tRain.\n", "sub_type"),
+        ("id\ttext\tsub_type\n", "holds no texts"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "case.tsv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=complaint):
+        read_benchmark(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_benchmark(tmp_path / "none.tsv")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tocsin.calibration import Calibration
+from tocsin_training.calibrate import fit_calibration, fit_thresholds
+from tocsin_training.config import CalibrateSettings
+from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+
+SETTINGS = CalibrateSettings()
+
+
+def sample(texts: int, labels: int, *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Truth drawn from honest log-odds, and logits that are three times too sure and one too high."""
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(-1.5, 2.0, size=(texts, labels))
+    truth = rng.random((texts, labels)) < 1 / (1 + np.exp(-odds))
+    return (3 * odds + 1).astype(np.float32), truth
+
+
+def all_ece(calibration: Calibration, logits: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
+    return expected_calibration_error(calibration.probabilities(logits).ravel(), truth.ravel())
+
+
+def test_calibration_lowers_the_error_on_texts_it_has_not_seen() -> None:
+    fitted = fit_calibration(*sample(600, 8, seed=1), SETTINGS)
+    logits, truth = sample(4000, 8, seed=2)
+    assert all_ece(Calibration.identity(8), logits, truth) > 0.05
+    assert all_ece(fitted, logits, truth) < 0.01
+
+
+def test_the_honest_scale_and_bias_are_found() -> None:
+    fitted = fit_calibration(*sample(3000, 8, seed=1), SETTINGS)
+    assert np.allclose(fitted.scale, 1 / 3, atol=0.05)
+    assert np.allclose(fitted.bias, -1 / 3, atol=0.3)
+
+
+def test_a_label_with_few_examples_follows_the_others() -> None:
+    logits, truth = sample(600, 8, seed=3)
+    # One label's ten true examples happen to have low logits: luck, not a law.
+    truth[:, 0] = False
+    truth[np.argsort(logits[:, 0])[:10], 0] = True
+    fitted = fit_calibration(logits, truth, SETTINGS)
+    others = np.array(fitted.scale[1:])
+    assert fitted.scale[0] > 0
+    assert abs(fitted.thresholds[0] - np.median(fitted.thresholds)) < 0.15
+    assert others.std() < 0.1
+
+
+def test_a_label_with_many_examples_gets_a_threshold_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((4000, 3)) < 0.5
+    probabilities = np.where(truth, rng.uniform(0.5, 1, truth.shape), rng.uniform(0, 0.5, truth.shape))
+    probabilities[:, 2] = np.where(truth[:, 2], rng.uniform(0.8, 1, 4000), rng.uniform(0, 0.8, 4000))
+    thresholds = fit_thresholds(probabilities.astype(np.float32), truth, prior=50)
+    assert thresholds[:2] == pytest.approx([0.5, 0.5], abs=0.05)
+    assert thresholds[2] == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_review_band_keeps_its_promise_where_it_was_chosen() -> None:
+    logits, truth = sample(2000, 6, seed=5)
+    fitted = fit_calibration(logits, truth, SETTINGS.model_copy(update={"target_accuracy": 0.9}))
+    probabilities = fitted.probabilities(logits)
+    kept = fitted.confidence(probabilities) >= fitted.review_below
+    right = top_is_right(truth, top_answers(probabilities, fitted.decide(probabilities)))
+    assert fitted.review_promise is not None
+    assert 0.05 < kept.mean() < 1
+    assert right[kept].mean() >= 0.9
+    assert right[kept].mean() == pytest.approx(fitted.review_promise.validation_accuracy)
+    assert 1 - kept.mean() == pytest.approx(fitted.review_promise.validation_review_share)
+    assert right[~kept].mean() < right[kept].mean()
+
+
+def test_a_promise_that_cannot_be_kept_sends_everything_to_review() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 4)).astype(np.float32)
+    truth = np.zeros((200, 4), dtype=np.bool_)
+    # Right in every text, and never where the model looks.
+    truth[np.arange(200), logits.argmin(axis=1)] = True
+    fitted = fit_calibration(logits, truth, SETTINGS)
+    assert fitted.review_below == 1.0
+    assert all(scale > 0 for scale in fitted.scale)
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_truth_of_one_kind_only_still_gives_a_calibration(value: bool) -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    fitted = fit_calibration(logits, np.full((20, 3), value), SETTINGS)
+    assert fitted.scale == (1.0, 1.0, 1.0)
+
+
+def test_calibration_is_the_same_every_time() -> None:
+    assert fit_calibration(*sample(300, 5, seed=9), SETTINGS) == fit_calibration(*sample(300, 5, seed=9), SETTINGS)

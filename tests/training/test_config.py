@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tocsin_training.config import load_settings, to_toml
+from tocsin_training.errors import ConfigError
+
+TRAINING = Path(__file__).parents[2] / "training"
+SMALLEST = 'runs = "r"\n[data]\ncorpus = "c"\ntaxonomy = "t.toml"\n'
+
+
+@pytest.mark.parametrize("name", ["train.toml", "train-tiny.toml"])
+def test_shipped_recipes_point_at_the_shipped_data(name: str) -> None:
+    settings = load_settings(TRAINING / name)
+    assert settings.data.corpus == TRAINING.parent / "datasets" / "corpus"
+    assert settings.data.taxonomy.is_file()
+
+
+def test_a_recipe_written_out_is_the_same_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALLEST)
+    settings = load_settings(path)
+    copy = tmp_path / "deeper" / "copy.toml"
+    copy.parent.mkdir()
+    copy.write_text(to_toml(settings))
+    assert load_settings(copy) == settings
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALLEST)
+    monkeypatch.chdir("/")
+    assert load_settings(path).data.corpus == tmp_path / "c"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("runs = [", "not a TOML file"),
+        (SMALLEST + "colour = 1\n", "data.colour"),
+        (SMALLEST + "[finetune]\nepochs = 0\n", "finetune.epochs"),
+        ('runs = "r"\n', "data"),
+    ],
+)
+def test_a_faulty_recipe_is_refused_by_the_name_of_its_fault(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=complaint):
+        load_settings(path)
+
+
+def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_settings(tmp_path / "none.toml")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tocsin.errors import TaxonomyError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, load_corpus
+from tocsin_training.errors import CorpusError
+
+
+def test_every_record_is_loaded_into_the_split_it_lies_in(sound_corpus: Path) -> None:
+    loaded = load_corpus(sound_corpus)
+    for split in SPLITS:
+        lines = [line for path in sorted((sound_corpus / split).iterdir()) for line in path.read_text().splitlines()]
+        assert list(loaded[split]["id"]) == [json.loads(line)["id"] for line in lines]
+        assert list(loaded[split]["labels"]) == [json.loads(line)["labels"] for line in lines]
+
+
+def test_split_membership_and_order_do_not_depend_on_the_file_system(sound_corpus: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for path in sorted(sound_corpus.rglob("*.jsonl"), reverse=True):
+        target = copy / path.relative_to(sound_corpus)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    ids = [{split: list(load_corpus(folder)[split]["id"]) for split in SPLITS} for folder in (sound_corpus, copy)]
+    assert ids[0] == ids[1]
+    assert corpus_sha256(copy) == corpus_sha256(sound_corpus)
+
+
+def test_the_hash_changes_with_one_byte_and_with_a_move(corpus: Path) -> None:
+    before = corpus_sha256(corpus)
+    (corpus / "train" / "two.jsonl").rename(corpus / "test" / "two.jsonl")
+    moved = corpus_sha256(corpus)
+    path = corpus / "test" / "two.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"wire", b"post", 1))
+    assert len({before, moved, corpus_sha256(corpus)}) == 3
+
+
+def test_optional_fields_missing_from_a_whole_file_are_null(corpus: Path) -> None:
+    path = corpus / "validation" / "three.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in r.items() if k != "country"}) + "\n" for r in records))
+    assert set(load_corpus(corpus)["validation"]["country"]) == {None}
+
+
+def test_a_corpus_that_is_not_json_is_refused_with_a_hint(corpus: Path) -> None:
+    (corpus / "train" / "one.jsonl").write_text("not json\n")
+    with pytest.raises(CorpusError, match="corpus check"):
+        load_corpus(corpus)
+
+
+def test_label_matrix_has_the_taxonomy_s_columns(taxonomy_file: Path) -> None:
+    taxonomy = Taxonomy.load(taxonomy_file)
+    matrix = label_matrix([["apple", "storm"], []], taxonomy)
+    assert matrix.dtype == np.float32
+    assert [taxonomy.names[column] for column in np.flatnonzero(matrix[0])] == ["storm", "apple"]
+    assert not matrix[1].any()
+    with pytest.raises(TaxonomyError, match="hail"):
+        label_matrix([["hail"]], taxonomy)

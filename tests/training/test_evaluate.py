@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tocsin.errors import InputError
+from tocsin.release import LAYOUT, Manifest
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.card import render_card
+from tocsin_training.evaluate import evaluate, tables
+from tocsin_training.run import Run
+
+
+def test_a_release_folder_alone_gives_the_figures_of_its_run(trained_run: Run, tmp_path: Path) -> None:
+    figures = evaluate(
+        trained_run.release, trained_run.settings().data, plot_folder=tmp_path / "plots", bootstrap_samples=100
+    )
+    assert json.loads(json.dumps(figures)) == trained_run.figures()["evaluate"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["confusion_matrix.png", "reliability.png"]
+
+
+def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "ece", "ece_no_event", "top_answer_accuracy"):
+        assert 0 <= figures[name] <= 1
+    for name in ("weighted_f1", "macro_f1"):
+        low, high = figures["intervals"][name]
+        assert low <= figures[name] <= high
+    assert sum(row["support"] for row in figures["labels"].values()) > 50
+    assert figures["false_alarms"]["all"]["texts"] == figures["texts_without_event"]
+
+
+def test_an_unknown_split_is_refused(trained_run: Run) -> None:
+    with pytest.raises(InputError, match="no split 'dev'"):
+        evaluate(trained_run.release, trained_run.settings().data, split="dev")
+
+
+def test_evaluation_needs_no_torch(trained_run: Run) -> None:
+    code = """
+import sys
+from tocsin_training.config import load_settings
+from tocsin_training.evaluate import evaluate
+data = load_settings(sys.argv[1]).data
+print(evaluate(sys.argv[2], data, bootstrap_samples=10)["texts"], {"torch", "transformers"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(trained_run.config), str(trained_run.release)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "100 set()", done.stderr
+
+
+def test_tables_show_every_label_and_reason(trained_run: Run) -> None:
+    summary, labels, alarms = tables(trained_run.figures()["evaluate"])
+    assert summary.row_count > 8
+    assert list(labels.columns[0].cells) == ["storm", "frost", "wheat", "apple"]
+    assert {"all", "sport", "planned"} == set(alarms.columns[0].cells)
+
+
+def test_the_card_has_a_hugging_face_header_and_the_measured_figures(trained_run: Run) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(trained_run.release / LAYOUT.card)
+    figures = trained_run.figures()["evaluate"]
+    assert card.data.license == "apache-2.0"
+    assert card.data.language == ["en"]
+    assert card.data.pipeline_tag == "text-classification"
+    assert card.data.base_model == "tiny-random-bert"
+    assert card.data.eval_results[0].metric_value == pytest.approx(figures["weighted_f1"], abs=1e-4)
+    for said in (f"{figures['weighted_f1']:.3f}", f"{figures['ece']:.3f}", "language models", "`storm`", "English"):
+        assert said in card.text
+
+
+def test_the_card_speaks_of_the_benchmark_only_when_it_was_measured(trained_run: Run) -> None:
+    figures = trained_run.figures()
+    manifest = Manifest.model_validate_json((trained_run.release / LAYOUT.manifest).read_bytes())
+    taxonomy = Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
+    case = {"texts": 7, "forced_weighted_f1": 0.811, "abstaining_weighted_f1": 0.7, "no_event_recall": 0.9}
+    without = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
+    with_case = render_card(manifest, taxonomy, figures["evaluate"] | {"case2021": case}, figures["verify"], size=10**6)
+    assert "CASE" not in without
+    assert "0.811" in with_case

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tocsin_training.metrics import (
+    NONE,
+    bootstrap_f1,
+    expected_calibration_error,
+    f1_figures,
+    false_alarms,
+    top_answers,
+    top_is_right,
+    top_truth,
+)
+
+TRUTH = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=np.bool_)
+GIVEN = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=np.bool_)
+PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.2, 0.4, 0.8], [0.1, 0.1, 0.1], [0.6, 0.1, 0.1]], dtype=np.float32)
+
+
+def test_figures_of_a_case_worked_by_hand() -> None:
+    figures = f1_figures(TRUTH, GIVEN)
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert figures["weighted_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert figures["micro_f1"] == pytest.approx(2 * 2 / (3 + 3))
+    assert figures["exact_match"] == 0.5
+
+
+def test_the_first_answer_is_right_when_it_is_one_of_the_true_ones() -> None:
+    top = top_answers(PROBABILITIES, GIVEN)
+    assert top.tolist() == [0, 2, NONE, 0]
+    assert top_is_right(TRUTH, top).tolist() == [True, True, True, False]
+    assert top_truth(TRUTH, top).tolist() == [0, 2, NONE, NONE]
+    assert top_truth(TRUTH, np.array([0, 0, 0, 0])).tolist() == [0, 1, NONE, NONE]
+
+
+def test_calibration_error_of_an_honest_and_of_a_boastful_model() -> None:
+    rng = np.random.default_rng(0)
+    stated = rng.random(50_000)
+    held = rng.random(50_000) < stated
+    assert expected_calibration_error(stated, held) < 0.01
+    assert expected_calibration_error(np.ones(10), np.zeros(10, dtype=np.bool_)) == 1.0
+    assert expected_calibration_error(np.array([]), np.array([], dtype=np.bool_)) == 0.0
+
+
+def test_false_alarms_are_counted_over_texts_without_event_only() -> None:
+    alarms = false_alarms(GIVEN, [None, None, "sport", "planned"])
+    assert alarms["all"] == {"share": 0.5, "texts": 2}
+    assert alarms["planned"]["share"] == 1.0
+    assert alarms["sport"]["share"] == 0.0
+
+
+def test_intervals_hold_the_figure_and_narrow_with_more_texts() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((2000, 4)) < 0.3
+    given = truth ^ (rng.random(truth.shape) < 0.1)
+    wide = bootstrap_f1(truth[:100], given[:100], samples=200)["weighted_f1"]
+    narrow = bootstrap_f1(truth, given, samples=200)["weighted_f1"]
+    assert wide.low < wide.value < wide.high
+    assert narrow.low < narrow.value < narrow.high
+    assert narrow.high - narrow.low < (wide.high - wide.low) / 2
+    assert bootstrap_f1(truth, given, samples=200)["weighted_f1"] == narrow

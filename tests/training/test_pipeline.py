@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tocsin.errors import UsageError
+from tocsin.release import Release
+from tocsin_training.config import Settings
+from tocsin_training.distil import read_teacher, teacher_logits
+from tocsin_training.errors import ConfigError, CorpusError
+from tocsin_training.finetune import multiplies_bf16
+from tocsin_training.model import EventModel
+from tocsin_training.pipeline import train
+from tocsin_training.run import Run
+
+STAGES = ["prepare", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
+
+
+def test_a_run_keeps_everything_that_it_made(trained_run: Run) -> None:
+    assert list(trained_run.figures()["minutes"]) == STAGES
+    assert all(trained_run.figures()[stage] for stage in STAGES if stage != "card")
+    assert "done in" in trained_run.log.read_text()
+    pictures = {path.name: path.read_bytes()[:4] for path in trained_run.plots.iterdir()}
+    assert pictures == dict.fromkeys(("training_curves.png", "confusion_matrix.png", "reliability.png"), b"\x89PNG")
+    assert not trained_run.checkpoints.exists()
+
+
+def test_a_run_can_be_repeated_from_its_own_recipe(trained_run: Run, settings: Settings) -> None:
+    assert trained_run.settings() == settings
+
+
+def test_the_manifest_says_where_the_release_comes_from(trained_run: Run) -> None:
+    manifest = Release.open(trained_run.release).manifest
+    figures = trained_run.figures()
+    assert manifest.corpus.sha256 == figures["prepare"]["corpus_sha256"]
+    assert manifest.corpus.records == 320
+    assert manifest.quantization == "int8-dynamic"
+    assert (manifest.window_tokens, manifest.window_overlap) == (32, 8)
+    assert manifest.metrics["weighted_f1"] == pytest.approx(figures["evaluate"]["weighted_f1"], abs=1e-4)
+    assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+
+
+def test_no_pickle_anywhere_in_a_run(trained_run: Run) -> None:
+    suffixes = {path.suffix for path in trained_run.folder.rglob("*") if path.is_file()}
+    assert not suffixes & {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib"}
+
+
+def test_the_same_seed_gives_the_same_model(
+    trained_run: Run, settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    again = train(settings.model_copy(update={"runs": tmp_path}), "again", console)
+    first, second = (EventModel.load(run.model).state_dict() for run in (trained_run, again))
+    assert all((first[name] == second[name]).all() for name in first)
+    assert Release.open(again.release).calibration == Release.open(trained_run.release).calibration
+
+
+def test_a_faulty_corpus_stops_the_run_before_training(
+    corpus: Path, settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    path = corpus / "train" / "one.jsonl"
+    record = json.loads(path.read_text().splitlines()[0]) | {"register": "song"}
+    path.write_text(json.dumps(record) + "\n")
+    faulty = settings.model_copy(
+        update={"runs": tmp_path / "runs", "data": settings.data.model_copy(update={"corpus": corpus})}
+    )
+    with pytest.raises(CorpusError, match=r"one\.jsonl:1: register"):
+        train(faulty, "faulty", console)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert "one.jsonl:1: register" in (run / "train.log").read_text()
+    assert not (run / "model").exists()
+
+
+def test_a_run_name_stays_inside_the_runs_folder(settings: Settings, tmp_path: Path) -> None:
+    for name in ("../out", "", "a b", ".hidden"):
+        with pytest.raises(UsageError, match="run name"):
+            Run.create(settings.model_copy(update={"runs": tmp_path}), name)
+
+
+def test_runs_of_the_same_second_do_not_share_a_folder(settings: Settings, tmp_path: Path) -> None:
+    here = settings.model_copy(update={"runs": tmp_path})
+    assert len({Run.create(here, "twin").folder for _ in range(3)}) == 3
+
+
+def test_a_teacher_s_answers_are_matched_by_id(trained_run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.parquet"
+    written = teacher_logits(trained_run)
+    written.to_parquet(path)
+    ids = list(written["id"])
+    assert read_teacher(path, ids[::-1], 4).tolist() == list(written["logits"])[::-1]
+    with pytest.raises(ConfigError, match="lacks 1 training"):
+        read_teacher(path, [*ids, "unheard-of"], 4)
+    with pytest.raises(ConfigError, match="4 logits"):
+        read_teacher(path, ids, 5)
+    with pytest.raises(ConfigError, match=r"none\.parquet"):
+        read_teacher(tmp_path / "none.parquet", ids, 4)
+
+
+def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Settings, tmp_path: Path) -> None:
+    from tocsin_training._datasets import load_from_disk
+    from tocsin_training.base import resolve_base
+    from tocsin_training.finetune import finetune
+
+    path = tmp_path / "teacher.parquet"
+    teacher_logits(trained_run).to_parquet(path)
+    options = settings.finetune.model_copy(
+        update={"binary_weight": 0.0, "softmax_weight": 0.0, "distillation_weight": 1.0, "teacher_logits": path}
+    )
+    student = settings.model_copy(update={"finetune": options})
+    base = resolve_base("tiny", scratch=tmp_path / "base")
+    history = finetune(
+        load_from_disk(trained_run.prepared), base, student, tmp_path / "model", tmp_path / "checkpoints"
+    )
+    assert max(entry.get("eval_macro_f1", 0) for entry in history) > 0.5
+
+
+def test_bf16_is_used_only_where_the_cpu_multiplies_it(tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("flags : fpu avx512f avx512_bf16 sse")
+    assert multiplies_bf16(info)
+    info.write_text("flags : fpu avx2 sse")
+    assert not multiplies_bf16(info)
+    assert not multiplies_bf16(tmp_path / "none")

@@ -1,0 +1,27 @@
+"""Hugging Face ``datasets`` under one roof: it has no types, and its name is that of our data folder too."""
+
+from datasets import (  # type: ignore[attr-defined]
+    Dataset,
+    DatasetDict,
+    Features,
+    List,
+    Value,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    load_dataset,
+    load_from_disk,
+)
+
+__all__ = [
+    "Dataset",
+    "DatasetDict",
+    "Features",
+    "List",
+    "Value",
+    "are_progress_bars_disabled",
+    "disable_progress_bars",
+    "enable_progress_bars",
+    "load_dataset",
+    "load_from_disk",
+]

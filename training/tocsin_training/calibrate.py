@@ -1,0 +1,167 @@
+"""Stage 4: probabilities that mean what they say, thresholds, and the band that goes to review; all from validation.
+
+It runs after the export, on the int8 model's own logits, since those are what users get.
+
+With some labels seen ten times in validation, each label's own fit would be noise. One logistic regression therefore
+fits a scale and a bias shared by all labels (Platt 1999; the shared scale is a temperature, Guo et al. 2017) together
+with each label's departures from them, and its ridge penalty is a prior on the departures only: they stay near zero
+unless the data insist.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
+
+from tocsin.calibration import Calibration, ReviewPromise
+from tocsin.classifier import EventClassifier
+from tocsin.release import LAYOUT, Manifest, Release, write_manifest
+from tocsin_training.config import CalibrateSettings
+from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+from tocsin_training.run import Run
+
+_log = logging.getLogger(__name__)
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
+GRID = np.round(np.arange(0.10, 0.901, 0.01), 2)
+# A spread so wide that the ridge penalty on it is nothing: the shared scale is not shrunk.
+_FREE = 100.0
+_LEAST_SCALE = 0.05
+
+
+def fit_calibration(logits: Floats, truth: Bools, settings: CalibrateSettings) -> Calibration:
+    """Fit scales, biases, thresholds and the review band.
+
+    :param logits: shape (texts, labels).
+    :param truth: which labels hold, same shape.
+    """
+    scale, bias = fit_scales(logits, truth, settings)
+    start = Calibration.identity(logits.shape[1]).model_copy(update={"scale": tuple(scale), "bias": tuple(bias)})
+    probabilities = start.probabilities(logits)
+    thresholds = fit_thresholds(probabilities, truth, prior=settings.threshold_prior)
+    decided = start.model_copy(update={"thresholds": tuple(thresholds)})
+    review_below, promise = fit_review(decided, probabilities, truth, settings.target_accuracy)
+    # Through the validator once more: model_copy checks nothing.
+    return Calibration.model_validate(decided.model_dump() | {"review_below": review_below, "review_promise": promise})
+
+
+def fit_scales(logits: Floats, truth: Bools, settings: CalibrateSettings) -> tuple[list[float], list[float]]:
+    """Scale and bias of every label, shrunk to shared ones."""
+    texts, labels = logits.shape
+    if truth.all() or not truth.any():
+        return [1.0] * labels, [0.0] * labels
+    label_of = np.tile(np.arange(labels), texts)
+    rows = np.arange(texts * labels)
+    flat = logits.astype(np.float64).ravel()
+    shared = csr_matrix(flat[:, None] * _FREE)
+    own_bias = csr_matrix((np.full(len(rows), settings.bias_spread), (rows, label_of)))
+    own_scale = csr_matrix((flat * settings.scale_spread, (rows, label_of)), shape=(len(rows), labels))
+    features = hstack([shared, own_bias, own_scale]).tocsr()
+    # C=1: the penalty is then that of a standard normal prior on each weight, so spreads are standard deviations.
+    model = LogisticRegression(C=1.0, max_iter=1000, tol=1e-6).fit(features, truth.ravel())
+    weights, intercept = model.coef_[0], float(model.intercept_[0])
+    bias = intercept + weights[1 : labels + 1] * settings.bias_spread
+    scale = weights[0] * _FREE + weights[labels + 1 :] * settings.scale_spread
+    if scale.min() < _LEAST_SCALE:
+        _log.warning("some logits hardly tell right from wrong; their scale is raised to %.2f", _LEAST_SCALE)
+    return np.maximum(scale, _LEAST_SCALE).tolist(), bias.tolist()
+
+
+def fit_thresholds(probabilities: Floats, truth: Bools, *, prior: float) -> list[float]:
+    """Per label, the threshold with the best F1 when its own counts are mixed with ``prior`` pooled true examples.
+
+    Few examples of its own: the threshold that is best for all labels together. Many: its own best. Ties go to the
+    one nearest to the pooled best, for the best threshold is often a plateau.
+    """
+    given = probabilities[None] >= GRID[:, None, None].astype(np.float32)
+    hits = (given & truth).sum(axis=1).astype(np.float64)
+    false = (given & ~truth).sum(axis=1).astype(np.float64)
+    missed = truth.sum(axis=0) - hits
+    pooled = np.stack([part.sum(axis=1) for part in (hits, false, missed)]) / max(int(truth.sum()), 1)
+    shared = _best(_f1(*pooled), centre=0.5)
+    chosen = []
+    for label in range(truth.shape[1]):
+        own = np.stack([hits[:, label], false[:, label], missed[:, label]])
+        chosen.append(_best(_f1(*(own + prior * pooled)), centre=shared))
+    return chosen
+
+
+def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+    result: Floats = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
+    return result
+
+
+def _best(scores: Floats, *, centre: float) -> float:
+    tied = GRID[scores >= scores.max() - 1e-9]
+    return float(tied[np.abs(tied - centre).argmin()])
+
+
+def fit_review(
+    calibration: Calibration, probabilities: Floats, truth: Bools, target: float
+) -> tuple[float, ReviewPromise]:
+    """The lowest confidence at which the answers from there upwards are right as often as promised.
+
+    :return: ``review_below`` and what it kept on these very texts. If no cut keeps the promise, everything goes to
+    review.
+    """
+    given = calibration.decide(probabilities)
+    right = top_is_right(truth, top_answers(probabilities, given))
+    confidence = calibration.confidence(probabilities)
+    order = np.argsort(-confidence, kind="stable")
+    running = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    # Texts of equal confidence are kept or sent together, so only the last of each run may be the cut.
+    ordered = confidence[order]
+    last_of_run = np.append(ordered[1:] < ordered[:-1], True)
+    kept = np.flatnonzero((running >= target) & last_of_run)
+    if not len(kept):
+        return 1.0, ReviewPromise(target_accuracy=target, validation_accuracy=1.0, validation_review_share=1.0)
+    cut = int(kept[-1])
+    promise = ReviewPromise(
+        target_accuracy=target,
+        validation_accuracy=float(running[cut]),
+        validation_review_share=1 - (cut + 1) / len(order),
+    )
+    # Half-way to the next lower confidence: the file holds decimals, and none of the kept texts may fall to rounding.
+    below = float(ordered[cut + 1]) if cut + 1 < len(ordered) else 0.0
+    return (float(ordered[cut]) + below) / 2, promise
+
+
+def main(run: Run) -> None:
+    """Calibrate the release on the validation split; its fp32 twin gets the same calibration."""
+    settings = run.settings()
+    release = Release.open(run.release)
+    validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
+    truth = label_matrix(list(validation["labels"]), release.taxonomy) > 0
+    classifier = EventClassifier.load(run.release, threads=settings.finetune.threads)
+    logits = classifier.logits(list(validation["text"]))
+    calibration = fit_calibration(logits, truth, settings.calibrate)
+    for folder in (run.release, run.reference):
+        calibration.save(folder / LAYOUT.calibration)
+        write_manifest(folder, _manifest(folder))
+    figures = {
+        "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
+        "ece_after": _ece(calibration, logits, truth),
+        "review": None if calibration.review_promise is None else calibration.review_promise.model_dump(),
+    }
+    run.record("calibrate", figures)
+    _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
+
+
+def _manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate_json((folder / LAYOUT.manifest).read_bytes())
+
+
+def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:
+    """Calibration error of the labels given."""
+    probabilities = calibration.probabilities(logits)
+    given = calibration.decide(probabilities)
+    return expected_calibration_error(probabilities[given], truth[given])

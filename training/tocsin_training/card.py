@@ -1,0 +1,212 @@
+"""Stage 7: the model card, a Hugging Face ``README.md`` filled in from the figures, and the figures in the manifest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from tocsin.release import LAYOUT, Manifest, write_manifest
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.run import Run
+
+_log = logging.getLogger(__name__)
+
+HEADLINES = ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece")
+
+_TEMPLATE = """\
+---
+{header}
+---
+
+# {name} {version}
+
+Reads English news text and says which conflict events it reports: {labels} labels that follow ACLED's sub-event
+types. Several events in one text are normal; so is none. Fine-tuned from `{base}`, quantized to 8 bits
+({quantization}), {size:.0f} MB in all.
+
+```python
+from tocsin import EventClassifier
+
+classifier = EventClassifier.load("path/to/this/folder")
+print(classifier.classify("Warplanes struck the market before dawn."))
+```
+
+## What it is for
+
+Sorting and counting reports before people read them. Every answer has calibrated probabilities and says when it
+should be checked (`needs_review`). It is not for decisions about a person, nor for acting on a single text that
+nobody has read, and it does not say whether a report is true: it says what the text reports.
+
+## Training data
+
+{records} records of the project's own corpus: short texts in the manner of news, written and labelled by the project
+with language models. They are invented; places and organisations may be real, the events are not. No text of ACLED or
+of any news outlet was used. The corpus may be redistributed (CC BY 4.0).
+
+## Figures
+
+On the {split} split of that corpus ({texts} texts, {without} of them without event; writers of this split wrote
+nothing that was trained on):
+
+{figures}
+
+Of texts without event, {alarms} were given a label. {review}
+
+{case}{worst}
+## Limits
+
+- Trained and measured mostly on invented text by language models. Real news is more varied; expect figures below
+  those above.
+- English only. Text that is clearly in another language is flagged and gets no label.
+- Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
+- Labels follow one reading of ACLED's codebook; coders disagree with each other, too. This is no product of ACLED's.
+- Rare labels rest on few test texts, so their figures are uncertain: see the table and the number of texts beside each.
+- Whoever is named in a text may be named wrongly, and reporting is uneven across the world. Counts of reports are not
+  counts of events.
+
+## By label
+
+{per_label}
+## How it was made
+
+Seed {seed}; corpus sha256 `{corpus}`; base model sha256 `{base_sha}`. Versions: {versions}. Verified against the
+PyTorch model on {verified} texts: fp32 logits within {fp32:.1e}; int8 probabilities within {int8:.4f} on average, at
+a cost of {cost:.4f} in weighted F1. Every file's sha256 is in `manifest.json` and is checked at loading.
+"""
+
+
+def render_card(
+    manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any], verification: dict[str, Any], *, size: int
+) -> str:
+    """The card's text.
+
+    :param evaluation: figures of ``evaluate``.
+    :param verification: figures of ``verify``.
+    :param size: bytes of the release folder.
+    """
+    review = evaluation["review"]
+    return _TEMPLATE.format(
+        header=_header(manifest, evaluation),
+        name=manifest.name,
+        version=manifest.version,
+        labels=len(taxonomy.labels),
+        base=manifest.base_model.name,
+        base_sha=manifest.base_model.sha256 or "as delivered by the hub",
+        quantization=manifest.quantization,
+        size=size / 1e6,
+        records=f"{manifest.corpus.records:,}",
+        split=evaluation["split"],
+        texts=evaluation["texts"],
+        without=evaluation["texts_without_event"],
+        figures=_markdown(("figure", "value", "95 % interval"), _headlines(evaluation)),
+        alarms=f"{evaluation['false_alarms']['all']['share']:.1%}",
+        review=(
+            f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
+            f"{review['accuracy_of_the_others']:.1%}."
+        ),
+        case=_case(evaluation.get("case2021")),
+        worst=_worst(evaluation),
+        window=manifest.window_tokens,
+        per_label=_markdown(
+            ("label", "ACLED sub-event type", "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)
+        ),
+        seed=manifest.seed,
+        corpus=manifest.corpus.sha256,
+        versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        verified=verification["texts"],
+        fp32=max(verification["fp32_logit_difference"], verification["fp32_padded_logit_difference"]),
+        int8=verification["int8_probability_difference"],
+        cost=verification["int8_f1_cost"],
+    )
+
+
+def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type="tocsin-corpus",
+            dataset_name=f"Tocsin corpus, {evaluation['split']} split",
+            metric_type="f1",
+            metric_name=name.replace("_", " "),
+            metric_value=round(evaluation[name], 4),
+        )
+        for name in ("weighted_f1", "macro_f1")
+    ]
+    data = ModelCardData(
+        license="apache-2.0",
+        language=list(manifest.languages),
+        pipeline_tag="text-classification",
+        library_name="onnx",
+        base_model=manifest.base_model.name,
+        metrics=["f1", "accuracy"],
+        tags=["conflict", "event-coding", "acled", "multi-label"],
+        model_name=manifest.name,
+        eval_results=results,
+    )
+    return str(data.to_yaml())
+
+
+def _headlines(evaluation: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    for name in HEADLINES:
+        low_high = evaluation["intervals"].get(name)
+        interval = f"{low_high[0]:.3f} - {low_high[1]:.3f}" if low_high else ""
+        yield name.replace("_", " "), f"{evaluation[name]:.3f}", interval
+
+
+def _case(case: dict[str, Any] | None) -> str:
+    if case is None:
+        return ""
+    return (
+        f"On real news snippets (CASE 2021 task 2, {case['texts']} texts of the file evaluated, never trained on): "
+        f"weighted F1 {case['forced_weighted_f1']:.3f} on the ACLED types with a forced choice, "
+        f"{case['abstaining_weighted_f1']:.3f} where it may abstain; of texts that report no such event "
+        f"{case['no_event_recall']:.1%} get no label.\n\n"
+    )
+
+
+def _worst(evaluation: dict[str, Any]) -> str:
+    ranked = sorted(evaluation["labels"].items(), key=lambda item: item[1]["f1"])[:3]
+    named = ", ".join(f"`{name}` ({row['f1']:.2f})" for name, row in ranked)
+    return f"Weakest labels by F1: {named}.\n"
+
+
+def _rows(evaluation: dict[str, Any], taxonomy: Taxonomy) -> Iterable[tuple[str, ...]]:
+    for label in taxonomy.labels:
+        row = evaluation["labels"][label.label]
+        numbers = (f"{row[key]:.2f}" for key in ("precision", "recall", "f1"))
+        yield f"`{label.label}`", label.sub_event_type, *numbers, f"{row['support']:.0f}"
+
+
+def _markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[str, Any]:
+    """The figures that travel in a manifest."""
+    figures: dict[str, Any] = {name: round(evaluation[name], 4) for name in HEADLINES}
+    figures["texts"] = evaluation["texts"]
+    figures["false_alarms"] = round(evaluation["false_alarms"]["all"]["share"], 4)
+    figures["review"] = {name: round(value, 4) for name, value in evaluation["review"].items()}
+    figures["int8_f1_cost"] = round(verification["int8_f1_cost"], 4)
+    if case := evaluation.get("case2021"):
+        figures["case2021"] = {name: round(value, 4) for name, value in case.items()}
+    return figures
+
+
+def main(run: Run) -> None:
+    """Write the card and complete the manifest of a run's release."""
+    figures = run.figures()
+    manifest_path: Path = run.release / LAYOUT.manifest
+    manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+    taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
+    size = sum(path.stat().st_size for path in run.release.iterdir())
+    text = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=size)
+    (run.release / LAYOUT.card).write_text(text, encoding="utf-8")
+    metrics = summary(figures["evaluate"], figures["verify"])
+    write_manifest(run.release, manifest.model_copy(update={"metrics": metrics}))
+    _log.info("model card written; the release is %.1f MB", size / 1e6)

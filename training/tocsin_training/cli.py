@@ -1,0 +1,118 @@
+"""The training room's sub-commands of `tocsin`. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.cli.console import err, out
+from tocsin.errors import UsageError
+from tocsin_training.errors import CorpusError
+
+_CONFIG = Path("training/train.toml")
+_BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
+
+corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is_help=True, add_completion=False)
+
+Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
+Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
+TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
+
+
+def train(
+    config: Config = _CONFIG,
+    name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
+) -> None:
+    """Train a model from a corpus to a verified release, as a recipe says.
+
+    Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
+    """
+    from tocsin_training.config import load_settings
+    from tocsin_training.pipeline import train as run_stages
+
+    run = run_stages(load_settings(config), name, err)
+    print(run.release)
+
+
+def evaluate(
+    release: Annotated[Path | None, typer.Option(help="Release folder; the shipped one by default.")] = None,
+    config: Config = _CONFIG,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    benchmark: Annotated[
+        Path | None, typer.Option(help=f"CASE 2021 task 2 file; {_BENCHMARK} is taken where it exists.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and pictures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")] = False,
+) -> None:
+    """Measure a release: accuracy, calibration, false alarms, review; and CASE 2021 where its file is."""
+    import json
+
+    from tocsin.release import default_release_folder
+    from tocsin_training.config import load_settings
+    from tocsin_training.evaluate import evaluate as measure
+    from tocsin_training.evaluate import show
+    from tocsin_training.run import write_json
+
+    settings = load_settings(config)
+    if benchmark is None:
+        benchmark = settings.data.benchmark or (_BENCHMARK if _BENCHMARK.is_file() else None)
+    figures = measure(
+        default_release_folder() if release is None else release,
+        settings.data.model_copy(update={"benchmark": benchmark}),
+        split=split,
+        plot_folder=output,
+        bootstrap_samples=settings.evaluate.bootstrap_samples,
+        threads=settings.evaluate.threads,
+    )
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "metrics.json", figures)
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        show(figures, out)
+
+
+def promote(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or `latest`.")],
+    target: Annotated[Path | None, typer.Option(help="Where to; the shipped release by default.")] = None,
+) -> None:
+    """Make a run's verified release the one that is loaded by default."""
+    from tocsin_training.promote import main
+
+    release = main(_latest_run() if str(run) == "latest" else run, target)
+    err.print(f"{release.manifest.name} {release.manifest.version} is now in {release.folder}")
+
+
+def _latest_run() -> Path:
+    runs = sorted(path.parent for path in Path("runs").glob("*/config.toml"))
+    if not runs:
+        raise UsageError("runs/ holds no run; train one, or name a folder")
+    return runs[-1]
+
+
+@corpus.command("check")
+def corpus_check(
+    folder: Corpus = Path("datasets/corpus"),
+    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
+    benchmark: Annotated[
+        Path | None, typer.Option(help="TSV file with a text column that no record may repeat.")
+    ] = None,
+) -> None:
+    """Check every record against the corpus's rules; each fault names file, line and rule."""
+    from tocsin_training.validate import main
+
+    if faults := main(folder, taxonomy, benchmark):
+        raise CorpusError(f"{folder}: {faults} fault{'s' if faults > 1 else ''}")
+
+
+@corpus.command("coverage")
+def corpus_coverage(
+    folder: Corpus = Path("datasets/corpus"), taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml")
+) -> None:
+    """Count records by label and split, register, length, decade and region."""
+    from tocsin_training.coverage import main
+
+    main(folder, taxonomy, out)

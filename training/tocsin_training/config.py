@@ -1,0 +1,160 @@
+"""A recipe: everything a training run depends on, read from one TOML file and checked once.
+
+Paths in a recipe are relative to the recipe's own folder, so a run does not depend on where it was started.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tocsin_training.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Section):
+    """What is learned from."""
+
+    corpus: Path = Field(description="folder with train/, validation/ and test/")
+    taxonomy: Path
+    benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
+    train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
+    validation_records: int | None = Field(None, ge=1)
+    test_records: int | None = Field(None, ge=1)
+
+
+class ModelSettings(_Section):
+    """What is trained."""
+
+    base: str = Field("minilm", description="minilm, mpnet, tiny, a folder or a hub id")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    max_tokens: int = Field(128, ge=8, description="the window the release reads, too")
+
+
+class FinetuneSettings(_Section):
+    """How it is trained."""
+
+    epochs: float = Field(6, gt=0)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate_multiple: float = Field(10, gt=0, description="the head starts from nothing")
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    max_gradient_norm: float = Field(1.0, gt=0)
+    freeze_word_embeddings: bool = Field(True, description="rare place names keep their pretrained vectors")
+    group_by_length: bool = True
+    bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: where the CPU multiplies bf16")
+    device: Literal["cpu", "auto"] = "cpu"
+    threads: int = Field(2, ge=1)
+    seed: int = 20240501
+    binary_weight: float = Field(1.0, ge=0)
+    softmax_weight: float = Field(1.0, ge=0)
+    distillation_weight: float = Field(0.0, ge=0)
+    distillation_temperature: float = Field(1.0, gt=0)
+    teacher_logits: Path | None = Field(None, description="Parquet file of tocsin_training.distil")
+
+
+class ExportSettings(_Section):
+    """How it is packed."""
+
+    fuse: bool = Field(True, description="use onnxruntime's graph fusions where they keep parity")
+    window_overlap: int = Field(32, ge=0)
+    languages: tuple[str, ...] = ("en",)
+
+
+class CalibrateSettings(_Section):
+    """How logits become probabilities and decisions."""
+
+    bias_spread: float = Field(0.5, gt=0, description="how far a label's bias may stray from the shared one")
+    scale_spread: float = Field(0.1, gt=0, description="how far a label's scale may stray from the shared one")
+    threshold_prior: float = Field(50, ge=0, description="pooled examples that a label's own must outweigh")
+    target_accuracy: float = Field(0.95, gt=0, lt=1, description="of the answers not sent to review")
+
+
+class VerifySettings(_Section):
+    """What the exported models may cost."""
+
+    logit_tolerance: float = Field(1e-4, gt=0, description="fp32: greatest absolute difference")
+    int8_probability_tolerance: float = Field(0.01, gt=0, description="int8: mean absolute difference")
+    int8_f1_cost: float = Field(0.005, ge=0, description="int8: weighted F1 lost on the test split")
+
+
+class EvaluateSettings(_Section):
+    """How it is measured."""
+
+    bootstrap_samples: int = Field(1000, ge=10)
+    threads: int = Field(2, ge=1)
+
+
+class Settings(_Section):
+    """A whole recipe."""
+
+    name: str = Field("tocsin-en", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    version: str = "0.1.0"
+    runs: Path
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    export: ExportSettings = ExportSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    verify: VerifySettings = VerifySettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def load_settings(path: Path | str) -> Settings:
+    """Read a recipe.
+
+    :raises ConfigError: the file is missing, not TOML, or has an unknown key or a bad value; the message names it.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return _resolve(settings, path.resolve().parent)
+
+
+def _resolve(settings: Settings, folder: Path) -> Settings:
+    def under(path: Path | None) -> Path | None:
+        return None if path is None else (folder / path).resolve()
+
+    data, finetune = settings.data, settings.finetune
+    base = settings.model.base
+    local_base = (folder / base).resolve()
+    return settings.model_copy(
+        update={
+            "runs": under(settings.runs),
+            "data": data.model_copy(
+                update={key: under(getattr(data, key)) for key in ("corpus", "taxonomy", "benchmark")}
+            ),
+            "finetune": finetune.model_copy(update={"teacher_logits": under(finetune.teacher_logits)}),
+            # Only a path that is there is a path; anything else is a known name or a hub id.
+            "model": settings.model.model_copy(
+                update={"base": str(local_base) if "/" in base and local_base.is_dir() else base}
+            ),
+        }
+    )
+
+
+def to_toml(settings: Settings) -> str:
+    """The recipe as TOML that ``load_settings`` reads back to the same settings."""
+    data = settings.model_dump(mode="json", exclude_none=True)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    for section, values in data.items():
+        if isinstance(values, dict):
+            lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"

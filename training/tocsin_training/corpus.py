@@ -1,0 +1,170 @@
+"""The corpus: records of invented news text with the events they report, one JSON object a line.
+
+``datasets/corpus/{train,validation,test}/<batch>.jsonl``. Membership of a split is where a file lies and nothing
+else, so it is the same on every machine; ``validate`` sees to it that nothing related lies in two of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tocsin_training.errors import CorpusError
+
+if TYPE_CHECKING:
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training._datasets import DatasetDict, Features
+    from tocsin_training.config import DataSettings
+
+SPLITS = ("train", "validation", "test")
+REGISTERS = frozenset(
+    {"wire", "local", "translated", "headline", "notes", "ngo", "sitrep", "liveblog", "post", "transcript"}
+)
+REASONS = frozenset(
+    {"planned", "threatened", "denied", "past", "statement", "analysis", "background", "diplomacy"}
+    | {"attribution", "economy", "sport", "culture", "metaphor", "disaster", "accident", "crime", "drill"}
+    | {"boilerplate", "politics", "foreign_language", "science_health"}
+)
+
+
+class Annotations(BaseModel):
+    """The label lists each reader gave, the writer first. An empty list is a reader who saw no event."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    writer: tuple[str, ...]
+    second: tuple[str, ...] | None = None
+    third: tuple[str, ...] | None = None
+
+
+class Record(BaseModel):
+    """One text with its labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    labels: tuple[str, ...] = Field(description="taxonomy labels; empty: no event")
+    # "register" would hide a method of the base class.
+    text_register: str = Field(alias="register", min_length=1)
+    batch: str = Field(min_length=1, description="one writer's sitting")
+    annotations: Annotations
+    reason: str | None = Field(None, description="why there is no event; only on records without labels")
+    country: str | None = Field(None, pattern="^[A-Z]{3}$", description="ISO 3166 alpha-3; XXX: nowhere")
+    decade: str | None = Field(None, pattern="^[0-9]{3}0s$")
+    pair: str | None = Field(None, description="contrast pair: same scene, one fact changed")
+    article: str | None = Field(None, description="sentences of one article")
+    ambiguous: bool = Field(False, description="careful readers disagree for good reasons")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A record and the place it was read from."""
+
+    record: Record
+    split: str
+    file: Path
+    number: int
+
+
+def corpus_files(folder: Path) -> dict[str, list[Path]]:
+    """The files of each split, in name order.
+
+    :raises CorpusError: a split has none.
+    """
+    files = {split: sorted((folder / split).glob("*.jsonl")) for split in SPLITS}
+    for split, paths in files.items():
+        if not paths:
+            raise CorpusError(f"{folder / split}: no .jsonl file; a corpus has {', '.join(SPLITS)}, each with records")
+    return files
+
+
+def load_corpus(folder: Path) -> DatasetDict:
+    """The three splits as Hugging Face datasets with the columns of ``Record``.
+
+    :raises CorpusError: the folder or a file in it cannot be read.
+    """
+    from tocsin_training._datasets import (
+        DatasetDict,
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        load_dataset,
+    )
+
+    files = {split: list(map(str, paths)) for split, paths in corpus_files(folder).items()}
+    loud = not are_progress_bars_disabled()
+    disable_progress_bars()
+    # A cache that dies with the call: the corpus is small, and a stale cache is a silent error.
+    with TemporaryDirectory(prefix="tocsin-corpus-") as cache:
+        try:
+            loaded = load_dataset("json", data_files=files, features=_features(), cache_dir=cache, keep_in_memory=True)
+        except Exception as error:
+            raise CorpusError(
+                f"{folder}: cannot be read as a corpus ({_root_cause(error)}); "
+                f"`tocsin corpus check {folder}` names the file and line"
+            ) from error
+        finally:
+            if loud:
+                enable_progress_bars()
+    return DatasetDict({split: loaded[split] for split in SPLITS})
+
+
+def _features() -> Features:
+    from tocsin_training._datasets import Features, List, Value
+
+    text, labels = Value("string"), List(Value("string"))
+    return Features(
+        {key: text for key in ("id", "text", "register", "batch", "reason", "country", "decade", "pair", "article")}
+        | {"labels": labels, "ambiguous": Value("bool")}
+        | {"annotations": {"writer": labels, "second": labels, "third": labels}}
+    )
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def limit(corpus: DatasetDict, data: DataSettings) -> DatasetDict:
+    """Only so many records of each split, evenly spread over its files, if the recipe asks for that."""
+    for split in SPLITS:
+        wanted, there = getattr(data, f"{split}_records"), len(corpus[split])
+        if wanted is not None and wanted < there:
+            corpus[split] = corpus[split].select([row * there // wanted for row in range(wanted)])
+    return corpus
+
+
+def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.float32]:
+    """Label lists as zeros and ones, shape (records, labels), columns in the taxonomy's order.
+
+    :raises TaxonomyError: a label is not in the taxonomy.
+    """
+    matrix = np.zeros((len(labels), len(taxonomy.labels)), dtype=np.float32)
+    for row, names in enumerate(labels):
+        for name in names:
+            matrix[row, taxonomy.index(name)] = 1.0
+    return matrix
+
+
+def corpus_sha256(folder: Path) -> str:
+    """Hash of the corpus: of every file's split, name and content, in order."""
+    digest = hashlib.sha256()
+    for path in _all_files(folder):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.parent.name}/{path.name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    for paths in corpus_files(folder).values():
+        yield from paths

@@ -1,0 +1,186 @@
+"""Stage 6: what a release is worth on the test split, from its folder alone (no torch, no training run needed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from tocsin.classifier import EventClassifier, Scores
+from tocsin.errors import InputError
+from tocsin_training import benchmark, plots
+from tocsin_training.config import DataSettings
+from tocsin_training.corpus import SPLITS, label_matrix, limit, load_corpus
+from tocsin_training.metrics import (
+    bootstrap_f1,
+    expected_calibration_error,
+    f1_figures,
+    false_alarms,
+    label_figures,
+    reliability,
+    review_figures,
+    top_answers,
+    top_is_right,
+    top_truth,
+)
+from tocsin_training.run import Run
+
+FOREIGN = "foreign_language"
+"""The reason of records that are not in a language the model was trained on."""
+
+
+def evaluate(
+    release: Path,
+    data: DataSettings,
+    *,
+    split: str = "test",
+    plot_folder: Path | None = None,
+    bootstrap_samples: int = 1000,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Every figure of a release on a split of the corpus and, where it is to be had, on the CASE 2021 file.
+
+    :param plot_folder: where to put the confusion matrix and the reliability diagram; none draws nothing.
+    :raises InputError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"no split {split!r}; splits are: {', '.join(SPLITS)}")
+    classifier = EventClassifier.load(release, threads=threads)
+    records = limit(load_corpus(data.corpus), data)[split]
+    scores = classifier.score_batch(list(records["text"]))
+    truth = label_matrix(list(records["labels"]), classifier.taxonomy) > 0
+    reasons = list(records["reason"])
+    figures = {
+        "model_version": classifier.version,
+        "split": split,
+        **split_figures(scores, truth, reasons, classifier.languages, bootstrap_samples=bootstrap_samples),
+    }
+    if data.benchmark is not None:
+        case = benchmark.score_benchmark(classifier, benchmark.read_benchmark(data.benchmark))
+        figures["case2021"] = asdict(case)
+    if plot_folder is not None:
+        draw(scores, truth, plot_folder)
+    return figures
+
+
+def split_figures(
+    scores: Scores,
+    truth: NDArray[np.bool_],
+    reasons: Sequence[str | None],
+    languages: Sequence[str],
+    *,
+    bootstrap_samples: int,
+) -> dict[str, Any]:
+    """All figures from answers and truth, as plain numbers under plain names.
+
+    :param reasons: of records without event; none for the others.
+    :param languages: those the model was trained on.
+    """
+    given, probabilities = scores.given, scores.probabilities
+    no_event: NDArray[np.bool_] = ~np.any(truth, axis=1)
+    right = top_is_right(truth, top_answers(probabilities, given))
+    own = np.array([reason != FOREIGN for reason in reasons])
+    flagged = np.array([language not in languages for language in scores.languages])
+    return {
+        "texts": len(truth),
+        "texts_without_event": int(no_event.sum()),
+        **f1_figures(truth, given),
+        "intervals": {
+            name: [interval.low, interval.high]
+            for name, interval in bootstrap_f1(truth, given, samples=bootstrap_samples).items()
+        },
+        "top_answer_accuracy": float(right.mean()),
+        "ece": expected_calibration_error(probabilities[given], truth[given]),
+        "ece_no_event": expected_calibration_error(scores.no_event, no_event),
+        "false_alarms": false_alarms(given, reasons),
+        "review": review_figures(scores.needs_review, right),
+        "language": {
+            "own_flagged_as_other": float(flagged[own].mean()) if own.any() else 0.0,
+            "other_flagged": float(flagged[~own].mean()) if not own.all() else None,
+        },
+        "truncated_share": float(scores.truncated.mean()),
+        "labels": label_figures(truth, given, scores.taxonomy.names),
+    }
+
+
+def draw(scores: Scores, truth: NDArray[np.bool_], folder: Path) -> None:
+    """Confusion matrix of first answers and reliability diagram of the labels given, as PNG files in a folder."""
+    names = [*scores.taxonomy.names, "no event"]
+    top = top_answers(scores.probabilities, scores.given)
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    # NONE is -1, which is the last row and column: "no event".
+    np.add.at(counts, (top_truth(truth, top), top), 1)
+    plots.confusion_matrix(counts, names, folder / "confusion_matrix.png")
+    stated, held = scores.probabilities[scores.given], truth[scores.given]
+    error = expected_calibration_error(stated, held)
+    plots.reliability_diagram(reliability(stated, held), error, folder / "reliability.png")
+
+
+def tables(figures: dict[str, Any]) -> list[Table]:
+    """The figures as tables for people."""
+    built = [_summary(figures), _per_label(figures), _alarms(figures)]
+    if "case2021" in figures:
+        case = Table("CASE 2021 task 2", "", title="news snippets, one ACLED type each")
+        for name, value in figures["case2021"].items():
+            case.add_row(name.replace("_", " "), _number(value))
+        built.append(case)
+    return built
+
+
+def _summary(figures: dict[str, Any]) -> Table:
+    table = Table("figure", "value", "95 % interval", title=f"{figures['model_version']} on {figures['split']}")
+    intervals = figures["intervals"]
+    for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece", "ece_no_event"):
+        low_high = " - ".join(map(_number, intervals[name])) if name in intervals else ""
+        table.add_row(name.replace("_", " "), _number(figures[name]), low_high)
+    table.add_row("texts without event given a label", _number(figures["false_alarms"]["all"]["share"]), "")
+    review = figures["review"]
+    table.add_row("sent to review", _number(review["share"]), "")
+    table.add_row("first answer right among the others", _number(review["accuracy_of_the_others"]), "")
+    table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
+    table.add_row("texts", _number(figures["texts"]), "")
+    return table
+
+
+def _per_label(figures: dict[str, Any]) -> Table:
+    table = Table("label", "precision", "recall", "F1", "texts", title="by label")
+    for name, row in figures["labels"].items():
+        table.add_row(name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
+    return table
+
+
+def _alarms(figures: dict[str, Any]) -> Table:
+    table = Table("reason for no event", "given a label", "texts", title="false alarms")
+    for reason, row in figures["false_alarms"].items():
+        table.add_row(reason, _number(row["share"]), f"{row['texts']}")
+    return table
+
+
+def _number(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def show(figures: dict[str, Any], console: Console) -> None:
+    """Print the tables."""
+    for table in tables(figures):
+        console.print(table)
+
+
+def main(run: Run, console: Console) -> None:
+    """Evaluate a run's release; figures go to metrics.json, pictures beside it."""
+    settings = run.settings()
+    figures = evaluate(
+        run.release,
+        settings.data,
+        plot_folder=run.plots,
+        bootstrap_samples=settings.evaluate.bootstrap_samples,
+        threads=settings.evaluate.threads,
+    )
+    run.record("evaluate", figures)
+    show(figures, console)

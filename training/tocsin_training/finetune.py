@@ -1,0 +1,195 @@
+"""Stage 2: fine-tune the encoder with Hugging Face's Trainer; the epoch with the best validation macro F1 is kept."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    ProgressCallback,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from tocsin_training import plots
+from tocsin_training.base import BaseModel
+from tocsin_training.config import FinetuneSettings, Settings
+from tocsin_training.distil import read_teacher
+from tocsin_training.loss import event_loss
+from tocsin_training.model import EventModel, load_encoder, load_tokenizer
+from tocsin_training.run import Run
+
+if TYPE_CHECKING:
+    from tocsin_training._datasets import Dataset, DatasetDict
+
+_log = logging.getLogger(__name__)
+
+
+class EpochProgress(ProgressCallback):
+    """The Trainer's progress bar; figures go to the log once an epoch instead of to stdout every few steps."""
+
+    def on_log(  # noqa: D102 - the Trainer documents it
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **others: Any,  # noqa: ANN401
+    ) -> None:
+        if logs and "eval_macro_f1" in logs:
+            _log.info(
+                "epoch %.1f: validation loss %.3f, macro F1 %.3f",
+                state.epoch or 0.0,
+                logs["eval_loss"],
+                logs["eval_macro_f1"],
+            )
+
+
+class EventTrainer(Trainer):
+    """A Trainer with the project's loss. Batches carry ``labels`` and, when distilling, ``teacher``."""
+
+    def __init__(self, *, settings: FinetuneSettings, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self._settings = settings
+
+    def compute_loss(  # noqa: D102 - the Trainer documents it
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        loss = event_loss(logits.float(), inputs["labels"], self._settings, inputs.get("teacher"))
+        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+
+def finetune(
+    prepared: DatasetDict, base: BaseModel, settings: Settings, out: Path, checkpoints: Path
+) -> list[dict[str, float]]:
+    """Train on ``prepared["train"]`` and save the best model and its tokenizer to ``out``.
+
+    :return: the Trainer's log: losses by step, validation figures by epoch.
+    """
+    options = settings.finetune
+    set_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    tokenizer = load_tokenizer(base.path)
+    labels = len(prepared["train"][0]["labels"])
+    model = EventModel(encoder=load_encoder(base.path), labels=labels, dropout=settings.model.dropout)
+    if options.freeze_word_embeddings:
+        model.freeze_word_embeddings()
+    trainer = EventTrainer(
+        settings=options,
+        model=model,
+        args=training_arguments(options, checkpoints),
+        train_dataset=_inputs(prepared, "train", options, labels),
+        eval_dataset=_inputs(prepared, "validation", options, labels),
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=validation_metrics,
+        optimizers=(optimizer(model, options), None),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(EpochProgress())
+    trainer.train()
+    model.to("cpu").save(out)
+    tokenizer.save_pretrained(out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    history: list[dict[str, float]] = trainer.state.log_history
+    return history
+
+
+def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels: int) -> Dataset:
+    data = prepared[split]
+    if split == "train" and options.teacher_logits is not None:
+        teacher = read_teacher(options.teacher_logits, list(data["id"]), labels)
+        data = data.add_column("teacher", teacher.tolist())
+    return data.remove_columns(["id", "text"])
+
+
+def optimizer(model: EventModel, options: FinetuneSettings) -> torch.optim.Optimizer:
+    """AdamW with a rate of its own for the head, which starts from nothing."""
+    encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+    head_rate = options.learning_rate * options.head_learning_rate_multiple
+    groups: list[dict[str, Any]] = [
+        {"params": encoder},
+        {"params": list(model.head.parameters()), "lr": head_rate},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+
+
+def training_arguments(options: FinetuneSettings, folder: Path) -> TrainingArguments:
+    """The recipe in the Trainer's words."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        warmup_steps=options.warmup_share,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_gradient_norm,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length" if options.group_by_length else "random",
+        length_column_name="length",
+        bf16=options.bf16 == "on" or (options.bf16 == "auto" and multiplies_bf16()),
+        use_cpu=options.device == "cpu",
+        dataloader_pin_memory=False,
+        seed=options.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_f1",
+        greater_is_better=True,
+        logging_steps=10,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to="none",
+    )
+
+
+def multiplies_bf16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU multiplies bf16 in hardware; where it cannot be told, no: emulated bf16 is slower than fp32."""
+    try:
+        flags = set(cpu_info.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """F1 of "logit above zero". Macro decides which epoch is kept: every label counts, however rare."""
+    given = np.asarray(prediction.predictions) > 0
+    truth = np.asarray(prediction.label_ids) > 0
+    averages = ("macro", "weighted")
+    return {f"{average}_f1": float(f1_score(truth, given, average=average, zero_division=0)) for average in averages}
+
+
+def main(run: Run, base: BaseModel) -> None:
+    """Train, keep the log and draw the curves."""
+    from tocsin_training._datasets import load_from_disk
+
+    history = finetune(load_from_disk(run.prepared), base, run.settings(), run.model, run.checkpoints)
+    epochs = [entry for entry in history if "eval_macro_f1" in entry]
+    best = max(epochs, key=lambda entry: entry["eval_macro_f1"])
+    run.record("finetune", {"best_epoch": best["epoch"], "macro_f1": best["eval_macro_f1"], "history": history})
+    plots.training_curves(history, run.plots / "training_curves.png")
+    _log.info("best epoch %.1f: validation macro F1 %.3f", best["epoch"], best["eval_macro_f1"])

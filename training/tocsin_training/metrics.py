@@ -1,0 +1,151 @@
+"""Figures for answers that may be several labels or none. Arrays in, numbers out; nothing here knows a label by name.
+
+Weighted F1 is the headline because the published figures are; macro F1 stands beside it because weighting hides the
+rare labels, and false alarms are counted apart because texts without events never enter either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+)
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+NONE = -1
+"""Stands for "no event" where an answer is a label's position."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the 95 % interval of its bootstrap."""
+
+    value: float
+    low: float
+    high: float
+
+
+def weighted_f1(truth: Bools, given: Bools) -> float:
+    """F1 per label, averaged by how often each is true."""
+    return float(f1_score(truth, given, average="weighted", zero_division=0))
+
+
+def f1_figures(truth: Bools, given: Bools) -> dict[str, float]:
+    """Weighted, macro and micro F1 and the share of texts with exactly the right set of labels."""
+    figures = {
+        f"{average}_f1": float(f1_score(truth, given, average=average, zero_division=0))
+        for average in ("weighted", "macro", "micro")
+    }
+    return figures | {"exact_match": float(accuracy_score(truth, given))}
+
+
+def label_figures(truth: Bools, given: Bools, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and number of true examples of each label."""
+    columns = precision_recall_fscore_support(truth, given, average=None, zero_division=0)
+    keys = ("precision", "recall", "f1", "support")
+    return {
+        name: {key: float(column[index]) for key, column in zip(keys, columns, strict=True)}
+        for index, name in enumerate(names)
+    }
+
+
+def bootstrap_f1(truth: Bools, given: Bools, *, samples: int, seed: int = 0) -> dict[str, Interval]:
+    """Weighted and macro F1 with percentile intervals over texts drawn anew with replacement (Efron 1979)."""
+    counts = np.stack([truth & given, ~truth & given, truth & ~given]).astype(np.float32)
+    texts = len(truth)
+    draws = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=samples)
+    hits, false, missed = (draws.astype(np.float32) @ count for count in counts)
+    per_label = _f1(hits, false, missed)
+    support = hits + missed
+    averages = {
+        "weighted_f1": (per_label * support).sum(axis=1) / np.maximum(support.sum(axis=1), 1),
+        "macro_f1": per_label.mean(axis=1),
+    }
+    values = f1_figures(truth, given)
+    return {
+        name: Interval(values[name], *(float(q) for q in np.quantile(drawn, (0.025, 0.975))))
+        for name, drawn in averages.items()
+    }
+
+
+def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+    result: Floats = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
+    return result
+
+
+def expected_calibration_error(probabilities: Floats, right: Bools, *, bins: int = 15) -> float:
+    """Mean distance between stated probability and share that was right, over equal-width bins (Guo et al. 2017).
+
+    :param probabilities: of the answers given, any shape.
+    :param right: whether each was right, same shape.
+    """
+    table = reliability(probabilities, right, bins=bins)
+    total = sum(count for _, _, count in table)
+    return sum(abs(stated - held) * count for stated, held, count in table) / total if total else 0.0
+
+
+def reliability(probabilities: Floats, right: Bools, *, bins: int = 15) -> list[tuple[float, float, int]]:
+    """Mean stated probability, share right and number of answers for every bin that has any."""
+    edges = np.linspace(0, 1, bins + 1)
+    # Bins are closed on the right, as in the paper, and the first one takes 0 too.
+    place = np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, bins - 1)
+    rows = []
+    for index in range(bins):
+        inside = place == index
+        if inside.any():
+            rows.append((float(probabilities[inside].mean()), float(right[inside].mean()), int(inside.sum())))
+    return rows
+
+
+def top_answers(probabilities: Floats, given: Bools) -> NDArray[np.intp]:
+    """Position of the most probable label given to each text, or NONE, shape (texts,)."""
+    ranked = np.where(given, probabilities, -1.0)
+    return np.where(given.any(axis=1), ranked.argmax(axis=1), NONE)
+
+
+def top_is_right(truth: Bools, top: NDArray[np.intp]) -> Bools:
+    """Whether the first answer holds: a label that is true, or no event where there is none; shape (texts,)."""
+    named = truth[np.arange(len(truth)), np.maximum(top, 0)]
+    result: Bools = np.where(top == NONE, ~truth.any(axis=1), named)
+    return result
+
+
+def top_truth(truth: Bools, top: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The true label to hold an answer against: the answer itself if true, else the first true label, or NONE."""
+    first = np.where(truth.any(axis=1), truth.argmax(axis=1), NONE)
+    return np.where(top_is_right(truth, top), top, first)
+
+
+def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[str, float]]:
+    """Share of texts without event that were given a label, for all and for each reason.
+
+    :param reasons: why a text has no event; none for texts that have one.
+    """
+    alarmed: Bools = np.any(given, axis=1)
+    groups: dict[str, list[bool]] = {"all": []}
+    for reason, alarm in zip(reasons, alarmed, strict=True):
+        if reason is not None:
+            groups["all"].append(bool(alarm))
+            groups.setdefault(reason, []).append(bool(alarm))
+    return {
+        name: {"share": float(np.mean(alarms)) if alarms else 0.0, "texts": len(alarms)}
+        for name, alarms in sorted(groups.items())
+    }
+
+
+def review_figures(needs_review: Bools, right: Bools) -> dict[str, float]:
+    """Share of texts sent to review, and how often the first answer was right among the others and among all."""
+    kept = ~needs_review
+    return {
+        "share": float(needs_review.mean()),
+        "accuracy_of_the_others": float(right[kept].mean()) if kept.any() else 1.0,
+        "accuracy_of_all": float(right.mean()),
+    }

@@ -1,0 +1,106 @@
+"""The model: a pretrained encoder, the mean of its token vectors, one linear layer.
+
+One logit per label. The logit of "no event" is fixed at zero (see ``loss``), so a logit above zero says that the
+label is more likely than nothing at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+from tocsin_training.errors import BaseModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+HEAD = "head.safetensors"
+
+
+class EventModel(nn.Module):
+    """Encoder, masked mean pooling, dropout and a linear head."""
+
+    def __init__(self, *, encoder: PreTrainedModel, labels: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, labels)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits of shape (batch, labels) from token ids and mask of shape (batch, sequence)."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+    def freeze_word_embeddings(self) -> None:
+        """Keep the vectors of words as they were pretrained; most of a gazetteer never occurs in the corpus."""
+        self.encoder.get_input_embeddings().weight.requires_grad_(False)
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder in Hugging Face's format and the head beside it."""
+        self.encoder.save_pretrained(folder)
+        save_file({"weight": self.head.weight.contiguous(), "bias": self.head.bias}, folder / HEAD)
+
+    @classmethod
+    def load(cls, folder: Path) -> EventModel:
+        """Read a saved model, ready to answer and to be exported."""
+        head = load_file(folder / HEAD)
+        model = cls(encoder=load_encoder(str(folder), attention="eager"), labels=head["weight"].shape[0])
+        model.head.load_state_dict(head)
+        return model.eval()
+
+
+def load_encoder(path: str, *, attention: str | None = None) -> PreTrainedModel:
+    """The pretrained encoder in a folder or under a hub id, in fp32, from safetensors only (never a pickle).
+
+    :param attention: transformers' name of an implementation; none takes the fastest that the architecture has.
+
+    :raises BaseModelError: there is none, or the hub cannot be reached.
+    """
+    try:
+        encoder: PreTrainedModel = AutoModel.from_pretrained(
+            path, dtype=torch.float32, attn_implementation=attention, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise BaseModelError(f"cannot load the base model {path!r}: {str(error).splitlines()[0]}") from error
+    return encoder
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
+    """The tokenizer that belongs to an encoder.
+
+    :raises BaseModelError: there is none, or it has no ``tokenizer.json`` form, which a release needs.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(f"cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]}") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise BaseModelError(f"{path}: its tokenizer has no tokenizer.json form, which a release needs")
+    return tokenizer
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: EventModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], *, max_tokens: int, batch_size: int = 32
+) -> Tensor:
+    """Logits of shape (texts, labels), texts cut at ``max_tokens``; padded batches in the order given."""
+    model.eval()
+    parts = []
+    for start in range(0, len(texts), batch_size):
+        batch = tokenizer(
+            texts[start : start + batch_size],
+            padding=True,
+            truncation=True,
+            max_length=max_tokens,
+            return_tensors="pt",
+        )
+        parts.append(model(batch["input_ids"], batch["attention_mask"]).float())
+    return torch.cat(parts)

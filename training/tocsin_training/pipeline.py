@@ -1,0 +1,84 @@
+"""The whole chain: prepare, finetune, export, calibrate, verify, evaluate, card."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from tocsin_training.base import BaseModel, resolve_base
+from tocsin_training.config import Settings
+from tocsin_training.run import Run
+
+_log = logging.getLogger(__name__)
+
+
+def train(settings: Settings, name: str, console: Console) -> Run:
+    """Run every stage into a new run folder.
+
+    :return: the run; its ``release`` is complete and verified.
+    :raises TocsinError: a stage refuses; the run folder keeps what was made up to then, and the log.
+    """
+    # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    run = Run.create(settings, name)
+    with logging_to(run, console):
+        base = resolve_base(settings.model.base, scratch=run.base)
+        _log.info("run %s, from %s", run.folder, base.name)
+        minutes = {}
+        for stage, action in _stages(run, base, console).items():
+            _log.info("--- %s", stage)
+            begun = time.perf_counter()
+            action()
+            minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
+            run.record("minutes", minutes)
+        _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
+    return run
+
+
+def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
+    # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
+    from tocsin_training import calibrate, card, evaluate, export, finetune, prepare, verify
+
+    return {
+        "prepare": lambda: prepare.main(run, base.path),
+        "finetune": lambda: finetune.main(run, base),
+        "export": lambda: export.main(run, base),
+        "calibrate": lambda: calibrate.main(run),
+        "verify": lambda: verify.main(run),
+        "evaluate": lambda: evaluate.main(run, console),
+        "card": lambda: card.main(run),
+    }
+
+
+@contextmanager
+def logging_to(run: Run, console: Console) -> Iterator[None]:
+    """Send the package's log to the console and to the run's log file while the block runs."""
+    logger = logging.getLogger("tocsin_training")
+    file = logging.FileHandler(run.log, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers: list[logging.Handler] = [file, RichHandler(console=console, show_path=False)]
+    level, propagate = logger.level, logger.propagate
+    # Some libraries hang a handler on the root logger, which would say everything twice.
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        # For the file only: the console's copy of the message is the command's business.
+        logger.removeHandler(handlers[1])
+        logger.exception("stopped")
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

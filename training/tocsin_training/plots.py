@@ -1,0 +1,79 @@
+"""Pictures of a run, as PNG files, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+_DPI = 120
+
+
+def training_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
+    """Loss by step and validation F1 by epoch, from the Trainer's log."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for key, name in (("loss", "training"), ("eval_loss", "validation")):
+        _line(losses, history, key, name)
+    losses.set(title="loss", xlabel="epoch")
+    for key, name in (("eval_macro_f1", "macro F1"), ("eval_weighted_f1", "weighted F1")):
+        _line(scores, history, key, name)
+    scores.set(title="validation (logit above zero)", xlabel="epoch", ylim=(0, 1))
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def _line(axes: Axes, history: Sequence[dict[str, Any]], key: str, name: str) -> None:
+    points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
+    axes.plot([x for x, _ in points], [y for _, y in points], marker="." if len(points) < 20 else "", label=name)
+
+
+def confusion_matrix(counts: NDArray[np.integer[Any]], names: Sequence[str], path: Path) -> None:
+    """Answers (columns) against truth (rows); colour is the share of the row, figures are counts.
+
+    :param counts: shape (answers, answers).
+    """
+    size = max(6.0, 0.42 * len(names) + 3)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="first answer", ylabel="truth")
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
+    _save(figure, path)
+
+
+def reliability_diagram(bins: Sequence[tuple[float, float, int]], error: float, path: Path) -> None:
+    """How often labels given at a stated probability hold; the dotted line is honesty.
+
+    :param bins: mean stated probability, share right, number of labels given.
+    """
+    figure = Figure(figsize=(5, 5.5), layout="constrained")
+    shares, counts = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    stated = [bin_[0] for bin_ in bins]
+    shares.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    shares.plot(stated, [bin_[1] for bin_ in bins], marker="o")
+    shares.set(ylabel="share that holds", xlim=(0, 1), ylim=(0, 1.02), title=f"labels given: ECE {error:.3f}")
+    shares.grid(alpha=0.3)
+    counts.bar(stated, [bin_[2] for bin_ in bins], width=0.05)
+    counts.set(xlabel="stated probability", ylabel="labels")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A canvas of its own instead of pyplot's global state: no display, and safe beside anyone else's figures.
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=_DPI)

@@ -1,0 +1,67 @@
+"""Stage 1: check the corpus and turn its texts into token ids and its labels into zeros and ones."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.config import DataSettings
+from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, limit, load_corpus
+from tocsin_training.errors import CorpusError
+from tocsin_training.model import load_tokenizer
+from tocsin_training.run import Run
+from tocsin_training.validate import Fault, check_corpus
+
+if TYPE_CHECKING:
+    from tocsin_training._datasets import DatasetDict
+
+_log = logging.getLogger(__name__)
+_FAULTS_SHOWN = 10
+
+
+def prepare(data: DataSettings, *, tokenizer_path: str, max_tokens: int) -> DatasetDict:
+    """Tokenised splits with the columns id, text, input_ids, attention_mask, length and labels.
+
+    :raises CorpusError: the corpus breaks one of its rules; the message lists the first few.
+    """
+    taxonomy = Taxonomy.load(data.taxonomy)
+    _refuse(check_corpus(data.corpus, taxonomy), data.corpus)
+    tokenizer = load_tokenizer(tokenizer_path)
+
+    def encode(rows: dict[str, list[Any]]) -> dict[str, Any]:
+        tokens = tokenizer(rows["text"], truncation=True, max_length=max_tokens, return_token_type_ids=False)
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        # Plain lists: the column's type is then inferred, and is float32 when it is read as tensors.
+        labels = label_matrix(rows["labels"], taxonomy).tolist()
+        return {**tokens, "length": lengths, "targets": labels}
+
+    corpus = limit(load_corpus(data.corpus), data)
+    kept = ["id", "text"]
+    return corpus.map(
+        encode, batched=True, remove_columns=[name for name in corpus["train"].column_names if name not in kept]
+    ).rename_column("targets", "labels")
+
+
+def _refuse(faults: list[Fault], folder: Path) -> None:
+    if faults:
+        shown = "\n".join(map(str, faults[:_FAULTS_SHOWN]))
+        raise CorpusError(f"{folder}: {len(faults)} faults; `tocsin corpus check` lists all. The first:\n{shown}")
+
+
+def main(run: Run, tokenizer_path: str) -> None:
+    """Write the prepared splits into the run."""
+    settings = run.settings()
+    prepared = prepare(settings.data, tokenizer_path=tokenizer_path, max_tokens=settings.model.max_tokens)
+    prepared.save_to_disk(run.prepared)
+    at_limit = sum(length >= settings.model.max_tokens for split in SPLITS for length in prepared[split]["length"])
+    run.record(
+        "prepare",
+        {
+            "corpus_sha256": corpus_sha256(settings.data.corpus),
+            "records": {split: len(prepared[split]) for split in SPLITS},
+            "records_filling_the_window": at_limit,
+        },
+    )
+    _log.info("prepared %s records, %d fill the window", {s: len(prepared[s]) for s in SPLITS}, at_limit)

@@ -1,0 +1,126 @@
+"""The folder of one training run: which file lies where, and the figures that every stage adds to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tocsin.errors import UsageError
+from tocsin_training.config import Settings, load_settings, to_toml
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths inside ``runs/<time>-<name>/``."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The recipe, with every default written out."""
+        return self.folder / "config.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """Figures, one table per stage."""
+        return self.folder / "metrics.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run said."""
+        return self.folder / "train.log"
+
+    @property
+    def prepared(self) -> Path:
+        """Tokenised splits (Hugging Face ``datasets`` on disk)."""
+        return self.folder / "prepared"
+
+    @property
+    def base(self) -> Path:
+        """Where a randomly initialised base model is put."""
+        return self.folder / "base"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The trainer's own folder, emptied when it has finished."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The fine-tuned PyTorch model."""
+        return self.folder / "model"
+
+    @property
+    def reference(self) -> Path:
+        """The fp32 twin of the release: same parts, unquantised graph. For measuring only; never shipped."""
+        return self.folder / "release-fp32"
+
+    @property
+    def release(self) -> Path:
+        """The release folder."""
+        return self.folder / "release"
+
+    @property
+    def verification(self) -> Path:
+        """The verdict of ``verify``."""
+        return self.folder / "verify.json"
+
+    @property
+    def plots(self) -> Path:
+        """PNG files."""
+        return self.folder / "plots"
+
+    @classmethod
+    def create(cls, settings: Settings, name: str) -> Run:
+        """Make ``<runs>/<UTC time>-<name>/`` and write the recipe into it.
+
+        :raises UsageError: the name cannot be part of a folder's name.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise UsageError(f"run name {name!r}: use letters, digits, '.', '_' and '-' only")
+        folder = settings.runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
+        for attempt in range(100):
+            unique = folder if attempt == 0 else folder.with_name(f"{folder.name}-{attempt}")
+            try:
+                unique.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            run = cls(unique)
+            run.config.write_text(to_toml(settings), encoding="utf-8")
+            return run
+        raise UsageError(f"{folder}: exists a hundred times over; give the run another name")
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """An existing run.
+
+        :raises UsageError: the folder is not one.
+        """
+        run = cls(folder)
+        if not run.config.is_file():
+            raise UsageError(f"{folder}: not a training run (it has no {run.config.name})")
+        return run
+
+    def settings(self) -> Settings:
+        """The recipe it was made with."""
+        return load_settings(self.config)
+
+    def figures(self) -> dict[str, Any]:
+        """All figures so far, by stage."""
+        if not self.metrics.is_file():
+            return {}
+        figures: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+        return figures
+
+    def record(self, stage: str, figures: dict[str, Any]) -> None:
+        """Put a stage's figures into metrics.json, in place of its former ones."""
+        write_json(self.metrics, self.figures() | {stage: figures})
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON for people to read."""
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,185 @@
+"""Stage 5: the exported models answer like the model they came from, or there is no release.
+
+Three comparisons on the test split: PyTorch against the fp32 graph on the same tokens, alone and padded (a graph that
+ignores the mask passes the first and fails the second); int8 against fp32 through the library; and what int8 costs in
+F1.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from tocsin.classifier import EventClassifier, Scores
+from tocsin.release import LAYOUT, sha256
+from tocsin_training.config import VerifySettings
+from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.errors import VerificationError
+from tocsin_training.metrics import weighted_f1
+from tocsin_training.model import EventModel, load_tokenizer, predict_logits
+from tocsin_training.run import Run, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_log = logging.getLogger(__name__)
+_PADDED_BATCH = 32
+
+
+class Verification(BaseModel):
+    """What was measured, against what is allowed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    texts: int
+    fp32_logit_difference: float
+    fp32_padded_logit_difference: float
+    int8_probability_difference: float
+    int8_f1_cost: float
+    tolerances: VerifySettings
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Each tolerance that was exceeded, in words."""
+        allowed = self.tolerances
+        checks = (
+            ("fp32 logits, text by text", self.fp32_logit_difference, allowed.logit_tolerance),
+            ("fp32 logits, padded batches", self.fp32_padded_logit_difference, allowed.logit_tolerance),
+            ("int8 probabilities, on average", self.int8_probability_difference, allowed.int8_probability_tolerance),
+            ("weighted F1 lost to int8", self.int8_f1_cost, allowed.int8_f1_cost),
+        )
+        # "not <=" and not ">": a NaN is a fault.
+        return tuple(f"{what}: {found:.2g}, allowed {limit:.2g}" for what, found, limit in checks if not found <= limit)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is within its tolerance."""
+        return not self.faults
+
+
+def verify(
+    *,
+    model: Path,
+    reference: Path,
+    release: Path,
+    texts: list[str],
+    labels: list[list[str]],
+    settings: VerifySettings,
+    threads: int,
+) -> Verification:
+    """Measure a fine-tuned model, its fp32 export and its release against each other.
+
+    :param model: folder of the PyTorch model.
+    :param reference: release folder with the fp32 graph.
+    :param release: release folder that is to be shipped.
+    :param texts: texts with their true ``labels``; all of them are used.
+    """
+    fp32 = EventClassifier.load(reference, threads=threads)
+    int8 = EventClassifier.load(release, threads=threads)
+    truth = label_matrix(labels, int8.taxonomy) > 0
+    alone, padded = graph_differences(
+        EventModel.load(model),
+        load_tokenizer(str(model)),
+        reference / LAYOUT.model,
+        texts,
+        max_tokens=int8.release.manifest.window_tokens,
+        threads=threads,
+    )
+    expected, found = fp32.score_batch(texts), int8.score_batch(texts)
+    return Verification(
+        texts=len(texts),
+        fp32_logit_difference=alone,
+        fp32_padded_logit_difference=padded,
+        int8_probability_difference=float(np.abs(expected.probabilities - found.probabilities).mean()),
+        int8_f1_cost=_f1(truth, expected) - _f1(truth, found),
+        tolerances=settings,
+    )
+
+
+def _f1(truth: NDArray[np.bool_], scores: Scores) -> float:
+    return weighted_f1(truth, scores.given)
+
+
+def graph_differences(
+    model: EventModel,
+    tokenizer: PreTrainedTokenizerFast,
+    graph: Path,
+    texts: Sequence[str],
+    *,
+    max_tokens: int,
+    threads: int = 1,
+) -> tuple[float, float]:
+    """Greatest absolute difference of logits between PyTorch and an ONNX graph: text by text, and in padded batches.
+
+    The reference is PyTorch text by text in both, so a fault of padding on either side shows.
+    """
+    session = _session(graph, threads)
+    expected = predict_logits(model, tokenizer, list(texts), max_tokens=max_tokens, batch_size=1).numpy()
+    differences = []
+    for size in (1, _PADDED_BATCH):
+        parts = []
+        for start in range(0, len(texts), size):
+            tokens = tokenizer(
+                list(texts[start : start + size]),
+                padding=True,
+                truncation=True,
+                max_length=max_tokens,
+                return_tensors="np",
+            )
+            feed = {name: tokens[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
+            parts.append(session.run(["logits"], feed)[0])
+        differences.append(float(np.abs(np.concatenate(parts) - expected).max()))
+    return differences[0], differences[1]
+
+
+def _session(graph: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def verified_files(release: Path) -> dict[str, str]:
+    """Hashes of the files that make the answers what they are: the verdict holds for these and no others."""
+    names = (LAYOUT.model, LAYOUT.tokenizer, LAYOUT.taxonomy, LAYOUT.calibration)
+    return {name: sha256(release / name) for name in names}
+
+
+def main(run: Run) -> None:
+    """Verify a run on its test split and write the verdict.
+
+    :raises VerificationError: a tolerance is exceeded; the message has the figures.
+    """
+    settings = run.settings()
+    test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
+    # A verdict of an earlier attempt must not outlive what it was about.
+    run.verification.unlink(missing_ok=True)
+    verdict = verify(
+        model=run.model,
+        reference=run.reference,
+        release=run.release,
+        texts=list(test["text"]),
+        labels=list(test["labels"]),
+        settings=settings.verify,
+        threads=settings.evaluate.threads,
+    )
+    figures = verdict.model_dump(mode="json") | {"passed": verdict.passed, "faults": list(verdict.faults)}
+    figures["files"] = verified_files(run.release)
+    write_json(run.verification, figures)
+    run.record("verify", figures)
+    if not verdict.passed:
+        raise VerificationError(f"{run.release}: the export is not faithful:\n" + "\n".join(verdict.faults))
+    _log.info(
+        "verified on %d texts: fp32 within %.1e, int8 within %.4f on average, costs %.4f F1",
+        verdict.texts,
+        max(verdict.fp32_logit_difference, verdict.fp32_padded_logit_difference),
+        verdict.int8_probability_difference,
+        verdict.int8_f1_cost,
+    )
