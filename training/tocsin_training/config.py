@@ -54,11 +54,11 @@ class FinetuneSettings(_Section):
     device: Literal["cpu", "auto"] = "cpu"
     threads: int = Field(2, ge=1)
     seed: int = 20240501
-    binary_weight: float = Field(1.0, ge=0)
+    binary_weight: float = Field(0.1, ge=0, description="of the binary term; at 1 it drowns the other")
     softmax_weight: float = Field(1.0, ge=0)
-    distillation_weight: float = Field(0.0, ge=0)
+    distillation_share: float = Field(0.5, ge=0, le=1, description="of the loss, where there is a teacher")
     distillation_temperature: float = Field(1.0, gt=0)
-    teacher_logits: Path | None = Field(None, description="Parquet file of tocsin_training.distil")
+    teacher_logits: Path | None = Field(None, description="Parquet file that tocsin_training.distil wrote")
 
 
 class ExportSettings(_Section):

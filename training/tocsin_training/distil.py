@@ -1,36 +1,39 @@
 """A teacher's answers to the training records, for a student to learn from (``teacher_logits`` in a recipe).
 
-    python -m tocsin_training.distil RUN OUT.parquet
+    python -m tocsin_training.distil training/teacher.toml datasets/teacher.parquet [--model FOLDER]
 
-Both runs must have been made from the same corpus and taxonomy; records are matched by id.
+Trains the teacher, unless it is given, and writes its logits for every training record of the recipe's corpus.
+Records are matched by id, so a student can be trained without the teacher as long as the corpus keeps its texts.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
+from tocsin_training.config import Settings, load_settings
 from tocsin_training.errors import ConfigError
-from tocsin_training.run import Run
-
-if TYPE_CHECKING:
-    from tocsin_training._datasets import Dataset
 
 
-def teacher_logits(run: Run) -> Dataset:
-    """Columns id and logits for the run's training records, by the run's own PyTorch model."""
-    from tocsin_training._datasets import Dataset, load_from_disk
+def write_teacher(settings: Settings, model: Path, out: Path) -> None:
+    """Write a Parquet file with the columns id and logits (float16) for the training records."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from tocsin_training.corpus import limit, load_corpus
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
-    train = load_from_disk(run.prepared)["train"]
-    tokenizer = load_tokenizer(str(run.model))
-    max_tokens = run.settings().model.max_tokens
-    logits = predict_logits(EventModel.load(run.model), tokenizer, list(train["text"]), max_tokens=max_tokens)
-    return Dataset.from_dict({"id": list(train["id"]), "logits": logits.tolist()})
+    train = limit(load_corpus(settings.data.corpus), settings.data)["train"]
+    tokenizer = load_tokenizer(str(model))
+    max_tokens = settings.model.max_tokens
+    logits = predict_logits(EventModel.load(model), tokenizer, list(train["text"]), max_tokens=max_tokens)
+    # Two decimals of a logit are all a student can use; half floats keep the file small.
+    columns = pa.table({"id": list(train["id"]), "logits": list(logits.numpy().astype(np.float16))})
+    pyarrow.parquet.write_table(columns, out, compression="zstd")
 
 
 def read_teacher(path: Path, ids: list[str], labels: int) -> NDArray[np.float32]:
@@ -54,12 +57,17 @@ def read_teacher(path: Path, ids: list[str], labels: int) -> NDArray[np.float32]
 
 
 def main() -> None:
-    """Write a run's logits to a Parquet file."""
+    """Train a teacher and write its logits."""
+    from tocsin_training.pipeline import train
+
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("recipe", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, help="a teacher that is already trained: the model/ folder of its run")
     arguments = parser.parse_args()
-    teacher_logits(Run.open(arguments.run)).to_parquet(arguments.out)
+    settings = load_settings(arguments.recipe)
+    model = arguments.model or train(settings, "teacher", Console(stderr=True), until="finetune").model
+    write_teacher(settings, model, arguments.out)
 
 
 if __name__ == "__main__":

@@ -38,18 +38,26 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return -(F.log_softmax(with_no_event(logits), dim=-1) * targets).sum(dim=-1).mean()
 
 
-def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Both terms against a teacher's softened answers (Hinton et al. 2015); the square keeps gradients in scale."""
-    student, soft = logits / temperature, teacher / temperature
-    both = binary_loss(student, soft.sigmoid()) + softmax_loss(student, with_no_event(soft).softmax(dim=-1))
-    return both * temperature**2
-
-
 def event_loss(logits: Tensor, targets: Tensor, settings: FinetuneSettings, teacher: Tensor | None = None) -> Tensor:
-    """The weighted sum of the terms; all tensors have the shape (batch, labels)."""
-    loss = settings.binary_weight * binary_loss(logits, targets)
-    loss = loss + settings.softmax_weight * softmax_loss(logits, softmax_targets(targets))
-    if teacher is not None:
-        soft = distillation_loss(logits, teacher, settings.distillation_temperature)
-        loss = loss + settings.distillation_weight * soft
-    return loss
+    """The loss of a batch, a mixture of learning from labels and from a teacher where there is one.
+
+    :param logits: and ``targets`` and ``teacher`` (the teacher's logits) have the shape (batch, labels).
+    """
+    loss = _both_terms(logits, targets, softmax_targets(targets), settings)
+    if teacher is None:
+        return loss
+    share = settings.distillation_share
+    return (1 - share) * loss + share * distillation_loss(logits, teacher, settings)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, settings: FinetuneSettings) -> Tensor:
+    """Both terms against a teacher's softened answers (Hinton et al. 2015); the square keeps gradients in scale."""
+    temperature = settings.distillation_temperature
+    soft = teacher / temperature
+    shares = with_no_event(soft).softmax(dim=-1)
+    return _both_terms(logits / temperature, soft.sigmoid(), shares, settings) * temperature**2
+
+
+def _both_terms(logits: Tensor, targets: Tensor, shares: Tensor, settings: FinetuneSettings) -> Tensor:
+    binary = settings.binary_weight * binary_loss(logits, targets)
+    return binary + settings.softmax_weight * softmax_loss(logits, shares)

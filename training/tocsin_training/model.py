@@ -91,16 +91,14 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
 def predict_logits(
     model: EventModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], *, max_tokens: int, batch_size: int = 32
 ) -> Tensor:
-    """Logits of shape (texts, labels), texts cut at ``max_tokens``; padded batches in the order given."""
+    """Logits of shape (texts, labels), texts cut at ``max_tokens``; padded batches of texts of like length."""
     model.eval()
-    parts = []
-    for start in range(0, len(texts), batch_size):
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    logits = torch.empty(len(texts), model.head.out_features)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
         batch = tokenizer(
-            texts[start : start + batch_size],
-            padding=True,
-            truncation=True,
-            max_length=max_tokens,
-            return_tensors="pt",
+            [texts[row] for row in rows], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
         )
-        parts.append(model(batch["input_ids"], batch["attention_mask"]).float())
-    return torch.cat(parts)
+        logits[rows] = model(batch["input_ids"], batch["attention_mask"]).float()
+    return logits

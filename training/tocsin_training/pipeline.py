@@ -18,8 +18,10 @@ from tocsin_training.run import Run
 _log = logging.getLogger(__name__)
 
 
-def train(settings: Settings, name: str, console: Console) -> Run:
+def train(settings: Settings, name: str, console: Console, *, until: str | None = None) -> Run:
     """Run every stage into a new run folder.
+
+    :param until: the last stage to run; none runs them all, and only then is there a release.
 
     :return: the run; its ``release`` is complete and verified.
     :raises TocsinError: a stage refuses; the run folder keeps what was made up to then, and the log.
@@ -37,6 +39,8 @@ def train(settings: Settings, name: str, console: Console) -> Run:
             action()
             minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
             run.record("minutes", minutes)
+            if stage == until:
+                break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
     return run
 
