@@ -23,14 +23,17 @@ def write_teacher(settings: Settings, model: Path, out: Path) -> None:
     """Write a Parquet file with the columns id and logits (float16) for the training records."""
     import pyarrow as pa
     import pyarrow.parquet
+    import torch
 
     from tocsin_training.corpus import limit, load_corpus
+    from tocsin_training.finetune import multiplies_bf16
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
     train = limit(load_corpus(settings.data.corpus), settings.data)["train"]
     tokenizer = load_tokenizer(str(model))
     max_tokens = settings.model.max_tokens
-    logits = predict_logits(EventModel.load(model), tokenizer, list(train["text"]), max_tokens=max_tokens)
+    with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
+        logits = predict_logits(EventModel.load(model), tokenizer, list(train["text"]), max_tokens=max_tokens)
     # Two decimals of a logit are all a student can use; half floats keep the file small.
     columns = pa.table({"id": list(train["id"]), "logits": list(logits.numpy().astype(np.float16))})
     pyarrow.parquet.write_table(columns, out, compression="zstd")
