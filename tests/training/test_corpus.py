@@ -32,13 +32,18 @@ def test_split_membership_and_order_do_not_depend_on_the_file_system(sound_corpu
     assert corpus_sha256(copy) == corpus_sha256(sound_corpus)
 
 
-def test_the_hash_changes_with_one_byte_and_with_a_move(corpus: Path) -> None:
-    before = corpus_sha256(corpus)
-    (corpus / "train" / "two.jsonl").rename(corpus / "test" / "two.jsonl")
-    moved = corpus_sha256(corpus)
-    path = corpus / "test" / "two.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"wire", b"post", 1))
-    assert len({before, moved, corpus_sha256(corpus)}) == 3
+def test_the_hash_changes_with_a_text_a_label_or_a_move_and_not_with_a_remark(corpus: Path) -> None:
+    path = corpus / "train" / "two.jsonl"
+    hashes = [corpus_sha256(corpus)]
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for change in ({"register": "post"}, {"text": "Something else happened."}, {"labels": ["other"]}):
+        records[0] |= change
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        hashes.append(corpus_sha256(corpus))
+    path.rename(corpus / "test" / "two.jsonl")
+    hashes.append(corpus_sha256(corpus))
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 4
 
 
 def test_optional_fields_missing_from_a_whole_file_are_null(corpus: Path) -> None:

@@ -7,6 +7,7 @@ else, so it is the same on every machine; ``validate`` sees to it that nothing r
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,11 +158,16 @@ def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.floa
 
 
 def corpus_sha256(folder: Path) -> str:
-    """Hash of the corpus: of every file's split, name and content, in order."""
+    """Hash of what is learned and measured: every record's split, id, text and labels, in order.
+
+    Annotations and other remarks may be added without making it another corpus.
+    """
     digest = hashlib.sha256()
     for path in _all_files(folder):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.parent.name}/{path.name} {content}\n".encode())
+        with path.open(encoding="utf-8") as lines:
+            for record in map(json.loads, lines):
+                learned = [path.parent.name, record["id"], record["text"], record["labels"]]
+                digest.update(json.dumps(learned).encode() + b"\n")
     return digest.hexdigest()
 
 
