@@ -55,7 +55,7 @@ def test_the_wheel_classifies_in_an_empty_environment(built: Path, tmp_path: Pat
     (wheel,) = built.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    pip = f"{python} -m pip install --quiet --disable-pip-version-check -c {ROOT / 'constraints.txt'}".split()
     subprocess.run([*pip, wheel], check=True, timeout=300, cwd=tmp_path)
     text = "Warplanes bombed a village on Tuesday, killing six people, residents said."
     done = subprocess.run(
