@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tocsin.cli.console import err, out
 from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
+
+if TYPE_CHECKING:
+    from tocsin_training.corpus import Line
 
 _CONFIG = Path("training/train.toml")
 _BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
@@ -19,6 +22,7 @@ corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is
 Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
 Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
 TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
 def train(
@@ -44,7 +48,7 @@ def evaluate(
         Path | None, typer.Option(help=f"CASE 2021 task 2 file; {_BENCHMARK} is taken where it exists.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and pictures.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a release: accuracy, calibration, false alarms, review; and CASE 2021 where its file is."""
     import json
@@ -116,3 +120,76 @@ def corpus_coverage(
     from tocsin_training.coverage import main
 
     main(folder, taxonomy, out)
+
+
+@corpus.command("agreement")
+def corpus_agreement(
+    folder: Corpus = Path("datasets/corpus"),
+    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Say how far two readers agree: kappa of each label, alpha over all, and what is still undecided."""
+    import json
+    from dataclasses import asdict
+
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.agreement import measure_agreement, tables
+
+    agreement = measure_agreement([line.record for line in _all_lines(folder)], Taxonomy.load(taxonomy))
+    if as_json:
+        print(json.dumps(asdict(agreement)))
+    else:
+        for table in tables(agreement):
+            out.print(table)
+
+
+@corpus.command("tics")
+def corpus_tics(
+    folder: Corpus = Path("datasets/corpus"),
+    most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports."""
+    import json
+    from dataclasses import asdict
+
+    from tocsin_training.tics import find_tics, tables
+
+    tics = find_tics([line.record for line in _all_lines(folder)], most=most)
+    if as_json:
+        print(json.dumps({batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}))
+    else:
+        for table in tables(tics):
+            out.print(table)
+
+
+@corpus.command("balance")
+def corpus_balance(
+    folder: Corpus = Path("datasets/corpus"),
+    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Hold what is there against the least that is wanted of each label, reason and kind; fails if one is missed."""
+    import json
+    from dataclasses import asdict
+
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.balance import check_balance, table
+
+    rows = check_balance(_all_lines(folder), Taxonomy.load(taxonomy))
+    if as_json:
+        print(json.dumps([asdict(row) | {"missed": row.missed} for row in rows]))
+    else:
+        out.print(table(rows))
+    if missed := [row.name for row in rows if row.missed]:
+        raise CorpusError(f"{folder}: too few of: {', '.join(missed)}")
+
+
+def _all_lines(folder: Path) -> list[Line]:
+    """All records of a corpus; figures over a part of them would mislead."""
+    from tocsin_training.validate import read_lines
+
+    lines, faults = read_lines(folder)
+    if faults:
+        raise CorpusError(f"{folder}: not every line is a record; `tocsin corpus check {folder}` names them")
+    return lines
