@@ -37,6 +37,7 @@ check: $(VENV)/.dev  ## what CI checks besides the tests: format, lint, types, c
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/tocsin corpus check
+	$(BIN)/tocsin corpus balance > /dev/null
 
 .PHONY: format
 format: $(VENV)/.dev  ## format the code and mend what lint can mend

@@ -151,8 +151,7 @@ class Release:
                 f"{self.folder}: {LAYOUT.calibration} is for {len(self.calibration.thresholds)} labels, "
                 f"{LAYOUT.taxonomy} has {len(labels)}. The parts come from different releases."
             )
-        config = json.loads((self.folder / LAYOUT.config).read_text(encoding="utf-8"))
-        ids = config.get("id2label", {})
+        ids = _read_id2label(self.folder / LAYOUT.config)
         order = tuple(ids.get(str(index), "") for index in range(len(ids)))
         if order != labels:
             raise ReleaseError(
@@ -188,12 +187,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _read_id2label(path: Path) -> dict[str, str]:
+    try:
+        ids = json.loads(path.read_bytes())["id2label"]
+        return {str(index): str(label) for index, label in ids.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReleaseError(f"{path}: has no table id2label of label names; copy the release folder again") from error
+
+
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / LAYOUT.manifest
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise ReleaseError(f"{folder}: {LAYOUT.manifest} is missing, so this is no complete release folder") from None
+    except OSError as error:
+        raise ReleaseError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

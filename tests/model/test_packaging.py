@@ -75,7 +75,7 @@ def test_the_wheel_classifies_in_an_empty_environment(built: Path, tmp_path: Pat
     assert done.stdout.strip() == b"[]"
 
 
-def test_a_missing_extra_is_named(built: Path, tmp_path: Path) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     probe = (
         "import sys; sys.modules['bentoml'] = None\n"
         "from tocsin.cli.main import main; sys.argv = ['tocsin', 'serve']; main()"

@@ -50,6 +50,21 @@ def test_labels_in_another_order_are_refused(copy: Path) -> None:
         Release.open(copy)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"id2label": 3}'])
+def test_a_config_that_is_none_is_refused(copy: Path, content: str) -> None:
+    (copy / LAYOUT.config).write_text(content)
+    rehash(copy, LAYOUT.config)
+    with pytest.raises(ReleaseError, match=r"config\.json: has no table id2label"):
+        Release.open(copy)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(copy: Path) -> None:
+    (copy / LAYOUT.manifest).unlink()
+    (copy / LAYOUT.manifest).mkdir()
+    with pytest.raises(ReleaseError, match=r"manifest\.json: cannot be read"):
+        Release.open(copy)
+
+
 def test_a_calibration_for_other_labels_is_refused(copy: Path) -> None:
     calibration = json.loads((copy / LAYOUT.calibration).read_text())
     for key in ("scale", "bias", "thresholds"):

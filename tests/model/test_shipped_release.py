@@ -39,7 +39,8 @@ NOTHING_REPORTED = [
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    lines = [line for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl")) for line in path.open()]
+    files = sorted((ROOT / "datasets/corpus/test").glob("*.jsonl"))
+    lines = [line for path in files for line in path.read_text(encoding="utf-8").strip().split("\n")]
     return [json.loads(line)["text"] for line in random.Random(1).sample(lines, 60)]
 
 

@@ -25,7 +25,9 @@ def test_a_logit_above_zero_beats_no_event() -> None:
 def test_silence_costs_what_the_formula_says() -> None:
     """All logits zero: log 2 for each label, and log of the number of answers, "no event" among them."""
     loss = event_loss(torch.zeros(5, 3), torch.zeros(5, 3), SETTINGS)
-    assert loss.item() == pytest.approx(3 * math.log(2) + math.log(4), rel=1e-6)
+    assert loss.item() == pytest.approx(
+        SETTINGS.binary_weight * 3 * math.log(2) + SETTINGS.softmax_weight * math.log(4), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("targets", [[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])

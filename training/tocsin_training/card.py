@@ -65,7 +65,7 @@ Of texts without event, {alarms} were given a label. {review}
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
 - Labels follow one reading of ACLED's codebook; coders disagree with each other, too. This is no product of ACLED's.
 - Rare labels rest on few test texts, so their figures are uncertain: see the table and the number of texts beside each.
-- Whoever is named in a text may be named wrongly, and reporting is uneven across the world. Counts of reports are not
+- It extracts no actors, places or casualties. Reporting is uneven across the world. Counts of reports are not
   counts of events.
 
 ## By label

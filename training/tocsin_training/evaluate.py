@@ -144,6 +144,8 @@ def _summary(figures: dict[str, Any]) -> Table:
     table.add_row("sent to review", _number(review["share"]), "")
     table.add_row("first answer right among the others", _number(review["accuracy_of_the_others"]), "")
     table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
+    if figures["language"]["other_flagged"] is not None:
+        table.add_row("foreign texts flagged", _number(figures["language"]["other_flagged"]), "")
     table.add_row("texts", _number(figures["texts"]), "")
     return table
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,7 +30,9 @@ def classify(
         typer.Option("--document", help="Take each text (stdin as a whole) as an article: cut into sentences."),
     ] = False,
     scores: Annotated[bool, typer.Option("--scores", help="With --json: the probability of every label.")] = False,
-    release: Annotated[Path | None, typer.Option(help="Release folder; the shipped one by default.")] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Release folder or store:name; the shipped one by default.")
+    ] = None,
 ) -> None:
     """Say which conflict events TEXTS report.
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +20,9 @@ _PROBE = "Warplanes bombed a village on Tuesday, killing six people, residents s
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
-    release: Annotated[Path | None, typer.Option(help="Release folder; the shipped one by default.")] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Release folder or store:name; the shipped one by default.")
+    ] = None,
 ) -> None:
     """Show version, release, labels and metrics, and check the installation by classifying a sentence."""
     facts = _facts(EventClassifier.load(release))
