@@ -26,6 +26,7 @@ from tocsin.prediction import (
 from tocsin.release import Release
 from tocsin.sentences import split_sentences
 from tocsin.taxonomy import Taxonomy
+from tocsin.text import replace_lone_surrogates
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class EventClassifier:
         :raises InputError: the document is not a string or is empty.
         """
         _check([document], what="document")
-        document = _clean(document)
+        document = replace_lone_surrogates(document)
         sentences = split_sentences(document)
         predictions = self.classify_batch([sentence.text for sentence in sentences])
         placed = tuple(
@@ -155,7 +156,7 @@ class EventClassifier:
         """
         texts = list(texts)
         _check(texts)
-        texts = [_clean(text) for text in texts]
+        texts = [replace_lone_surrogates(text) for text in texts]
         logits, truncated = self._encoder.logits(texts)
         probabilities = self._calibration.probabilities(logits)
         languages = [detect_language(text, self.languages) for text in texts]
@@ -176,7 +177,7 @@ class EventClassifier:
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw logits, shape (texts, labels): what calibration and parity checks compare."""
-        return self._encoder.logits([_clean(text) for text in texts])[0]
+        return self._encoder.logits([replace_lone_surrogates(text) for text in texts])[0]
 
 
 def _resolve(release: str | Path | None) -> str | Path | None:
@@ -197,15 +198,6 @@ def _check(texts: Sequence[object], what: str = "texts") -> None:
             raise InputError(f"{place} must be a string, not {type(text).__name__}")
         if not text.strip():
             raise InputError(f"{place} is empty; leave it out or give it text")
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which no UTF-8 can carry, by U+FFFD; offsets stay as they are."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
-    return text
 
 
 def _table(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:

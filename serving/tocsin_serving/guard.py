@@ -15,9 +15,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tocsin.text import replace_lone_surrogates
 from tocsin_serving.schemas import FieldProblem, Problem
 from tocsin_serving.settings import Settings
-from tocsin_serving.text import replace_lone_surrogates
 
 MODEL_HEADER = "X-Tocsin-Model"
 _MAX_PROBLEMS_TOLD = 10

@@ -16,7 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tocsin import EventClassifier
-from tocsin.release import LAYOUT, default_release_folder
+from tocsin.release import default_release_folder
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,10 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def release(tiny_release: Path) -> Path:
-    """What users get, or where that is not built yet a keyword model."""
-    shipped = default_release_folder()
-    return shipped if (shipped / LAYOUT.manifest).is_file() else tiny_release
+def release() -> Path:
+    """What users get."""
+    return default_release_folder()
 
 
 @pytest.fixture(scope="session")
@@ -72,15 +71,15 @@ def free_port() -> Callable[[], int]:
     return find
 
 
-Serving = Callable[[list[str], int], AbstractContextManager[str]]
+Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="session")
-def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Serving:
-    """Runs a command that serves on a port; gives the server's address while it lives."""
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Serving:
+    """Runs a command that serves on a port in an environment; gives the server's address while it lives."""
 
     @contextmanager
-    def serve(command: list[str], port: int) -> Iterator[str]:
+    def serve(command: list[str], port: int, environment: dict[str, str]) -> Iterator[str]:
         folder = tmp_path_factory.mktemp("server")
         url, log = f"http://127.0.0.1:{port}", folder / "log"
         with log.open("wb") as output:
@@ -108,9 +107,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, sec
 
 
 @pytest.fixture(scope="session")
-def live(serving: Serving, free_port: Callable[[], int], release: Path) -> Iterator[str]:
+def live(serving: Serving, free_port: Callable[[], int], release: Path, environment: dict[str, str]) -> Iterator[str]:
     """Address of `tocsin serve` as a user starts it."""
     port = free_port()
     command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
-    with serving([*command, "--release", str(release)], port) as url:
+    with serving([*command, "--release", str(release)], port, environment) as url:
         yield url

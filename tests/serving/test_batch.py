@@ -240,6 +240,8 @@ NOT_WHAT_THEY_SAY = {
     "JSON array called JSON Lines": _case("a.jsonl", b'[\n{"text": "a"}]'),
     "cut-off Parquet": _case("a.parquet", b"PAR1\x00\x00\x00PAR1"),
     "UTF-16": _case("a.csv", "text\na\n".encode("utf-16")),
+    "Latin-1": _case("a.csv", b"ann\xe9e,text\n1,a\n"),
+    "PNG called CSV": _case("a.csv", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"),
     "nothing": _case("a.csv", b""),
 }
 
@@ -252,6 +254,48 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(case: str, tmp_path: P
     with pytest.raises(InputError, match=name):
         score_file(source, tmp_path / f"out{source.suffix}", release=tiny_release)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_csv_that_is_no_utf8_or_no_text_is_told_apart(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "a.csv"
+    for case, message in (
+        ("Latin-1", "is not UTF-8; save it as UTF-8"),
+        ("PNG called CSV", "is not CSV: its bytes are no text"),
+    ):
+        source.write_bytes(NOT_WHAT_THEY_SAY[case][1])
+        with pytest.raises(InputError, match=message):
+            score_file(source, tmp_path / "out.csv", release=tiny_release)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('id,text\n1,"Army shelled town\n2,more\n3,more\n', 2),
+        ('id,text\r\n1,"closed\r\nhere"\r\n"2\r\n3","open\r\n4,more', 5),
+        ('id,text\n1,fine\n2,"', 3),
+        ('id,text\n1,"doubled ""\n', 2),
+        ('id,"text\n1,fine\n', 1),
+    ],
+)
+def test_a_quote_that_is_never_closed_is_refused_with_its_line(
+    content: str, line: int, tmp_path: Path, tiny_release: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(content.encode())
+    with pytest.raises(InputError, match=rf"in\.csv: the quote opened in line {line} is never closed"):
+        score_file(source, tmp_path / "out.csv", release=tiny_release)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_sloppy_quotes_that_end_with_their_row_are_read(end: str, tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    cells = ['a "strike" hit', 'a 12" gun', '"a strike" hit', '"a strike" ', 'hit"', '"two\nlines"', '"ends ""so"""']
+    source.write_bytes(("id,text\n" + "\n".join(f"{n},{cell}" for n, cell in enumerate(cells)) + end).encode())
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_scored, summary.rows_rejected) == (len(cells), 0)
+    read = ['a "strike" hit', 'a 12" gun', "a strike hit", "a strike ", 'hit"', "two\nlines", 'ends "so"']
+    assert [row["text"] for row in read_csv(target)] == read
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -30,7 +30,7 @@ from tocsin_serving.batch.chunks import (
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
-# An opening quote that is never closed would otherwise swallow any file into memory.
+# A quote that is never closed would otherwise read any file into memory.
 _MAX_CELL = 64 * 1024 * 1024
 
 
@@ -50,15 +50,17 @@ class CsvReader:
             first_line = self._file.readline()
             self._file.seek(0)
             self.delimiter = max(_DELIMITERS, key=first_line.count)
-            self._rows = csv.reader(self._file, delimiter=self.delimiter)
+            self._rows = self._checked()
             self.header = next(self._rows, [])
+            if not _is_utf8(self.header):
+                raise InputError(f"{path} is not UTF-8; save it as UTF-8")
             columns.check(self.header, path)
             self._text = self.header.index(columns.text)
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order; blank lines are no rows."""
         number, batch, size = 0, [], 0
-        for row in self._checked():
+        for row in filter(None, self._rows):
             batch.append(row)
             size += sum(map(len, row))
             if len(batch) >= CHUNK_ROWS or size >= CHUNK_BYTES:
@@ -76,10 +78,31 @@ class CsvReader:
         self._file.close()
 
     def _checked(self) -> Iterator[list[str]]:
+        ended = False
+
+        def lines() -> Iterator[str]:
+            nonlocal ended
+            yield from self._file
+            ended = True
+
+        # Not strict: that would also refuse text between a closing quote and the next delimiter.
+        rows = csv.reader(lines(), delimiter=self.delimiter)
+        before = 0
         try:
-            yield from filter(None, self._rows)
+            for row in rows:
+                # Only inside quotes does the reader ask for another line before it hands out a row.
+                if ended:
+                    opened = rows.line_num - max(_count_lines(row[-1]), 1) + 1
+                    raise InputError(
+                        f"{self._path}: the quote opened in line {opened} is never closed; "
+                        "close it or, if it belongs to the text, put the cell in quotes and double those inside"
+                    )
+                yield row
+                before = rows.line_num
         except csv.Error as error:
-            raise InputError(f"{self._path}, line {self._rows.line_num}: {error}") from error
+            raise InputError(
+                f"{self._path}: {error} in the row that starts in line {before + 1}; is a quote there never closed?"
+            ) from error
 
     def _chunk(self, batch: list[list[str]], before: int) -> Chunk:
         problems = [self._problem(row) for row in batch]
@@ -130,6 +153,10 @@ class CsvWriter:
     def close(self) -> None:
         """Hand everything to the binary file, which stays open."""
         self._text.detach()
+
+
+def _count_lines(cell: str) -> int:
+    return sum(1 for _ in io.StringIO(cell, newline=""))
 
 
 def _is_utf8(cells: Iterable[str]) -> bool:

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tocsin import InputError
+from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, closed_on_error, text_problem
-from tocsin_serving.text import replace_lone_surrogates
 
 _BOM = b"\xef\xbb\xbf"
 # Lines are short, so a chunk of this size already holds a thousand or more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import glob
 import json
 import os
@@ -120,6 +121,21 @@ def check_content(path: Path) -> None:
         raise InputError(f"{path} is not {kind[1:].upper()} but {actual}")
     if kind == ".csv" and start.lstrip(b"\xef\xbb\xbf \r\n")[:1] in (b"{", b"["):
         raise InputError(f"{path} is not CSV: it looks like JSON")
+    if kind == ".csv" and _is_binary(start):
+        raise InputError(f"{path} is not CSV: its bytes are no text")
+
+
+def _is_binary(start: bytes) -> bool:
+    """Whether a file starts like no text; a stray NUL further down in a text is no reason."""
+    first_line = start.splitlines()[0]
+    if b"\0" in first_line:
+        return True
+    try:
+        # Not final: the last character may be cut off.
+        codecs.getincrementaldecoder("utf-8")().decode(first_line)
+    except UnicodeDecodeError:
+        return b"\0" in start
+    return False
 
 
 def check_writable(pair: FilePair, *, overwrite: bool) -> None:
