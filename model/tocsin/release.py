@@ -114,7 +114,7 @@ class Release:
         folder = default_release_folder() if folder is None else Path(folder)
         if not folder.is_dir():
             raise ReleaseError(f"{folder}: no such release folder. Give the path of a folder that `tocsin train` made.")
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         _check_files(folder, manifest)
         taxonomy = Taxonomy.load(folder / LAYOUT.taxonomy)
         try:
@@ -195,7 +195,11 @@ def _read_id2label(path: Path) -> dict[str, str]:
         raise ReleaseError(f"{path}: has no table id2label of label names; copy the release folder again") from error
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """A release folder's manifest, its fields checked but no hashes.
+
+    :raises ReleaseError: it is missing, cannot be read, or breaks a rule; the message names the field.
+    """
     path = folder / LAYOUT.manifest
     try:
         return Manifest.model_validate_json(path.read_bytes())

@@ -6,7 +6,6 @@ a folder or, for those who have a network, a hub id.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
+from tocsin.release import sha256
 from tocsin_training.errors import BaseModelError
 
 WEIGHTS = "model.safetensors"
@@ -67,7 +67,7 @@ def resolve_base(name: str, *, scratch: Path) -> BaseModel:
         weights = folder / WEIGHTS
         if not weights.is_file():
             raise BaseModelError(f"{folder}: has no {WEIGHTS}")
-        return BaseModel(name=folder.name, path=str(folder), sha256=file_sha256(weights))
+        return BaseModel(name=folder.name, path=str(folder), sha256=sha256(weights))
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise BaseModelError(f"base model {name!r}: neither minilm, mpnet, tiny, nor a folder, nor a hub id")
     return BaseModel(name=name, path=name, sha256=None)
@@ -85,17 +85,11 @@ def check_weights(path: Path, expected: str) -> None:
     """
     if not path.is_file():
         raise BaseModelError(f"{path}: missing")
-    found = file_sha256(path)
+    found = sha256(path)
     if found != expected:
         raise BaseModelError(
             f"{path}: these are not the expected weights (sha256 {found}, expected {expected}); reinstall the package"
         )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def minilm_folder() -> Path:
@@ -169,7 +163,7 @@ def make_tiny(folder: Path, *, seed: int = 0) -> BaseModel:
         torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return BaseModel(name="tiny-random-bert", path=str(folder), sha256=file_sha256(folder / WEIGHTS))
+    return BaseModel(name="tiny-random-bert", path=str(folder), sha256=sha256(folder / WEIGHTS))
 
 
 def _package_file(package: str, name: str) -> Path:

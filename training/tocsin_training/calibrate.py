@@ -11,7 +11,6 @@ unless the data insist.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import EventClassifier
-from tocsin.release import LAYOUT, Manifest, Release, write_manifest
+from tocsin.release import LAYOUT, Release, read_manifest, write_manifest
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
 from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
@@ -146,7 +145,7 @@ def main(run: Run) -> None:
     calibration = fit_calibration(logits, truth, settings.calibrate)
     for folder in (run.release, run.reference):
         calibration.save(folder / LAYOUT.calibration)
-        write_manifest(folder, _manifest(folder))
+        write_manifest(folder, read_manifest(folder))
     figures = {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
         "ece_after": _ece(calibration, logits, truth),
@@ -154,10 +153,6 @@ def main(run: Run) -> None:
     }
     run.record("calibrate", figures)
     _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
-
-
-def _manifest(folder: Path) -> Manifest:
-    return Manifest.model_validate_json((folder / LAYOUT.manifest).read_bytes())
 
 
 def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:

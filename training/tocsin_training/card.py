@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from tocsin.release import LAYOUT, Manifest, write_manifest
+from tocsin.release import LAYOUT, Manifest, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.run import Run
 
@@ -201,8 +200,7 @@ def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[st
 def main(run: Run) -> None:
     """Write the card and complete the manifest of a run's release."""
     figures = run.figures()
-    manifest_path: Path = run.release / LAYOUT.manifest
-    manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+    manifest = read_manifest(run.release)
     taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
     size = sum(path.stat().st_size for path in run.release.iterdir())
     text = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=size)
