@@ -48,6 +48,9 @@ def evaluate(
         Path | None, typer.Option(help=f"CASE 2021 task 2 file; {_BENCHMARK} is taken where it exists.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and pictures.")] = None,
+    rivals: Annotated[
+        bool, typer.Option("--rivals", help="Measure simple baselines and the teacher, too; takes minutes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a release: accuracy, calibration, false alarms, review; and CASE 2021 where its file is."""
@@ -69,6 +72,8 @@ def evaluate(
         plot_folder=output,
         bootstrap_samples=settings.evaluate.bootstrap_samples,
         threads=settings.evaluate.threads,
+        rivals=rivals,
+        teacher_logits=settings.finetune.teacher_logits,
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

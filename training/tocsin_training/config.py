@@ -34,6 +34,8 @@ class ModelSettings(_Section):
     """What is trained."""
 
     base: str = Field("minilm", description="minilm, mpnet, tiny, a folder or a hub id")
+    layers: int | None = Field(None, ge=1, description="keep only so many, from the input up; none keeps all")
+    vocabulary: Literal["full", "corpus"] = Field("full", description="corpus: only tokens of its training texts")
     dropout: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(128, ge=8, description="the window the release reads, too")
 

@@ -2,7 +2,7 @@
 
     python -m tocsin_training.distil training/teacher.toml datasets/teacher.parquet [--model FOLDER]
 
-Trains the teacher, unless it is given, and writes its logits for every training record of the recipe's corpus.
+Trains the teacher, unless it is given, and writes its logits for every record of the recipe's corpus.
 Records are matched by id, so a student can be trained without the teacher as long as the corpus keeps its texts.
 """
 
@@ -20,22 +20,26 @@ from tocsin_training.errors import ConfigError
 
 
 def write_teacher(settings: Settings, model: Path, out: Path) -> None:
-    """Write a Parquet file with the columns id and logits (float16) for the training records."""
+    """Write a Parquet file with the columns id and logits (float16) for every record.
+
+    Students learn from those of the training split; the others say what the teacher itself is worth.
+    """
     import pyarrow as pa
     import pyarrow.parquet
     import torch
 
-    from tocsin_training.corpus import limit, load_corpus
+    from tocsin_training.corpus import SPLITS, limit, load_corpus
     from tocsin_training.finetune import multiplies_bf16
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
-    train = limit(load_corpus(settings.data.corpus), settings.data)["train"]
+    corpus = limit(load_corpus(settings.data.corpus), settings.data)
+    ids, texts = ([value for split in SPLITS for value in corpus[split][column]] for column in ("id", "text"))
     tokenizer = load_tokenizer(str(model))
     max_tokens = settings.model.max_tokens
     with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
-        logits = predict_logits(EventModel.load(model), tokenizer, list(train["text"]), max_tokens=max_tokens)
+        logits = predict_logits(EventModel.load(model), tokenizer, texts, max_tokens=max_tokens)
     # Two decimals of a logit are all a student can use; half floats keep the file small.
-    columns = pa.table({"id": list(train["id"]), "logits": list(logits.numpy().astype(np.float16))})
+    columns = pa.table({"id": ids, "logits": list(logits.numpy().astype(np.float16))})
     pyarrow.parquet.write_table(columns, out, compression="zstd")
 
 

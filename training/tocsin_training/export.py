@@ -80,7 +80,7 @@ def export_graph(model: EventModel, tokenizer: PreTrainedTokenizerFast, path: Pa
     program.save(str(path))
 
 
-def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int) -> bool:
+def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int, vocabulary: int) -> bool:
     """Write the graph with onnxruntime's transformer fusions, or unchanged where they would change its answers.
 
     :return: whether the fusions were kept.
@@ -91,7 +91,7 @@ def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int) -> bool:
         warnings.simplefilter("ignore")
         fused = optimizer.optimize_model(str(source), model_type="bert", num_heads=heads, hidden_size=hidden)
     fused.save_model_to_file(str(target))
-    difference = float(np.abs(_probe(source) - _probe(target)).max())
+    difference = float(np.abs(_probe(source, vocabulary) - _probe(target, vocabulary)).max())
     if difference <= FUSION_TOLERANCE:
         return True
     _log.warning("fusions move logits by %.1e: the graph is left as it was exported", difference)
@@ -99,15 +99,15 @@ def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int) -> bool:
     return False
 
 
-def _probe(path: Path) -> NDArray[np.float32]:
-    """Logits for a padded batch of fixed token ids."""
+def _probe(path: Path, vocabulary: int) -> NDArray[np.float32]:
+    """Logits for a padded batch of fixed token ids below ``vocabulary``."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    ids = np.random.default_rng(0).integers(1000, 20000, size=(4, 24), dtype=np.int64)
+    ids = np.random.default_rng(0).integers(vocabulary // 10, vocabulary, size=(4, 24), dtype=np.int64)
     mask = (np.arange(24) < np.array([[24], [11], [5], [17]])).astype(np.int64)
     (logits,) = session.run(["logits"], {"input_ids": ids * mask, "attention_mask": mask})
     result: NDArray[np.float32] = logits
@@ -201,7 +201,7 @@ def main(run: Run, base: BaseModel) -> None:
         export_graph(model, load_tokenizer(str(run.model)), exported)
         size = model.encoder.config
         fused = settings.export.fuse and fuse_graph(
-            exported, fp32, heads=size.num_attention_heads, hidden=size.hidden_size
+            exported, fp32, heads=size.num_attention_heads, hidden=size.hidden_size, vocabulary=size.vocab_size
         )
         if not settings.export.fuse:
             shutil.copyfile(exported, fp32)

@@ -30,7 +30,7 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     run = Run.create(settings, name)
     with logging_to(run, console):
-        base = resolve_base(settings.model.base, scratch=run.base)
+        base = _base(settings, run)
         _log.info("run %s, from %s", run.folder, base.name)
         minutes = {}
         for stage, action in _stages(run, base, console).items():
@@ -43,6 +43,20 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
                 break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
     return run
+
+
+def _base(settings: Settings, run: Run) -> BaseModel:
+    """The base model of the recipe, trimmed where the recipe asks for it."""
+    model = settings.model
+    base = resolve_base(model.base, scratch=run.base)
+    if model.layers is None and model.vocabulary == "full":
+        return base
+    from tocsin_training.corpus import limit, load_corpus
+    from tocsin_training.trim import trim_base
+
+    read = model.vocabulary == "corpus"
+    texts = limit(load_corpus(settings.data.corpus), settings.data)["train"]["text"] if read else None
+    return trim_base(base, run.trimmed, layers=model.layers, texts=texts)
 
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:

@@ -45,6 +45,11 @@ class Run:
         return self.folder / "base"
 
     @property
+    def trimmed(self) -> Path:
+        """What is left of the base model when the recipe takes only a part of it."""
+        return self.folder / "trimmed"
+
+    @property
     def checkpoints(self) -> Path:
         """The trainer's own folder, emptied when it has finished."""
         return self.folder / "checkpoints"
