@@ -19,7 +19,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 
 
 def hidden(base: BaseModel, text: str) -> torch.Tensor:
-    encoder, tokenizer = load_encoder(base.path).eval(), load_tokenizer(base.path)
+    encoder, tokenizer = load_encoder(base.path), load_tokenizer(base.path)
+    encoder.train(False)
     with torch.inference_mode():
         states: torch.Tensor = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state
     return states

@@ -87,7 +87,8 @@ def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], pa
         sizes = sorted({records for records, _ in known})
         means = [np.mean([value for records, value in known if records == size]) for size in sizes]
         (line,) = axes.plot(sizes, means, label=name)
-        axes.scatter(*zip(*known, strict=True), s=12, color=line.get_color())
+        sizes_of_runs, values = zip(*known, strict=True)
+        axes.scatter(sizes_of_runs, values, s=12, color=line.get_color())
     axes.set_xscale("log", base=2)
     axes.set(xlabel="training records", ylabel="F1", title="mean of the seeds, and each run")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

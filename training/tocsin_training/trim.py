@@ -53,7 +53,7 @@ def _keep_layers(encoder: PreTrainedModel, layers: int, name: str) -> None:
         raise BaseModelError(f"{name}: cannot take layers from a {type(encoder).__name__}; leave model.layers out")
     if layers > len(stack):
         raise BaseModelError(f"{name}: has {len(stack)} layers; model.layers asks for {layers}")
-    encoder.encoder.layer = stack[:layers]
+    del stack[layers:]
     encoder.config.num_hidden_layers = layers
 
 
@@ -72,6 +72,8 @@ def _used_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> li
 
 def _keep_embeddings(encoder: PreTrainedModel, kept: list[int]) -> None:
     words = encoder.get_input_embeddings()
+    if not isinstance(words, torch.nn.Embedding):
+        raise BaseModelError(f'cannot trim the vocabulary of a {type(encoder).__name__}; use model.vocabulary = "full"')
     new = {old: index for index, old in enumerate(kept)}
     padding = None if words.padding_idx is None else new[words.padding_idx]
     encoder.set_input_embeddings(
