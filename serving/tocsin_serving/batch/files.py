@@ -88,7 +88,8 @@ def reaching(where: object) -> Iterator[None]:
     """
     try:
         yield
-    except TocsinError:
+    except (TocsinError, FileNotFoundError):
+        # What is missing is called the same everywhere.
         raise
     except ImportError as error:
         raise UsageError(

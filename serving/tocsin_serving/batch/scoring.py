@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +88,8 @@ def scoring(classifier: EventClassifier, *, workers: int, split: bool, scores: b
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Processes started here never see Ctrl-C, which a terminal sends to all: the job stops them."""
+    # Python's helper process is started with the first worker, and its start would let the signal through again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
