@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--megabytes 5 50] [--format csv] [--workers 1]
 
-Texts repeat within a chunk, so that the run is short: what stands in a chunk more than once is scored once. Rows, chunks
-and answers are as many as ever.
+Texts repeat within a chunk, so that the run is short: what stands in a chunk more than once is scored once. Rows,
+chunks and answers are as many as ever.
 """
 
 from __future__ import annotations
