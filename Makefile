@@ -65,6 +65,10 @@ evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds t
 bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memory
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
+	$(BIN)/python benchmarks/memory.py $(ARGS)
+
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/
 	$(BIN)/python -m build

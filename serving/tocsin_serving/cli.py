@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tocsin.cli.console import err
 
 ReleaseOption = Annotated[
     str | None,
@@ -34,11 +39,19 @@ def serve(
 def score(
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="A .csv, .jsonl or .parquet file, a folder of them, or a glob in quotes."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A .csv, .jsonl (also .gz, .zst) or .parquet file, a folder of them, a glob in quotes, a URL such as "
+            "s3://bucket/folder, or - for stdin.",
+        ),
     ],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUTPUT", help="A file of the same kind; a folder when INPUT is a folder or a glob."),
+        str,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="A file of the same kind, compressed if its name says so; a folder when INPUT is a folder or a glob; "
+            "a URL; - for stdout.",
+        ),
     ],
     text_column: Annotated[str, typer.Option(help="Column or field that holds the text.")] = "text",
     split_sentences: Annotated[
@@ -49,14 +62,31 @@ def score(
         int | None, typer.Option(min=1, help="Worker processes of one thread each.", show_default="one per core")
     ] = None,
     release: ReleaseOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist, finished or unfinished.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with unfinished outputs; leave finished ones that would come out the same."
+        ),
+    ] = False,
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="csv|jsonl|parquet", help="For files whose names tell none, such as -."),
+    ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where an output bound for a URL grows until it is complete.", show_default="user's cache"),
+    ] = None,
 ) -> None:
     """Label the texts of CSV, JSON Lines or Parquet files.
 
     Every input column and the order of rows are kept; the events and their probabilities are added. Rows that cannot be
-    scored go to OUTPUT.rejects.jsonl with the reason. Outputs appear only when they are complete.
+    scored go to OUTPUT.rejects.jsonl with the reason; OUTPUT.manifest.json tells what the output was made from and
+    counts its events. Outputs appear only when they are complete; a job that was stopped goes on with --resume.
     """
-    from tocsin_serving.batch import JobOptions, plan, run_with_progress
+    from tocsin_serving.batch import JobOptions, plan, rows_kept, run_with_progress
     from tocsin_serving.settings import available_cores
 
     options = JobOptions(
@@ -66,5 +96,21 @@ def score(
         workers=workers or available_cores(),
         release=release,
         overwrite=overwrite,
+        resume=resume,
+        work_dir=work_dir,
     )
-    run_with_progress(plan(source, target), options)
+    # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pairs = plan(source, target, file_format)
+    try:
+        run_with_progress(pairs, options)
+    except KeyboardInterrupt:
+        err.print(_stopped(rows_kept(pairs, options)), markup=False)
+        raise typer.Exit(130) from None
+
+
+def _stopped(rows: int) -> str:
+    if not rows:
+        return "stopped; nothing had been scored yet"
+    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return f"stopped; {rows:,} rows are kept. Go on with: {shlex.join(['tocsin', *again, '--resume'])}"

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from tocsin_serving.batch.job import FileSummary, JobOptions, run_with_progress, score_file
+from tocsin_serving.batch.job import FileSummary, JobOptions, rows_kept, run_with_progress, score_file
 from tocsin_serving.batch.outputs import plan
 
-__all__ = ["FileSummary", "JobOptions", "plan", "run_with_progress", "score_file"]
+__all__ = ["FileSummary", "JobOptions", "plan", "rows_kept", "run_with_progress", "score_file"]

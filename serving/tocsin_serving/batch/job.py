@@ -1,24 +1,53 @@
-"""A batch job: read, score, write, count."""
+"""A batch job: read, score, write, count; and go on where it was interrupted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from pydantic import ValidationError
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from upath import UPath
 
-from tocsin import TocsinError
+from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin.cli.console import err
-from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reader, Writer
+from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import added_schema
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
+from tocsin_serving.batch.files import (
+    STREAM,
+    Input,
+    Place,
+    compress,
+    deliver,
+    fingerprint,
+    reaching,
+    readable,
+    sync_file,
+)
 from tocsin_serving.batch.jsonl_format import JsonlReader, JsonlWriter
-from tocsin_serving.batch.outputs import FilePair, atomic, check_content, check_writable, plan, reject_line
+from tocsin_serving.batch.outputs import FilePair, check_absent, check_content, check_folder, plan, reject_line
 from tocsin_serving.batch.parquet_format import ParquetReader, ParquetWriter
+from tocsin_serving.batch.records import (
+    Counts,
+    FileRecord,
+    Identity,
+    JobManifest,
+    Progress,
+    ReleaseRecord,
+    package_versions,
+)
 from tocsin_serving.batch.scoring import ScoreChunks, scoring
+from tocsin_serving.batch.workspace import Spool, Workspace, write_synced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +60,10 @@ class JobOptions:
     workers: int = 1
     release: str | None = None
     overwrite: bool = False
+    resume: bool = False
+    """Go on with unfinished outputs and leave finished ones as they are."""
+    work_dir: Path | None = None
+    """Where outputs bound for a store grow; none means a folder of the user's cache."""
 
     @property
     def columns(self) -> Columns:
@@ -39,22 +72,10 @@ class JobOptions:
 
 
 @dataclass
-class FileSummary:
+class FileSummary(Counts):
     """What became of one file's rows."""
 
     files: FilePair
-    rows_read: int = 0
-    rows_scored: int = 0
-    rows_rejected: int = 0
-    rows_written: int = 0
-    """Equal to the rows scored, or the number of sentences with `split_sentences`."""
-
-    def add(self, chunk: Chunk, answers: Answers) -> None:
-        """Count one chunk."""
-        self.rows_read += chunk.read
-        self.rows_scored += len(chunk.texts)
-        self.rows_rejected += len(chunk.rejects)
-        self.rows_written += answers.columns.num_rows
 
     def check(self) -> None:
         """Refuse to finish when a row was lost.
@@ -66,10 +87,12 @@ class FileSummary:
 
     def __str__(self) -> str:
         sentences = f" ({self.rows_written:,} sentences)" if self.rows_written != self.rows_scored else ""
-        rejects = f" in {self.files.rejects}" if self.rows_rejected else ""
+        streamed = self.files.target == STREAM
+        where = "on stderr" if streamed else f"in {self.files.rejects}"
         return (
-            f"{self.files.source}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{sentences} in "
-            f"{self.files.target} + {self.rows_rejected:,} rejected{rejects}"
+            f"{_name(self.files.source)}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{sentences} "
+            f"{'on stdout' if streamed else f'in {self.files.target}'} + {self.rows_rejected:,} rejected"
+            f"{f' {where}' if self.rows_rejected else ''}"
         )
 
 
@@ -78,8 +101,8 @@ Progressed = Callable[[FileSummary, float], None]
 
 
 def score_file(
-    source: str | Path,
-    target: str | Path,
+    source: str | Path | UPath,
+    target: str | Path | UPath,
     *,
     text_column: str = "text",
     split_sentences: bool = False,
@@ -87,16 +110,23 @@ def score_file(
     workers: int = 1,
     release: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    file_format: str | None = None,
+    work_dir: str | Path | None = None,
 ) -> FileSummary:
     """Label the texts of one CSV, JSON Lines or Parquet file.
 
+    :param source: file to read: a path, a URL such as ``s3://bucket/reports.csv.gz``, or ``-`` for stdin.
     :param target: file to write, of the same kind; it appears only when it is complete.
     :param text_column: column or field that holds the text.
     :param split_sentences: write a row per sentence, with its place in the text.
     :param scores: add every label's probability.
     :param workers: processes of one thread each; 1 scores in this process.
+    :param resume: go on with an unfinished output, or leave a finished one that this job would write again.
+    :param file_format: ``csv``, ``jsonl`` or ``parquet`` for files whose names tell none.
+    :param work_dir: where an output bound for a store grows; none means a folder of the user's cache.
     :return: counts; rows that could not be scored are in ``<target>.rejects.jsonl``.
-    :raises TocsinError: nothing was written; the message says why.
+    :raises TocsinError: no output was written; the message says why.
     """
     options = JobOptions(
         text_column=text_column,
@@ -105,26 +135,26 @@ def score_file(
         workers=workers,
         release=None if release is None else str(release),
         overwrite=overwrite,
+        resume=resume,
+        work_dir=None if work_dir is None else Path(work_dir),
     )
-    (summary,) = run(_single(plan(source, target)), options)
+    (summary,) = run(_single(plan(source, target, file_format)), options)
     return summary
 
 
 def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed | None = None) -> list[FileSummary]:
     """Score files one after the other with the same workers; see `score_file`."""
     for pair in pairs:
-        check_content(pair.source)
-        open_reader(pair.source, options.columns).close()
-        check_writable(pair, overwrite=options.overwrite)
-    with scoring(
-        options.release, workers=options.workers, split=options.split_sentences, scores=options.scores
-    ) as score:
-        return [_run_file(pair, options, score, progressed or _ignore) for pair in pairs]
+        _check_before(pair, options)
+    classifier = EventClassifier.load(options.release)
+    job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
+    with scoring(classifier, workers=options.workers, split=options.split_sentences, scores=options.scores) as score:
+        return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
 
 
 def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
     """Score files with a progress bar and a line of counts per file on stderr."""
-    bar = Progress(
+    bar = ProgressBar(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
@@ -132,10 +162,11 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
         TimeRemainingColumn(),
         console=err,
         transient=True,
-        disable=not err.is_terminal,
+        # With the output on stdout the rejects come on stderr.
+        disable=not err.is_terminal or any(pair.target == STREAM for pair in pairs),
     )
     with bar:
-        tasks = {pair: bar.add_task(pair.source.name, total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
+        tasks = {pair: bar.add_task(_name(pair.source), total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
 
         def show(summary: FileSummary, share: float) -> None:
             task = tasks[summary.files]
@@ -150,6 +181,35 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
         err.print(str(summary), soft_wrap=True, markup=False, highlight=False)
 
 
+def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
+    """Rows of unfinished outputs that a resumed job need not score again."""
+    found = (_workspace(pair, options).progress() for pair in pairs if pair.target != STREAM)
+    return sum(progress.counts.rows_read for progress in found if progress is not None)
+
+
+def open_reader(source: Input, columns: Columns) -> Reader:
+    """A reader for an opened file; what cannot be read as what it is called is refused.
+
+    :raises InputError: naming the file and its fault.
+    """
+    check_content(source)
+    readers: dict[str, Callable[[Input, Columns], Reader]] = {
+        "csv": CsvReader,
+        "jsonl": JsonlReader,
+        "parquet": ParquetReader,
+    }
+    return readers[source.format.kind](source, columns)
+
+
+def open_writer(reader: Reader, columns: Columns) -> Writer:
+    """The writer that goes with a reader."""
+    if isinstance(reader, CsvReader):
+        return CsvWriter(reader, columns.added)
+    if isinstance(reader, ParquetReader):
+        return ParquetWriter(reader, columns.added)
+    return JsonlWriter()
+
+
 def _single(pairs: list[FilePair]) -> list[FilePair]:
     if len(pairs) != 1:
         raise TocsinError(f"score_file takes one file, not {len(pairs)}; use plan() and run()")
@@ -160,44 +220,270 @@ def _ignore(summary: FileSummary, share: float) -> None:
     """Nobody is watching."""
 
 
-def open_reader(path: Path, columns: Columns) -> Reader:
-    """A reader for a file by its extension."""
-    readers: dict[str, Callable[[Path, Columns], Reader]] = {
-        ".csv": CsvReader,
-        ".jsonl": JsonlReader,
-        ".parquet": ParquetReader,
-    }
-    return readers[path.suffix.lower()](path, columns)
+def _name(source: Place) -> str:
+    return "stdin" if source == STREAM else str(source)
 
 
-def open_writer(file: BinaryIO, reader: Reader, columns: Columns) -> Writer:
-    """The writer that goes with a reader."""
-    if isinstance(reader, CsvReader):
-        return CsvWriter(file, reader, columns.added)
-    if isinstance(reader, ParquetReader):
-        return ParquetWriter(file, reader, columns.added)
-    return JsonlWriter(file)
+def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
+    return Workspace.of(pair.target, options.work_dir)
 
 
-def _run_file(pair: FilePair, options: JobOptions, score: ScoreChunks, progressed: Progressed) -> FileSummary:
-    """Score one file. Output and rejects appear together, the output last; a failure leaves neither."""
-    summary = FileSummary(pair)
-    try:
-        with ExitStack() as stack:
-            output = stack.enter_context(atomic(pair.target))
-            rejects = stack.enter_context(atomic(pair.rejects))
-            reader = stack.enter_context(closing(open_reader(pair.source, options.columns)))
-            writer = stack.enter_context(closing(open_writer(output, reader, options.columns)))
-            for chunk, answers in score(reader.chunks()):
-                writer.write(chunk.rows, answers)
-                rejects.writelines(reject_line(pair.source, reject) for reject in chunk.rejects)
-                summary.add(chunk, answers)
-                progressed(summary, reader.progress())
-            summary.check()
-    except OSError as error:
-        raise TocsinError(
-            f"{pair.source} to {pair.target}: {error.strerror or error}. No output was written."
-        ) from error
-    if not summary.rows_rejected:
-        pair.rejects.unlink()
-    return summary
+def _check_before(pair: FilePair, options: JobOptions) -> None:
+    """Refuse what can be refused before any work."""
+    if pair.source != STREAM:
+        with closing(Input(pair.source, pair.source_format)) as source, readable(source):
+            open_reader(source, options.columns)
+    if pair.target == STREAM:
+        if options.resume:
+            raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
+        return
+    check_folder(pair)
+    _check_output(pair, options)
+
+
+def _check_output(pair: FilePair, options: JobOptions) -> None:
+    """Refuse to touch a finished or unfinished output unless told what to do with it.
+
+    :raises UsageError: naming the options.
+    """
+    if options.resume or options.overwrite:
+        return
+    check_absent(pair)
+    progress = _workspace(pair, options).progress()
+    if progress is not None:
+        raise UsageError(
+            f"{pair.target} is unfinished: {progress.counts.rows_read:,} rows are kept. "
+            "--resume goes on, --overwrite starts anew."
+        )
+
+
+class _Job:
+    """One run over files: the options, the release that answers, and who is told."""
+
+    def __init__(self, options: JobOptions, release: ReleaseRecord, progressed: Progressed) -> None:
+        self._options = options
+        self._release = release
+        self._progressed = progressed
+
+    def file(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
+        """Score a file into a file or an object of a store.
+
+        :raises TocsinError: the output is not there; what was done is kept for --resume.
+        """
+        workspace = _workspace(pair, self._options)
+        try:
+            with workspace.locked(pair.target):
+                # Once more, for another job may have finished since.
+                _check_output(pair, self._options)
+                return self._file(pair, workspace, score)
+        except OSError as error:
+            raise TocsinError(
+                f"{_name(pair.source)} to {pair.target}: {error.strerror or error}. No output was written"
+                f"{_kept(workspace)}."
+            ) from error
+
+    def stream(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
+        """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored."""
+        counts = Counts()
+        with (
+            closing(Input(pair.source, pair.source_format)) as source,
+            tempfile.TemporaryDirectory() as scratch,
+        ):
+            with readable(source):
+                reader = open_reader(source, self._options.columns)
+            writer = open_writer(reader, self._options.columns)
+            spooled, packed = Path(scratch) / "output", Path(scratch) / "packed"
+            with _sink(writer, spooled) as sink:
+                sink.write(writer.header())
+                for chunk, answers in score(_chunks(reader, source)):
+                    counts.add(chunk, answers)
+                    sink.write(writer.encode(chunk.rows, answers))
+                    sink.flush()
+                    sys.stderr.buffer.write(_reject_lines(pair, chunk))
+                    sys.stderr.flush()
+                    self._progressed(_summary(pair, counts), reader.progress())
+            if isinstance(writer, ParquetWriter):
+                writer.assemble(spooled, packed)
+                with packed.open("rb") as file:
+                    shutil.copyfileobj(file, sys.stdout.buffer)
+                sys.stdout.flush()
+        summary = _summary(pair, counts)
+        summary.check()
+        return summary
+
+    def _file(self, pair: FilePair, workspace: Workspace, score: ScoreChunks) -> FileSummary:
+        where = _copied_pipe(workspace) if pair.source == STREAM else pair.source
+        seen = fingerprint(where)
+        identity = self._identity(pair, where)
+        if self._options.resume and (done := _finished_before(pair, identity)):
+            workspace.forget()
+            return done
+        progress = self._begin(pair, workspace, identity)
+        if not progress.finished:
+            with closing(Input(where, pair.source_format, _name(pair.source))) as source:
+                writer = self._score(pair, workspace, progress, source, score)
+            if fingerprint(where) != seen:
+                workspace.forget()
+                raise InputError(f"{pair.source} was changed while it was read. Run the job again.")
+            _finish(pair, workspace, progress, writer)
+        _publish(pair, workspace, progress)
+        return _summary(pair, progress.counts)
+
+    def _identity(self, pair: FilePair, where: Place) -> Identity:
+        options = self._options
+        return Identity(
+            input=FileRecord.of(where, _name(pair.source)),
+            release=self._release,
+            settings={
+                "text_column": options.text_column,
+                "split_sentences": options.split_sentences,
+                "scores": options.scores,
+                "input_format": str(pair.source_format),
+                "output_format": str(pair.target_format),
+            },
+            versions=package_versions(),
+        )
+
+    def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity) -> Progress:
+        """The journal to go on with, or a new one.
+
+        :raises UsageError: the unfinished output is another job's, or a finished one would be replaced.
+        """
+        progress = workspace.progress() if self._options.resume else None
+        if progress is None:
+            workspace.forget()
+        if not self._options.overwrite and not (progress and progress.finished):
+            check_absent(pair)
+        if progress is None:
+            return Progress(identity=identity, counts=Counts(), started=_now())
+        if differences := progress.identity.differences(identity):
+            raise UsageError(
+                f"{pair.target} was begun otherwise: {'; '.join(differences)}. "
+                "Resume it as it was begun, or start anew with --overwrite and without --resume."
+            )
+        progress.resumed += 1
+        return progress
+
+    def _score(
+        self, pair: FilePair, workspace: Workspace, progress: Progress, source: Input, score: ScoreChunks
+    ) -> Writer:
+        """Append the rows that are still missing, a chunk at a time."""
+        with readable(source):
+            reader = open_reader(source, self._options.columns)
+        writer = open_writer(reader, self._options.columns)
+        header = b"" if progress.output_bytes else writer.header()
+        # Read again and passed over: the same file comes in the same chunks, and reading costs little beside scoring.
+        missing = islice(_chunks(reader, source), progress.chunks, None)
+        with closing(Spool(workspace, progress)) as spool:
+            try:
+                for chunk, answers in score(missing):
+                    progress.chunks += 1
+                    progress.counts.add(chunk, answers)
+                    spool.commit(header + writer.encode(chunk.rows, answers), _reject_lines(pair, chunk))
+                    header = b""
+                    self._progressed(_summary(pair, progress.counts), reader.progress())
+            except InputError:
+                # The file has to be mended, and then it is another one.
+                workspace.forget()
+                raise
+            if header:
+                spool.commit(header, b"")
+        return writer
+
+
+def _chunks(reader: Reader, source: Input) -> Iterator[Chunk]:
+    with readable(source):
+        yield from reader.chunks()
+
+
+def _summary(pair: FilePair, counts: Counts) -> FileSummary:
+    return FileSummary(pair, **asdict(counts))
+
+
+def _reject_lines(pair: FilePair, chunk: Chunk) -> bytes:
+    return b"".join(reject_line(_name(pair.source), reject) for reject in chunk.rejects)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _kept(workspace: Workspace) -> str:
+    progress = workspace.progress()
+    return f"; {progress.counts.rows_read:,} rows are kept, --resume goes on" if progress else ""
+
+
+def _copied_pipe(workspace: Workspace) -> Path:
+    """Stdin as a file: it can be hashed before and read again by a resumed job that gets the same input."""
+    with workspace.input.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return workspace.input
+
+
+@contextmanager
+def _sink(writer: Writer, spooled: Path) -> Iterator[BinaryIO]:
+    """Stdout, or for Parquet, whose end describes the whole, a file to make it from."""
+    if not isinstance(writer, ParquetWriter):
+        yield sys.stdout.buffer
+        return
+    with spooled.open("wb") as file:
+        yield file
+
+
+def _finished_before(pair: FilePair, identity: Identity) -> FileSummary | None:
+    """Counts of an output that is already what this job would write."""
+    with reaching(pair.manifest):
+        try:
+            manifest = JobManifest.model_validate_json(pair.manifest.read_bytes())
+            output = FileRecord.of(pair.target)
+        except (FileNotFoundError, ValidationError):
+            return None
+    if manifest.identity != identity or manifest.output.sha256 != output.sha256:
+        return None
+    return _summary(pair, manifest.counts)
+
+
+def _ready(pair: FilePair, workspace: Workspace) -> Path:
+    """The file of the workspace that becomes the output."""
+    plain = pair.target_format.codec is None and pair.target_format.kind != "parquet"
+    return workspace.output if plain else workspace.packed
+
+
+def _finish(pair: FilePair, workspace: Workspace, progress: Progress, writer: Writer) -> None:
+    """Make output, rejects and manifest ready to be put in place."""
+    _summary(pair, progress.counts).check()
+    if isinstance(writer, ParquetWriter):
+        writer.assemble(workspace.output, workspace.packed)
+    elif pair.target_format.codec:
+        compress(workspace.output, workspace.packed, pair.target_format.codec)
+    ready = _ready(pair, workspace)
+    sync_file(ready)
+    rejects = FileRecord.of(workspace.rejects, str(pair.rejects)) if progress.counts.rows_rejected else None
+    manifest = JobManifest(
+        tocsin=progress.identity.versions["tocsin"],
+        **dict(progress.identity),
+        output=FileRecord.of(ready, str(pair.target)),
+        rejects=rejects,
+        counts=progress.counts,
+        started=progress.started,
+        finished=_now(),
+        resumed=progress.resumed,
+    )
+    write_synced(workspace.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
+    progress.finished = True
+    workspace.save(progress)
+
+
+def _publish(pair: FilePair, workspace: Workspace, progress: Progress) -> None:
+    """Put the files in place, the output last: where it is, the others are. Interrupted, it can be done again."""
+    if not progress.counts.rows_rejected:
+        with reaching(pair.rejects):
+            if pair.rejects.exists():
+                pair.rejects.unlink()
+    ready = {workspace.manifest: pair.manifest, _ready(pair, workspace): pair.target}
+    if progress.counts.rows_rejected:
+        ready = {workspace.rejects: pair.rejects, **ready}
+    for made, target in ready.items():
+        if made.exists():
+            deliver(made, target)
+    workspace.forget()
