@@ -24,6 +24,7 @@ class DataSettings(_Section):
 
     corpus: Path = Field(description="folder with train/, validation/ and test/")
     taxonomy: Path
+    licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
@@ -93,6 +94,20 @@ class EvaluateSettings(_Section):
     threads: int = Field(2, ge=1)
 
 
+class CompareSettings(_Section):
+    """How much worse a challenger may be than the champion and still be promoted without force."""
+
+    weighted_f1: float = Field(0.005, ge=0)
+    macro_f1: float = Field(0.01, ge=0)
+    top_answer_accuracy: float = Field(0.005, ge=0)
+    ece: float = Field(0.01, ge=0, description="calibration error of the labels given")
+    false_alarms: float = Field(0.01, ge=0, description="share of texts without event that are given a label")
+    label_f1: float = Field(0.1, ge=0, description="of one label; counts only where chance is no explanation")
+    label_false_discoveries: float = Field(0.05, gt=0, lt=1, description="allowed share among labels called worse")
+    speed: float = Field(0.25, ge=0, description="share of the champion's texts a second")
+    size: float = Field(0.25, ge=0, description="share of the champion's bytes")
+
+
 class Settings(_Section):
     """A whole recipe."""
 
@@ -106,6 +121,7 @@ class Settings(_Section):
     calibrate: CalibrateSettings = CalibrateSettings()
     verify: VerifySettings = VerifySettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    compare: CompareSettings = CompareSettings()
 
 
 def load_settings(path: Path | str) -> Settings:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.errors import UsageError
+from tocsin.release import LAYOUT, sha256
 from tocsin_training.config import Settings, load_settings, to_toml
 
 
@@ -119,6 +120,12 @@ class Run:
     def record(self, stage: str, figures: dict[str, Any]) -> None:
         """Put a stage's figures into metrics.json, in place of its former ones."""
         write_json(self.metrics, self.figures() | {stage: figures})
+
+
+def verified_files(release: Path) -> dict[str, str]:
+    """Hashes of the files that make the answers what they are: a verdict holds for these and no others."""
+    names = (LAYOUT.model, LAYOUT.tokenizer, LAYOUT.taxonomy, LAYOUT.calibration)
+    return {name: sha256(release / name) for name in names}
 
 
 def write_json(path: Path, data: object) -> None:
