@@ -36,16 +36,40 @@ AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout,
 def train(
     config: Config = _CONFIG,
     name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
+    preset: Annotated[
+        str | None, typer.Option(help="small (MiniLM, minutes) or base (MPNet, hours without a GPU), over the recipe.")
+    ] = None,
+    search: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Try N settings first and train with the best.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long it takes and in what memory.")
+    ] = False,
 ) -> None:
     """Train a model from a corpus to a verified release, as a recipe says.
 
     Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
     """
-    from tocsin_training.config import load_settings
+    from tocsin_training.config import SearchSettings, load_settings
+    from tocsin_training.pipeline import go_on
     from tocsin_training.pipeline import train as run_stages
+    from tocsin_training.run import Run
 
-    run = run_stages(load_settings(config), name, err)
-    print(run.release)
+    until = "estimate" if estimate else None
+    if resume is not None:
+        if preset is not None or search is not None:
+            raise UsageError("--resume goes on with the run's own recipe; leave --preset and --search out")
+        run = go_on(Run.open(_latest_run() if resume == "latest" else Path(resume)), err, until=until)
+    else:
+        settings = load_settings(config, preset=preset)
+        if search is not None:
+            settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
+        run = run_stages(settings, name, err, until=until)
+    if not estimate:
+        print(run.release)
 
 
 def evaluate(
@@ -88,9 +112,7 @@ def evaluate(
 
 
 def compare(
-    champion: Annotated[
-        str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")
-    ],
+    champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
     challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
     data: HeldOutText = "corpus",
     config: Config = _CONFIG,

@@ -30,7 +30,7 @@ from tocsin_training.metrics import f1_figures, label_figures, reliability, top_
 from tocsin_training.resample import draw_texts, ece_by_draw, f1_by_draw, interval, share_by_draw
 
 Bools = NDArray[np.bool_]
-Verdict = Literal["better", "no difference shown", "worse within the margin", "worse"]
+Verdict = Literal["better", "about the same", "no difference shown", "worse, but allowed", "worse"]
 
 _TIMED_TEXTS = 128
 _TIMED_ROUNDS = 3
@@ -64,9 +64,9 @@ class Figure:
         if self.margin is not None and sign * self.difference < -self.margin:
             return "worse"
         if self.low is None or self.high is None:
-            return "no difference shown"
+            return "better" if sign * self.difference > (self.margin or 0) else "about the same"
         worst, best = sorted((sign * self.low, sign * self.high))
-        return "better" if worst > 0 else "worse within the margin" if best < 0 else "no difference shown"
+        return "better" if worst > 0 else "worse, but allowed" if best < 0 else "no difference shown"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.text import Text
 from tocsin_training import plots
 from tocsin_training.compare import Comparison, Figure, LabelChange
 
-_STYLES = {"worse": "bold red", "worse within the margin": "yellow", "better": "green", "no difference shown": ""}
+_STYLES = {"worse": "bold red", "worse, but allowed": "yellow", "better": "green"}
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -38,7 +38,7 @@ def _figures_table(comparison: Comparison) -> Table:
     table = Table("figure", "champion", "challenger", "difference (95 %)", "p", "verdict", title=title)
     for row in comparison.figures:
         cells = (row.name, number(row.champion), number(row.challenger), difference(row), chance(row.p))
-        table.add_row(*cells, Text(row.verdict, style=_STYLES[row.verdict]))
+        table.add_row(*cells, Text(row.verdict, style=_STYLES.get(row.verdict, "")))
     for column in table.columns[1:5]:
         column.justify = "right"
     return table

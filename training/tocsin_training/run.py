@@ -117,6 +117,10 @@ class Run:
         figures: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
         return figures
 
+    def change_settings(self, settings: Settings) -> None:
+        """Replace the recipe, as a search does that found better settings."""
+        self.config.write_text(to_toml(settings), encoding="utf-8")
+
     def record(self, stage: str, figures: dict[str, Any]) -> None:
         """Put a stage's figures into metrics.json, in place of its former ones."""
         write_json(self.metrics, self.figures() | {stage: figures})
