@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tocsin.cli.console import err
+
 ReleaseOption = Annotated[
     str | None,
     typer.Option(help="Release to use instead of the shipped one: a folder or store:name.", show_default=False),
@@ -68,3 +70,30 @@ def score(
         overwrite=overwrite,
     )
     run_with_progress(plan(source, target), options)
+
+
+def remap(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="What `tocsin score` wrote: .csv, .jsonl or .parquet.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file of the same kind.")],
+    names: Annotated[Path, typer.Option(help='TOML file: a table [labels] with lines like old_label = "new_label".')],
+    taxonomy: Annotated[
+        Path | None, typer.Option(help="The new labels; by default those of --release.", show_default=False)
+    ] = None,
+    release: ReleaseOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Put old batch output under new label names, without scoring it again.
+
+    Labels may be renamed, and several may become one; a label cannot be split or dropped. Every other column is kept,
+    `model_version` too: it names the release that gave the answers.
+    """
+    from tocsin import Release, Taxonomy
+    from tocsin.stores import resolve_release
+    from tocsin_serving.batch.remap import Renaming, read_names
+    from tocsin_serving.batch.remap import remap as write
+
+    new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
+    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite)
+    err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)

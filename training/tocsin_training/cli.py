@@ -45,9 +45,7 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
     ] = None,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="Only say how long it takes and in what memory.")
-    ] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
 ) -> None:
     """Train a model from a corpus to a verified release, as a recipe says.
 
