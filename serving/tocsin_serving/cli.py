@@ -73,9 +73,7 @@ def score(
 
 
 def remap(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="What `tocsin score` wrote: .csv, .jsonl or .parquet.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Output of `tocsin score`: .csv, .jsonl, .parquet.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file of the same kind.")],
     names: Annotated[Path, typer.Option(help='TOML file: a table [labels] with lines like old_label = "new_label".')],
     taxonomy: Annotated[

@@ -9,24 +9,27 @@ from __future__ import annotations
 import logging
 import math
 import resource
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
-import torch
+from numpy.typing import NDArray
+from transformers import TrainerCallback
 
 from tocsin_training.base import BaseModel
 from tocsin_training.config import Settings
-from tocsin_training.finetune import EventTrainer, build_trainer
+from tocsin_training.finetune import EpochProgress, EventTrainer, build_trainer
 from tocsin_training.run import Run
 
 if TYPE_CHECKING:
     from tocsin_training._datasets import DatasetDict
 
 _log = logging.getLogger(__name__)
+Rows = NDArray[np.intp]
 _QUANTILES = (1 / 6, 3 / 6, 5 / 6)
 
 
@@ -56,59 +59,68 @@ class Estimate:
         )
 
 
+class StepTimer(TrainerCallback):
+    """Seconds of every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begun = 0.0
+
+    def on_step_begin(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        self._begun = time.perf_counter()
+
+    def on_step_end(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        self.seconds.append(time.perf_counter() - self._begun)
+
+
 def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> Estimate:
     """Time some steps and multiply."""
-    trainer = build_trainer(prepared, base, settings, run.checkpoints)
-    options, records = settings.finetune, len(prepared["train"])
-    steps = math.ceil(math.ceil(records / options.batch_size) * options.epochs)
-    model = trainer.accelerator.prepare(trainer.model)
-    optimizer = trainer.create_optimizer()
-    order = np.argsort(prepared["train"]["length"], kind="stable")
-    # The longest first: it warms everything up, and it is what memory must suffice for.
-    _step(trainer, model, optimizer, order[-options.batch_size :])
-    seconds = [_step(trainer, model, optimizer, batch) for batch in batches(order, options.batch_size)]
-    evaluation = _evaluation_seconds(trainer, options.batch_size, len(prepared["validation"]))
+    options, train, validation = settings.finetune, prepared["train"], prepared["validation"]
+    steps = math.ceil(math.ceil(len(train) / options.batch_size) * options.epochs)
+    trainer = _short_trainer(prepared, base, settings, run)
+    timer = StepTimer()
+    trainer.add_callback(timer)
+    trainer.train()
+    few = trainer.eval_dataset.select(range(min(4 * options.batch_size, len(validation))))
+    begun = time.perf_counter()
+    trainer.evaluate(few)
+    evaluation = (time.perf_counter() - begun) * len(validation) / len(few)
     evaluations = steps / options.evaluate_every if options.evaluate_every else options.epochs
-    own = psutil.Process().memory_info().rss
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     return Estimate(
         steps=steps,
-        minutes=(steps * float(np.mean(seconds)) + evaluations * evaluation) / 60,
+        # The first step warms everything up.
+        minutes=(steps * float(np.mean(timer.seconds[1:])) + evaluations * evaluation) / 60,
         memory_bytes=peak_memory(),
-        memory_free_bytes=psutil.virtual_memory().available + own,
+        memory_free_bytes=psutil.virtual_memory().available + psutil.Process().memory_info().rss,
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         trained_parameters=sum(each.numel() for each in trainer.model.parameters() if each.requires_grad),
     )
 
 
-def batches(order: np.ndarray[Any, np.dtype[np.intp]], size: int) -> list[np.ndarray[Any, np.dtype[np.intp]]]:
+def _short_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> EventTrainer:
+    """The recipe's Trainer for four steps: the longest texts, which memory must suffice for, then a fair sample."""
+    quiet = settings.finetune.model_copy(update={"report_to": (), "patience": None})
+    trainer = build_trainer(prepared, base, settings.model_copy(update={"finetune": quiet}), run.checkpoints)
+    trainer.remove_callback(EpochProgress)
+    size = quiet.batch_size
+    order = np.argsort(prepared["train"]["length"], kind="stable")
+    rows = np.concatenate([order[-size:], *batches(order, size)])
+    trainer.train_dataset = trainer.train_dataset.select(rows)
+    trainer.args.max_steps = math.ceil(len(rows) / size)
+    trainer.args.train_sampling_strategy = "sequential"
+    trainer.args.eval_strategy = trainer.args.save_strategy = "no"
+    trainer.args.load_best_model_at_end = False
+    return trainer
+
+
+def batches(order: Rows, size: int) -> list[Rows]:
     """Three batches of neighbours in length, as the sampler that groups by length makes them.
 
     :param order: positions of the records from the shortest to the longest.
     """
     starts = (round(quantile * max(len(order) - size, 0)) for quantile in _QUANTILES)
     return [order[start : start + size] for start in starts]
-
-
-def _step(
-    trainer: EventTrainer,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rows: Any,  # noqa: ANN401
-) -> float:
-    begun = time.perf_counter()
-    batch = trainer.data_collator([trainer.train_dataset[int(row)] for row in rows])
-    trainer.training_step(model, batch)
-    optimizer.step()
-    optimizer.zero_grad()
-    return time.perf_counter() - begun
-
-
-def _evaluation_seconds(trainer: EventTrainer, batch_size: int, records: int) -> float:
-    """Of one pass over the validation split, from one batch of it."""
-    few = trainer.eval_dataset.select(range(min(batch_size, records)))
-    begun = time.perf_counter()
-    trainer.evaluation_loop(trainer.get_eval_dataloader(few), description="estimate", prediction_loss_only=True)
-    return (time.perf_counter() - begun) * records / len(few)
 
 
 def peak_memory() -> int:

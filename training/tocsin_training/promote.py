@@ -18,7 +18,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
@@ -95,9 +95,10 @@ class History:
         return [entry for line in lines if (entry := _entry(line)) is not None]
 
     def note(self, entry: Entry) -> None:
-        """Add a line."""
-        with self._log.open("a+", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry.__dict__, ensure_ascii=False) + "\n")
+        """Add a line, which begins anew where a power cut left one half written."""
+        torn = self._log.is_file() and not self._log.read_bytes().endswith(b"\n")
+        with self._log.open("a", encoding="utf-8") as stream:
+            stream.write(("\n" if torn else "") + json.dumps(asdict(entry), ensure_ascii=False) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
