@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import assert_same_predictions
 
-from tocsin import EventClassifier, ReleaseError, Scores, UsageError
+from tocsin import EventClassifier, Prediction, ReleaseError, Scores, UsageError
 from tocsin_serving.shadow import Labels, Shadow, ShadowSettings
 
+Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
 TEXTS = ["An airstrike on a town.", "Looting in a town.", "The minister spoke of a town."]
 
 
@@ -59,8 +66,6 @@ def shadow_of(challenger: Challenger, share: float = 1.0) -> tuple[Shadow, Count
 
 
 def without(scores: Scores, label: str) -> Scores:
-    from dataclasses import replace
-
     given: NDArray[np.bool_] = scores.given.copy()
     given[:, scores.taxonomy.index(label)] = False
     return replace(scores, given=given)
@@ -128,3 +133,35 @@ def test_settings_are_refused_by_name(tmp_path: Path) -> None:
             ShadowSettings.from_environment({"TOCSIN_SHADOW_RELEASE": "x", "TOCSIN_SHADOW_SHARE": share})
     with pytest.raises(ReleaseError, match="no such release"):
         Shadow.from_environment({"TOCSIN_SHADOW_RELEASE": str(tmp_path / "none")})
+
+
+def test_the_service_answers_as_ever_and_counts_agreement(
+    serving: Serving,
+    free_port: Callable[[], int],
+    release: Path,
+    tiny_release: Path,
+    environment: dict[str, str],
+    classifier: EventClassifier,
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
+    shadowed = environment | {"TOCSIN_SHADOW_RELEASE": str(tiny_release), "TOCSIN_SHADOW_SHARE": "1"}
+    with serving([*command, "--release", str(release)], port, shadowed) as url:
+        answer = httpx.post(f"{url}/classify", json={"texts": TEXTS}, timeout=30).json()
+        counted = _wait_for(lambda: _shadow_texts(httpx.get(f"{url}/metrics").text), len(TEXTS))
+    assert_same_predictions(classifier.classify_batch(TEXTS), [Prediction.model_validate(one) for one in answer])
+    assert counted == len(TEXTS)
+
+
+def _shadow_texts(metrics: str) -> float:
+    """Texts that the keyword model, as the shadow, has compared."""
+    lines = [line for line in metrics.splitlines() if line.startswith("tocsin_shadow_texts_total")]
+    assert all('shadow="tiny-0"' in line for line in lines)
+    return sum(float(line.rpartition(" ")[2]) for line in lines if "agreed" in line or "differed" in line)
+
+
+def _wait_for(value: Callable[[], float], wanted: float) -> float:
+    deadline = time.monotonic() + 30
+    while value() < wanted and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return value()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,8 +190,6 @@ def test_the_report_holds_everything_and_escapes_every_text(comparison: Comparis
 
 
 def _with_example(comparison: Comparison, text: str) -> Comparison:
-    from dataclasses import replace
-
     return replace(comparison, lost=(replace(comparison.lost[0], text=text),))
 
 
