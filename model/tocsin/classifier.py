@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from tocsin.calibration import union, union_by_parent
 from tocsin.encoder import Encoder
-from tocsin.errors import InputError, ReleaseError
+from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.prediction import (
     DocumentPrediction,
@@ -25,6 +24,7 @@ from tocsin.prediction import (
 )
 from tocsin.release import Release
 from tocsin.sentences import split_sentences
+from tocsin.stores import resolve_release
 from tocsin.taxonomy import Taxonomy
 from tocsin.text import replace_lone_surrogates
 
@@ -96,7 +96,7 @@ class EventClassifier:
     def __init__(self, release: Release, *, threads: int = 1) -> None:
         self.release = release
         self.taxonomy = release.taxonomy
-        self.version = f"{release.manifest.name}-{release.manifest.version}"
+        self.version = release.name
         self._calibration = release.calibration
         self.languages = release.manifest.languages
         self._encoder = Encoder(release, threads=threads)
@@ -111,7 +111,7 @@ class EventClassifier:
             process of several.
         :raises ReleaseError: the folder is missing, altered or does not fit together.
         """
-        return cls(Release.open(_resolve(release)), threads=threads)
+        return cls(Release.open(resolve_release(release)), threads=threads)
 
     def classify(self, text: str) -> Prediction:
         """Classify one text.
@@ -178,17 +178,6 @@ class EventClassifier:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw logits, shape (texts, labels): what calibration and parity checks compare."""
         return self._encoder.logits([replace_lone_surrogates(text) for text in texts])[0]
-
-
-def _resolve(release: str | Path | None) -> str | Path | None:
-    """A path as it is; `store:name` through the store an installed extra registers under `tocsin.stores`."""
-    if not isinstance(release, str) or ":" not in release or Path(release).exists():
-        return release
-    store, _, name = release.partition(":")
-    for entry_point in entry_points(group="tocsin.stores", name=store):
-        folder: Path = entry_point.load()(name)
-        return folder
-    raise ReleaseError(f"{release}: neither a folder nor a known store; install tocsin[serve] for bentoml:NAME")
 
 
 def _check(texts: Sequence[object], what: str = "texts") -> None:

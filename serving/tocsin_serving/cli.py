@@ -114,3 +114,28 @@ def _stopped(rows: int) -> str:
         return "stopped; nothing had been scored yet"
     again = [argument for argument in sys.argv[1:] if argument != "--resume"]
     return f"stopped; {rows:,} rows are kept. Go on with: {shlex.join(['tocsin', *again, '--resume'])}"
+
+
+def remap(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Output of `tocsin score`: .csv, .jsonl, .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file of the same kind.")],
+    names: Annotated[Path, typer.Option(help='TOML file: a table [labels] with lines like old_label = "new_label".')],
+    taxonomy: Annotated[
+        Path | None, typer.Option(help="The new labels; by default those of --release.", show_default=False)
+    ] = None,
+    release: ReleaseOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Put old batch output under new label names, without scoring it again.
+
+    Labels may be renamed, and several may become one; a label cannot be split or dropped. Every other column is kept,
+    `model_version` too: it names the release that gave the answers.
+    """
+    from tocsin import Release, Taxonomy
+    from tocsin.stores import resolve_release
+    from tocsin_serving.batch.remap import Renaming, read_names
+    from tocsin_serving.batch.remap import remap as write
+
+    new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
+    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite)
+    err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)

@@ -8,6 +8,7 @@ import socket
 from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.settings import PREFIX, Settings
+from tocsin_serving.shadow import ShadowSettings
 
 
 def run(*, host: str, port: int, workers: int | None, release: str | None) -> None:
@@ -25,6 +26,10 @@ def run(*, host: str, port: int, workers: int | None, release: str | None) -> No
         os.environ[f"{PREFIX}WORKERS"] = str(workers)
     # Fails here by name rather than in every worker.
     count = Settings.from_environment().worker_processes
+    shadow = ShadowSettings.from_environment()
+    if shadow is not None:
+        beside = EventClassifier.load(shadow.release).version
+        err.print(f"{beside} reads {shadow.share:.0%} of the texts of /classify beside it; /metrics compares them.")
 
     from tocsin_serving.service import Tocsin  # bentoml takes seconds to import and reads the environment when it is
 

@@ -21,6 +21,7 @@ import bentoml
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.schemas import BODIES, SETTINGS, ClassifyRequest, DocumentRequest, TextToClassify, without_scores
+from tocsin_serving.shadow import Shadow
 from tocsin_serving.site import create_site
 
 RELEASE_VARIABLE = "TOCSIN_RELEASE"
@@ -31,6 +32,7 @@ class TocsinService:
 
     def __init__(self) -> None:
         self.classifier = EventClassifier.load(os.environ.get(RELEASE_VARIABLE) or None)
+        self.shadow = Shadow.from_environment()
 
     @bentoml.api(  # type: ignore[untyped-decorator]
         input_spec=ClassifyRequest,
@@ -40,7 +42,10 @@ class TocsinService:
     )
     def classify(self, batch: list[TextToClassify]) -> list[Prediction]:
         """Classify texts, each on its own. Answers come in the order of the texts."""
-        scores = self.classifier.score_batch([item.text for item in batch])
+        texts = [item.text for item in batch]
+        scores = self.classifier.score_batch(texts)
+        if self.shadow is not None:
+            self.shadow.offer(texts, scores)
         answers = {wanted: scores.predictions(scores=wanted) for wanted in {item.scores for item in batch}}
         return [answers[item.scores][row] for row, item in enumerate(batch)]
 

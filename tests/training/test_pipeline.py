@@ -17,7 +17,7 @@ from tocsin_training.model import EventModel
 from tocsin_training.pipeline import train
 from tocsin_training.run import Run
 
-STAGES = ["prepare", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
+STAGES = ["prepare", "estimate", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
 
 
 def test_a_run_keeps_everything_that_it_made(trained_run: Run) -> None:
@@ -42,6 +42,23 @@ def test_the_manifest_says_where_the_release_comes_from(trained_run: Run) -> Non
     assert (manifest.window_tokens, manifest.window_overlap) == (32, 8)
     assert manifest.metrics["weighted_f1"] == pytest.approx(figures["evaluate"]["weighted_f1"], abs=1e-4)
     assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+
+
+def test_the_manifest_tells_data_code_and_settings_and_no_path(trained_run: Run, settings: Settings) -> None:
+    manifest = Release.open(trained_run.release).manifest
+    lineage = manifest.lineage
+    assert lineage is not None
+    assert lineage.data.records == {"train": 320, "validation": 100, "test": 100}
+    records = [
+        json.loads(line)
+        for path in (settings.data.corpus / "train").iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    assert lineage.data.labels["storm"] == sum("storm" in record["labels"] for record in records)
+    assert lineage.data.without_event == sum(not record["labels"] for record in records)
+    assert (lineage.data.first, lineage.data.last) == ("2020s", "2020s")
+    assert lineage.settings["finetune"]["learning_rate"] == 5e-3
+    assert str(settings.data.corpus.parent) not in manifest.model_dump_json()
 
 
 def test_no_pickle_anywhere_in_a_run(trained_run: Run) -> None:

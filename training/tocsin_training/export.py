@@ -21,10 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from tocsin.calibration import Calibration
+from tocsin.lineage import Lineage
 from tocsin.release import LAYOUT, BaseModelInfo, CorpusInfo, Manifest, Quantization, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.base import BaseModel
 from tocsin_training.config import Settings
+from tocsin_training.lineage import lineage
 from tocsin_training.model import EventModel, load_tokenizer
 from tocsin_training.run import Run
 
@@ -162,7 +164,9 @@ def _write_config(model: Path, labels: tuple[str, ...], target: Path) -> None:
     target.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def make_manifest(settings: Settings, base: BaseModel, corpus: CorpusInfo, quantization: Quantization) -> Manifest:
+def make_manifest(
+    settings: Settings, base: BaseModel, corpus: CorpusInfo, quantization: Quantization, origin: Lineage
+) -> Manifest:
     """Where the release comes from; hashes of its files and metrics are added later."""
     return Manifest(
         name=settings.name,
@@ -176,6 +180,7 @@ def make_manifest(settings: Settings, base: BaseModel, corpus: CorpusInfo, quant
         window_overlap=settings.export.window_overlap,
         languages=settings.export.languages,
         versions=package_versions(),
+        lineage=origin,
     )
 
 
@@ -195,6 +200,7 @@ def main(run: Run, base: BaseModel) -> None:
     settings = run.settings()
     figures = run.figures()["prepare"]
     corpus = CorpusInfo(sha256=figures["corpus_sha256"], records=figures["records"]["train"])
+    origin = lineage(settings, corpus.sha256)
     with TemporaryDirectory(dir=run.folder) as scratch:
         exported, fp32, int8 = (Path(scratch) / f"{name}.onnx" for name in ("exported", "fp32", "int8"))
         model = EventModel.load(run.model)
@@ -211,7 +217,7 @@ def main(run: Run, base: BaseModel) -> None:
             (run.release, int8, "int8-dynamic"),
         ]
         for folder, graph, quantization in kinds:
-            manifest = make_manifest(settings, base, corpus, quantization)
+            manifest = make_manifest(settings, base, corpus, quantization, origin)
             assemble(folder, graph=graph, model=run.model, taxonomy=settings.data.taxonomy, manifest=manifest)
     sizes = {folder.name: (folder / LAYOUT.model).stat().st_size for folder in (run.reference, run.release)}
     run.record("export", {"fused": fused, "opset": OPSET, "model_bytes": sizes})

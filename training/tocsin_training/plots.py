@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,46 @@ def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], pa
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
+
+
+def reliability_of_several(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> bytes:
+    """Reliability diagrams of several models in one picture, as PNG.
+
+    :param bins: model -> mean stated probability, share right, number of labels given.
+    """
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    for marker, (name, rows) in zip("os^v", bins.items(), strict=False):
+        axes.plot([row[0] for row in rows], [row[1] for row in rows], marker=marker, label=name)
+    axes.set(xlabel="stated probability", ylabel="share that holds", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _png(figure)
+
+
+def changes(rows: Sequence[tuple[str, float, bool]], title: str) -> bytes:
+    """Bars to the left and right of zero, one for each name, as PNG.
+
+    :param rows: name, change, and whether the bar is to stand out.
+    """
+    figure = Figure(figsize=(7, 0.24 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    colours = ["#c0392b" if loud else "#2c7fb8" if change >= 0 else "#e6a57e" for _, change, loud in rows]
+    axes.barh([name for name, _, _ in rows], [change for _, change, _ in rows], color=colours)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set(title=title)
+    axes.grid(alpha=0.3, axis="x")
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    stream = BytesIO()
+    figure.savefig(stream, dpi=_DPI, format="png")
+    return stream.getvalue()
 
 
 def _save(figure: Figure, path: Path) -> None:
