@@ -21,7 +21,7 @@ from tocsin_serving.keys import Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, overloaded
 from tocsin_serving.request_log import REQUEST_ID_HEADER, Exchange
-from tocsin_serving.schemas import BODIES, ClassifyRequest, StreamOptions
+from tocsin_serving.schemas import BODIES, ClassifyRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
 from tocsin_serving.stream import NDJSON, LineStream
 
@@ -119,6 +119,8 @@ class RequestGuard:
 
     async def _admit(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         media_type = _check_kind(scope)
+        if media_type != NDJSON:
+            _check_query(scope)
         desk = self._desk()
         with self._place():
             try:
@@ -246,12 +248,26 @@ def _wants_lines(scope: Scope) -> bool:
     return any(part.split(";")[0].strip().lower() == NDJSON for part in accepted)
 
 
+def _check_query(scope: Scope) -> None:
+    """Options of a JSON request stand in its body; in the query string they would be overlooked.
+
+    :raises RefusedError: 400 naming the option.
+    """
+    for name in dict(_query(scope)).keys() & StreamOptions.model_fields.keys():
+        message = "belongs into the JSON body; the query string holds options of application/x-ndjson only"
+        raise RefusedError(400, f"{name}: {message}", FieldProblem(field=name, message=message))
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+
+
 def _query_options(scope: Scope) -> StreamOptions:
     """Options of a stream.
 
     :raises RefusedError: 400 naming the parameter.
     """
     try:
-        return StreamOptions.model_validate(dict(parse_qsl(scope["query_string"].decode("latin-1"))))
+        return StreamOptions.model_validate(dict(_query(scope)))
     except ValidationError as error:
         raise invalid(error) from error

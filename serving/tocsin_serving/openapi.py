@@ -22,6 +22,7 @@ from tocsin_serving.schemas import (
     FieldProblem,
     Line,
     LineProblem,
+    Options,
     Problem,
     ReloadAnswer,
     ReloadRequest,
@@ -81,6 +82,7 @@ def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str,
     paths["/model"] = {"get": _get("The release that is serving, its metrics and this service's limits.", None)}
     paths["/admin/reload"] = {"post": _reload()}
     _complete_system(paths)
+    _name_operations(paths)
     # The empty one: a server without keys asks for none.
     document["security"] = [{}, {"key": []}]
     document["info"] = {"title": "Tocsin", "version": classifier.version, "description": _DESCRIPTION}
@@ -119,16 +121,15 @@ def _complete_classify(operation: dict[str, Any], classifier: EventClassifier) -
 
 
 def _stream_parameters() -> list[dict[str, Any]]:
-    properties = StreamOptions.model_json_schema()["properties"]
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "description": f"for lines only: {schema['description']}" if "description" in schema else "for lines only",
-            "schema": {key: value for key, value in schema.items() if key not in ("title", "description")},
-        }
-        for name, schema in properties.items()
-    ]
+    """Options of a stream, from the model that reads them; a query string has no null, and its defaults go unsaid."""
+    parameters = []
+    for name, field in StreamOptions.model_json_schema()["properties"].items():
+        kinds = field.get("anyOf", [field])
+        schema = next(kind for kind in kinds if kind["type"] != "null")
+        schema = {key: value for key, value in schema.items() if key not in ("title", "description", "default")}
+        description = f"of a body of lines only; {Options.model_fields[name].description}"
+        parameters.append({"name": name, "in": "query", "description": description, "schema": schema})
+    return parameters
 
 
 def _complete_post(
@@ -170,7 +171,6 @@ def _get(description: str, model: type[BaseModel] | None) -> dict[str, Any]:
     answer = {"description": description, "headers": _HEADERS, "content": {"application/json": {"schema": schema}}}
     return {
         "description": description,
-        "tags": ["Service APIs"],
         "parameters": [_REQUEST_ID],
         "responses": {"200": answer, **_refusals(_ANYWHERE)},
     }
@@ -185,6 +185,14 @@ def _reload() -> dict[str, Any]:
         "security": [{"key": []}],
         "responses": {**operation["responses"], **_refusals(("408", "409", "413", "503"))},
     }
+
+
+def _name_operations(paths: dict[str, Any]) -> None:
+    """Names that make good functions in a generated client."""
+    for path, item in paths.items():
+        for operation in item.values():
+            operation["operationId"] = path.strip("/").replace("/", "_")
+            operation["tags"] = ["tocsin"]
 
 
 def _complete_system(paths: dict[str, Any]) -> None:
