@@ -65,6 +65,14 @@ evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds t
 bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memory
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
+.PHONY: bench-load
+bench-load: $(VENV)/.dev  ## the service under load and under bad clients
+	$(BIN)/python benchmarks/load.py $(ARGS)
+
+.PHONY: audit
+audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the package index
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/
 	$(BIN)/python -m build

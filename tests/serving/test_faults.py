@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -142,6 +143,34 @@ def test_reloading_under_load_answers_by_the_old_or_the_new_release(
     assert asking.wrong == []
     assert asking.broken == []
     assert set(asking.versions) <= {"tiny-0", "tiny-1", "tiny-2"}
+
+
+def test_beyond_capacity_the_rest_is_served_and_nobody_gets_a_wrong_answer(
+    serving: Serving,
+    free_port: Callable[[], int],
+    release: Path,
+    environment: dict[str, str],
+    classifier: EventClassifier,
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
+
+    def ask(number: int) -> int:
+        texts = [f"{text} {number}" for text in TEXTS]
+        response = httpx.post(f"{url}/classify", json={"texts": texts}, timeout=60)
+        if response.status_code == 200:
+            expected = classifier.score_batch(texts).predictions(scores=False)
+            assert_same_predictions(expected, [Prediction.model_validate(one) for one in response.json()])
+        else:
+            assert int(response.headers["Retry-After"]) >= 1
+        return response.status_code
+
+    with (
+        serving([*command, "--release", str(release)], port, {**environment, "TOCSIN_MAX_WAIT_MS": "100"}) as url,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        statuses = list(pool.map(ask, range(150)))
+    assert set(statuses) == {200, 503}
 
 
 def test_a_stop_signal_lets_what_was_taken_on_be_answered(serve_tiny: str, tiny_classifier: EventClassifier) -> None:
