@@ -60,6 +60,7 @@ class Checked:
         return [self._texts[(number * 31 + position) % len(self._texts)] for position in range(size)]
 
     def check(self, texts: Sequence[str], answer: Sequence[dict[str, list[dict[str, str]]]]) -> None:
+        """End the run if an answer is not the library's."""
         for text, prediction in zip(texts, answer, strict=True):
             if [event["label"] for event in prediction["events"]] != self._labels[text]:
                 raise SystemExit(f"wrong answer to: {text}")
