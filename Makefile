@@ -69,6 +69,14 @@ bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memo
 bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
 	$(BIN)/python benchmarks/memory.py $(ARGS)
 
+.PHONY: bench-load
+bench-load: $(VENV)/.dev  ## the service under load and under bad clients
+	$(BIN)/python benchmarks/load.py $(ARGS)
+
+.PHONY: audit
+audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the package index
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/
 	$(BIN)/python -m build

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tocsin.cli.console import err
+from tocsin.cli.console import err, out
 
 ReleaseOption = Annotated[
     str | None,
@@ -29,11 +29,47 @@ def serve(
 ) -> None:
     """Serve the HTTP interface, with a page for people at / and the API's description at /docs.
 
-    Ctrl-C stops it. Limits are set by TOCSIN_* environment variables, such as TOCSIN_MAX_TEXTS.
+    Ctrl-C stops it. Limits are set by TOCSIN_* environment variables, such as TOCSIN_MAX_TEXTS, and API keys by
+    TOCSIN_API_KEYS_FILE (see `tocsin key new`).
     """
     from tocsin_serving.server import run
 
     run(host=host, port=port, workers=workers, release=release)
+
+
+key = typer.Typer(help="API keys of the service.", no_args_is_help=True, add_completion=False)
+
+
+@key.callback()
+def _key() -> None:
+    """API keys of the service; without any it is open to all who reach it, and /admin is off."""
+
+
+@key.command("new")
+def new_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is; written into the log beside each request.")],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Key file to add it to; made if missing. Serve with TOCSIN_API_KEYS_FILE=FILE."),
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="Let it call /admin, such as /admin/reload.")] = False,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Most requests a minute.", show_default="no limit")
+    ] = None,
+) -> None:
+    """Make a key. It is shown once, on stdout; what is stored is its hash."""
+    from tocsin_serving import keys
+
+    secret, stored = keys.new_key(name, admin=admin, requests_per_minute=requests_per_minute)
+    line = stored.model_dump_json()
+    if file is None:
+        err.print(f"Add this line to the file that {keys.FILE_VARIABLE} names, or put it into {keys.VARIABLE}:")
+        err.print(line, markup=False)
+        err.print("The key, shown this once:")
+    else:
+        keys.append(file, line)
+        err.print(f"Added to {file}; a server reads it when it starts. The key, shown this once:", markup=False)
+    out.print(secret, markup=False)
 
 
 def score(

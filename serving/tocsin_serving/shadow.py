@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from queue import Full, Queue
 from typing import Protocol, Self
 
-from tocsin import EventClassifier, Scores, UsageError
+from tocsin import EventClassifier, Prediction, UsageError
 
 RELEASE_VARIABLE = "TOCSIN_SHADOW_RELEASE"
 SHARE_VARIABLE = "TOCSIN_SHADOW_SHARE"
@@ -89,15 +89,14 @@ class Shadow:
         challenger = EventClassifier.load(settings.release)
         return cls(challenger, share=settings.share, tally=PrometheusTally(challenger.version))
 
-    def offer(self, texts: Sequence[str], answers: Scores) -> None:
+    def offer(self, texts: Sequence[str], answers: Sequence[Prediction]) -> None:
         """Let the shadow read its share of texts that have been answered; returns at once."""
-        names = answers.taxonomy.names
         dropped = 0
-        for row, text in enumerate(texts):
+        for text, answer in zip(texts, answers, strict=True):
             if random.random() >= self._share:
                 continue
             try:
-                self._waiting.put_nowait((text, frozenset(names[place] for place in answers.ranked(row))))
+                self._waiting.put_nowait((text, _labels(answer)))
             except Full:
                 dropped += 1
         if dropped:
@@ -113,12 +112,16 @@ class Shadow:
             text, served = self._waiting.get()
             try:
                 (answer,) = self._challenger.score_batch([text]).predictions(scores=False)
-                self._tally.compared(served, frozenset(event.label for event in answer.events))
+                self._tally.compared(served, _labels(answer))
             except Exception:
                 # Anything: a challenger on trial must not take the service down with it, and the counter tells.
                 self._tally.failed(1)
             finally:
                 self._waiting.task_done()
+
+
+def _labels(answer: Prediction) -> Labels:
+    return frozenset(event.label for event in answer.events)
 
 
 def _yield_to_others() -> None:
