@@ -78,8 +78,9 @@ def scoring(classifier: EventClassifier, *, workers: int, split: bool, scores: b
     )
     try:
         with _deaf_to_ctrl_c():
-            # The first task starts all processes.
-            pool.submit(os.getpid)
+            # A task for each process, for the pool starts one only when there is work for it.
+            for _ in range(workers):
+                pool.submit(os.getpid)
         yield lambda chunks: _in_order(pool, chunks, workers * _CHUNKS_AHEAD)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -102,6 +103,7 @@ _worker: ChunkScorer | None = None
 
 def _start_worker(release: str, split: bool, scores: bool) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker = ChunkScorer(EventClassifier.load(release), split=split, scores=scores)
