@@ -111,6 +111,8 @@ class Side:
     recorded: dict[str, float]
     """What its manifest says and nothing here can measure: cost of int8, robustness, the benchmark."""
     reliability: list[tuple[float, float, int]]
+    corpus: str
+    """SHA-256 of the corpus that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ def _side(classifier: EventClassifier, scores: Scores, held_out: HeldOut, speed:
         ),
         recorded=recorded_figures(release),
         reliability=reliability(scores.probabilities[given], held_out.truth[given]),
+        corpus=release.manifest.corpus.sha256,
     )
 
 

@@ -33,9 +33,28 @@ def verdict(comparison: Comparison) -> str:
     return f"{comparison.challenger.name} may take the place of {comparison.champion.name}"
 
 
+def caution(comparison: Comparison) -> str | None:
+    """What the figures cannot tell: text that is held out from one release may have been another's training data."""
+    if comparison.champion.corpus == comparison.challenger.corpus:
+        return None
+    return (
+        "The two were trained on different states of a corpus, or on different ones: "
+        "make sure that neither has learned from the text they are compared on."
+    )
+
+
 def _figures_table(comparison: Comparison) -> Table:
     title = f"{comparison.texts} texts, {comparison.data}; the same labels for {comparison.agreement:.1%}"
-    table = Table("figure", "champion", "challenger", "difference (95 %)", "p", "verdict", title=title)
+    table = Table(
+        "figure",
+        "champion",
+        "challenger",
+        "difference (95 %)",
+        "p",
+        "verdict",
+        title=title,
+        caption=caution(comparison),
+    )
     for row in comparison.figures:
         cells = (row.name, number(row.champion), number(row.challenger), difference(row), chance(row.p))
         table.add_row(*cells, Text(row.verdict, style=_STYLES.get(row.verdict, "")))
@@ -111,6 +130,7 @@ def html(comparison: Comparison) -> str:
     return environment.get_template("compare.html").render(
         comparison=comparison,
         verdict=verdict(comparison),
+        caution=caution(comparison),
         labels=rows,
         recorded=recorded_rows(comparison),
         pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},

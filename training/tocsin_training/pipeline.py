@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.run import Run
-from tocsin_training.trackers import check_trackers, keep_in
+from tocsin_training.trackers import check_trackers, reports_in
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
     """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint."""
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    keep_in(run.folder)
-    with logging_to(run, console):
+    with logging_to(run, console), reports_in(run.folder):
         base = _base(run.settings(), run)
         minutes = run.figures().get("minutes", {})
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")

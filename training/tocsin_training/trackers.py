@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tocsin_training.errors import ConfigError
@@ -23,8 +24,21 @@ def check_trackers(names: Sequence[str]) -> None:
             raise ConfigError(f"finetune.report_to: {name} is not installed; run `pip install {name}` or leave it out")
 
 
-def keep_in(folder: Path) -> None:
-    """Have the trackers write into a run's folder, unless the user's environment says where; and tell nobody else."""
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').resolve()}")
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+@contextmanager
+def reports_in(folder: Path) -> Iterator[None]:
+    """Have the trackers write into a run's folder while the block runs, unless the user's environment says where.
+
+    They take it from the environment. MLflow would count its users by the network; that is switched off.
+    """
+    wanted = {
+        "TENSORBOARD_LOGGING_DIR": str(folder / "tensorboard"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').resolve()}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
