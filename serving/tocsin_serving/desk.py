@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,7 +16,7 @@ from tocsin_serving.refusal import RefusedError, overloaded
 from tocsin_serving.releases import ServedRelease, measured_seconds_per_token
 from tocsin_serving.schemas import ClassifyRequest, DocumentRequest, FieldProblem, Options
 from tocsin_serving.settings import Settings
-from tocsin_serving.work import Pace, WorkQueue
+from tocsin_serving.work import Job, Pace, WorkQueue
 
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
@@ -23,7 +24,7 @@ _QUICK_CHARACTERS = 10_000
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ticket:
     """A request that was taken on; its classifier answers all of it, whatever is loaded meanwhile."""
 
@@ -33,6 +34,8 @@ class Ticket:
     tokens: Sequence[int]
     finish: Callable[[list[Prediction]], DocumentPrediction] | None = None
     """For a document: its answer from those of its sentences."""
+    job: Job | None = None
+    """Its work, once that is queued."""
 
 
 ADMITTED: ContextVar[Ticket] = ContextVar("ADMITTED")
@@ -62,7 +65,7 @@ class Desk:
             raise overloaded(queue.seconds_waiting)
 
     async def admit(self, request: ClassifyRequest | DocumentRequest) -> Ticket:
-        """Take a request on.
+        """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
 
         :raises RefusedError: 400, the release has no such objective; 503, there is too much work.
         """
@@ -75,8 +78,19 @@ class Desk:
         self.check_capacity(sum(ticket.tokens))
         return ticket
 
+    @contextmanager
+    def start(self, ticket: Ticket) -> Iterator[None]:
+        """Queue a ticket's work, so that the next request's wait counts it; what is left of it after the block goes."""
+        ticket.job = self.queue.put(ticket.classifier, ticket.options, ticket.texts, ticket.tokens)
+        try:
+            yield
+        finally:
+            self.queue.drop(ticket.job)
+
     async def answer(self, ticket: Ticket) -> list[Prediction]:
         """Answers to the ticket's texts, in their order."""
+        if ticket.job is not None:
+            return await ticket.job.done
         return await self.queue.run(ticket.classifier, ticket.options, ticket.texts, ticket.tokens)
 
     async def answer_document(self, ticket: Ticket) -> DocumentPrediction:

@@ -150,15 +150,14 @@ class RequestGuard:
         held = len(body)
         try:
             request, body = parsed(BODIES[scope["path"]], body)
-            exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
             ticket = await desk.admit(request)
             exchange.model_version = ticket.classifier.version
             if isinstance(request, ClassifyRequest) and _wants_lines(scope):
-                exchange.texts = exchange.characters = 0
-                exchange.sample.clear()
                 await _while_there(LineStream(desk, ticket, limits, exchange, send).answer_texts(), receive)
             else:
-                await self._forward(ticket, body, scope, receive, send)
+                exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
+                with desk.start(ticket):
+                    await self._forward(ticket, body, scope, receive, send)
         finally:
             self._memory.release(held)
 

@@ -146,8 +146,8 @@ def _complete_post(
 
 
 def _request_body(model: type[BaseModel]) -> dict[str, Any]:
-    example = model.model_config["json_schema_extra"]
-    return {"required": True, "content": {"application/json": {"schema": _reference(model), **example}}}  # type: ignore[dict-item]
+    example: Any = model.model_config["json_schema_extra"]
+    return {"required": True, "content": {"application/json": {"schema": _reference(model), **example}}}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, Any]:

@@ -124,15 +124,28 @@ class WorkQueue:
 
         :param tokens: cost of each text.
         """
+        job = self.put(classifier, options, texts, tokens)
+        try:
+            return await job.done
+        finally:
+            self.drop(job)
+
+    def put(self, classifier: EventClassifier, options: Options, texts: Sequence[str], tokens: Sequence[int]) -> Job:
+        """Queue some texts, whose answers are awaited by `job.done`; whoever puts a job drops it in the end."""
         job = Job(classifier, options, texts, tokens, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self.waiting_tokens += job.remaining
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
-        try:
-            return await job.done
-        finally:
-            self._forget(job)
+        return job
+
+    def drop(self, job: Job) -> None:
+        """Take out what is not yet computed of a job that is answered or that nobody waits for any more."""
+        self._forget(job)
+        if not job.done.done():
+            job.done.cancel()
+        elif not job.done.cancelled():
+            job.done.exception()  # seen, or asyncio would complain that nobody looked
 
     def close(self) -> None:
         """Let the computing thread end."""

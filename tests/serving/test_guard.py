@@ -167,6 +167,19 @@ def _options() -> Any:  # noqa: ANN401  a request's options with their defaults
     return Options()
 
 
+def test_a_burst_is_not_let_in_all_at_once(desk: Desk) -> None:
+    async def scenario() -> list[Exchange]:
+        application = Application(open_gate=False)
+        guard = guarded(application, desk, Settings(timeout_seconds=1))
+        desk.queue.pace.seconds_per_token = 1.0
+        # All of them before the first text is computed.
+        return await asyncio.gather(*(Exchange(BODY).through(guard) for _ in range(60)))
+
+    statuses = [exchange.status for exchange in run(scenario())]
+    assert set(statuses) == {503, 504}
+    assert 1 <= statuses.count(504) <= 11
+
+
 def test_bodies_held_at_once_are_bounded(desk: Desk) -> None:
     async def scenario() -> tuple[Exchange, Exchange]:
         application = Application(open_gate=False)

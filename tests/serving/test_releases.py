@@ -62,7 +62,7 @@ def test_a_folder_that_changes_while_it_is_loaded_is_refused(
         write_manifest(folder, read_manifest(folder).model_copy(update={"version": "2"}))
         return classifier
 
-    monkeypatch.setattr(releases.EventClassifier, "load", load_while_someone_copies)
+    monkeypatch.setattr(EventClassifier, "load", load_while_someone_copies)
     with pytest.raises(ReleaseError, match="changed while it was being loaded"):
         releases.load_settled(str(folder))
 
