@@ -25,7 +25,8 @@ from tocsin import InputError, TocsinError, UsageError
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
-from tocsin_serving.batch.workspace import Workspace
+from tocsin_serving.batch.files import Place, deliver
+from tocsin_serving.batch.workspace import Spool, Workspace
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst")
 
@@ -67,13 +68,13 @@ def killed(source: Path, target: Path, release: Path, seconds: float) -> bool:
     child = os.fork()
     if child == 0:
         # No exec: an interpreter's start would take longer than the job.
-        slow = job.Spool.commit
+        slow = Spool.commit
 
-        def commit(self: job.Spool, output: bytes, rejects: bytes) -> None:
+        def commit(self: Spool, output: bytes, rejects: bytes) -> None:
             time.sleep(0.005)
             slow(self, output, rejects)
 
-        job.Spool.commit = commit  # type: ignore[method-assign]
+        Spool.commit = commit  # type: ignore[method-assign]
         try:
             score_file(source, target, release=release, resume=True)
         finally:
@@ -201,9 +202,9 @@ def test_a_job_killed_while_its_files_are_put_in_place_ends_well(
 ) -> None:
     source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
     write(source)
-    deliver, left = job.deliver, step
+    left = step
 
-    def deliver_some(made: Path, where: Path) -> None:
+    def deliver_some(made: Path, where: Place) -> None:
         nonlocal left
         left -= 1
         if left == 0:

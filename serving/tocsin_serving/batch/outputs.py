@@ -87,7 +87,7 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
                 raise UsageError(f"OUTPUT must not lie in the folder that is read: {target}")
             return _plan_many(start, _files_below(start), end)
         if not start.exists() and glob.has_magic(str(source)):
-            return _plan_many(_fixed_part(start), _globbed(start), end)
+            return _plan_many(*_globbed(start), end)
         if not start.exists():
             raise InputError(f"{source}: no such file or folder")
         if end != STREAM and _same_file(start, end):
@@ -134,12 +134,15 @@ def _files_below(root: Place) -> list[tuple[Place, str]]:
     return _remote(root, root.fs.find(root.path), root)
 
 
-def _globbed(pattern: Place) -> list[tuple[Place, str]]:
+def _globbed(pattern: Place) -> tuple[Place, list[tuple[Place, str]]]:
+    """The folder a glob starts from, and what it finds."""
     if isinstance(pattern, Path):
         # Path.glob takes no absolute pattern.
         found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
-        return _named(found, _fixed_part(pattern))
-    return _remote(pattern, pattern.fs.glob(pattern.path), _fixed_part(pattern))
+        folder = _fixed_part(pattern)
+        return folder, _named(found, folder)
+    root = _fixed_part(pattern)
+    return root, _remote(pattern, pattern.fs.glob(pattern.path), root)
 
 
 def _named(found: Sequence[Path], root: Path) -> list[tuple[Place, str]]:
