@@ -16,7 +16,7 @@ from tocsin import EventClassifier, Release
 from tocsin.calibration import Calibration
 from tocsin.errors import InputError
 from tocsin.release import LAYOUT, read_manifest, write_manifest
-from tocsin_training.compare import Comparison, Figure, align, compare, mcnemar, missed_margins
+from tocsin_training.compare import Bools, Comparison, Figure, align, compare, mcnemar, missed_margins
 from tocsin_training.compare_report import html, tables, verdict
 from tocsin_training.config import CompareSettings, Settings
 from tocsin_training.errors import ComparisonError
@@ -118,7 +118,7 @@ def test_verdicts(
 
 
 def test_mcnemar_is_exact_and_near_its_chi_square_for_many() -> None:
-    def answers(lost: int, gained: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def answers(lost: int, gained: int) -> tuple[Bools, Bools]:
         old = np.array([True] * lost + [False] * gained + [True] * 50)
         return old, np.array([False] * lost + [True] * gained + [True] * 50)
 

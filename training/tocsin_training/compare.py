@@ -169,19 +169,19 @@ def compare(
     speeds = measure_speeds([champion, challenger], held_out.texts[:_TIMED_TEXTS])
     old = champion.score_batch(held_out.texts)
     new = align(challenger.score_batch(held_out.texts), champion.taxonomy)
-    sides = [
+    before, after = (
         _side(classifier, scores, held_out, speed, bootstrap_samples)
         for classifier, scores, speed in zip((champion, challenger), (old, new), speeds, strict=True)
-    ]
+    )
     old_right, new_right = (np.all(scores.given == held_out.truth, axis=1) for scores in (old, new))
     draws = draw_texts(len(held_out), samples=bootstrap_samples)
     return Comparison(
         data=held_out.name,
         texts=len(held_out),
-        champion=sides[0],
-        challenger=sides[1],
+        champion=before,
+        challenger=after,
         agreement=float(np.all(old.given == new.given, axis=1).mean()),
-        figures=(*_figures(old, new, held_out, settings, draws), *_costs(*sides, settings)),
+        figures=(*_figures(old, new, held_out, settings, draws), *_costs(before, after, settings)),
         labels=tuple(_label_changes(old, new, held_out.truth, settings)),
         lost=tuple(_examples(old, new, held_out, old_right & ~new_right)),
         lost_count=int((old_right & ~new_right).sum()),
@@ -247,7 +247,9 @@ def _side(classifier: EventClassifier, scores: Scores, held_out: HeldOut, speed:
 def recorded_figures(release: Release) -> dict[str, float]:
     """Figures of the manifest that need more than the release and plain text to measure; empty where none are there."""
     metrics = release.manifest.metrics
-    kept = {name: metrics[name] for name in ("int8_f1_cost", "robustness", "case2021") if name in metrics}
+    kept: dict[str, Any] = {
+        name: metrics[name] for name in ("int8_f1_cost", "robustness", "case2021") if name in metrics
+    }
     return dict(_flat(kept))
 
 
@@ -263,6 +265,7 @@ def _figures(
     old: Scores, new: Scores, held_out: HeldOut, settings: CompareSettings, draws: NDArray[np.float32]
 ) -> Iterator[Figure]:
     truth, everyone = held_out.truth, np.ones(len(held_out), dtype=np.bool_)
+    eventless: Bools = ~np.any(truth, axis=1)
     yield from _f1_rows(old, new, truth, settings, draws)
     yield _share("exactly right", lambda scores: np.all(scores.given == truth, axis=1), everyone, None, old, new, draws)
     yield _share(
@@ -278,7 +281,7 @@ def _figures(
     alarms = _share(
         "no-event texts given a label",
         lambda scores: np.any(scores.given, axis=1),
-        ~truth.any(axis=1),
+        eventless,
         settings.false_alarms,
         old,
         new,

@@ -84,10 +84,11 @@ def by_change(comparison: Comparison) -> list[LabelChange]:
 def recorded_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
     """What the manifests say, where at least one of them says it."""
     before, after = comparison.champion.recorded, comparison.challenger.recorded
-    names = dict.fromkeys((*before, *after))
-    return [
-        (name, *(number(side[name]) if name in side else "not known" for side in (before, after))) for name in names
-    ]
+
+    def said(side: dict[str, float], name: str) -> str:
+        return number(side[name]) if name in side else "not known"
+
+    return [(name, said(before, name), said(after, name)) for name in dict.fromkeys((*before, *after))]
 
 
 def number(value: float) -> str:

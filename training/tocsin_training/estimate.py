@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import psutil
@@ -26,7 +26,7 @@ from tocsin_training.finetune import EpochProgress, EventTrainer, build_trainer
 from tocsin_training.run import Run
 
 if TYPE_CHECKING:
-    from tocsin_training._datasets import DatasetDict
+    from tocsin_training._datasets import Dataset, DatasetDict
 
 _log = logging.getLogger(__name__)
 Rows = NDArray[np.intp]
@@ -81,7 +81,7 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
     timer = StepTimer()
     trainer.add_callback(timer)
     trainer.train()
-    few = trainer.eval_dataset.select(range(min(4 * options.batch_size, len(validation))))
+    few = cast("Dataset", trainer.eval_dataset).select(range(min(4 * options.batch_size, len(validation))))
     begun = time.perf_counter()
     trainer.evaluate(few)
     evaluation = (time.perf_counter() - begun) * len(validation) / len(few)
@@ -93,8 +93,8 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
         minutes=(steps * float(np.mean(timer.seconds[1:])) + evaluations * evaluation) / 60,
         memory_bytes=peak_memory(),
         memory_free_bytes=psutil.virtual_memory().available + psutil.Process().memory_info().rss,
-        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        trained_parameters=sum(each.numel() for each in trainer.model.parameters() if each.requires_grad),
+        parameters=sum(parameter.numel() for parameter in trainer.event_model.parameters()),
+        trained_parameters=sum(each.numel() for each in trainer.event_model.parameters() if each.requires_grad),
     )
 
 
@@ -106,7 +106,7 @@ def _short_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, r
     size = quiet.batch_size
     order = np.argsort(prepared["train"]["length"], kind="stable")
     rows = np.concatenate([order[-size:], *batches(order, size)])
-    trainer.train_dataset = trainer.train_dataset.select(rows)
+    trainer.train_dataset = cast("Dataset", trainer.train_dataset).select(rows)
     trainer.args.max_steps = math.ceil(len(rows) / size)
     trainer.args.train_sampling_strategy = "sequential"
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"

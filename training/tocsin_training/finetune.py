@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -65,10 +65,15 @@ class EventTrainer(Trainer):
         super().__init__(**options)
         self._settings = settings
 
+    @property
+    def event_model(self) -> EventModel:
+        """The model, by its own type."""
+        return cast(EventModel, self.model)
+
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for the head, which starts from nothing. Rates are those of the arguments."""
         if self.optimizer is None:
-            trained = self.model if model is None else model
+            trained = self.event_model if model is None else cast(EventModel, model)
             head_rate = self.args.learning_rate * self._settings.head_learning_rate_multiple
             groups: list[dict[str, Any]] = [
                 {"params": [parameter for parameter in trained.encoder.parameters() if parameter.requires_grad]},
@@ -103,8 +108,8 @@ def finetune(
     if begun is not None:
         _log.info("going on from %s", begun.name)
     trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
-    trainer.model.to("cpu").save(out)
-    trainer.processing_class.save_pretrained(out)
+    trainer.event_model.to("cpu").save(out)
+    load_tokenizer(base.path).save_pretrained(out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     history: list[dict[str, float]] = trainer.state.log_history
     return history
