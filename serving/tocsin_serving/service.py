@@ -102,7 +102,7 @@ def keep_workers_alive() -> None:
     BentoML leaves that to the container's orchestrator, which sees one process only: a server that has lost one worker
     of two would run on at half its speed. There is no setting for it.
     """
-    bentoml.serving.running_inside_container = lambda: False
+    bentoml.serving.running_inside_container = lambda: False  # type: ignore[assignment]
 
 
 # Made by the first process that imports this, the supervisor, so that all workers share it.

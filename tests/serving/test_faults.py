@@ -54,7 +54,7 @@ def server_processes(url: str) -> tuple[psutil.Process, list[psutil.Process]]:
     return supervisor, workers
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

@@ -71,7 +71,7 @@ def test_whatever_is_sent_is_answered_as_documented(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=st.one_of(right, wrong) if method == "POST" else right)
-    def try_one(case: schemathesis.Case) -> None:
+    def try_one(case: schemathesis.Case[Any]) -> None:
         response = case.call(base_url=live)
         case.validate_response(response, checks=CHECKS)
 
