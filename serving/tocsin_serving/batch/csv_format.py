@@ -47,9 +47,8 @@ class CsvReader:
         with closed_on_error(self):
             self.has_bom = self._binary.read(len(_BOM)) == _BOM
             self._file.seek(0)
-            first_line = self._file.readline()
+            self.delimiter = delimiter_of(self._file.readline())
             self._file.seek(0)
-            self.delimiter = max(_DELIMITERS, key=first_line.count)
             self._rows = self._checked()
             self.header = next(self._rows, [])
             if not _is_utf8(self.header):
@@ -153,6 +152,11 @@ class CsvWriter:
     def close(self) -> None:
         """Hand everything to the binary file, which stays open."""
         self._text.detach()
+
+
+def delimiter_of(first_line: str) -> str:
+    """What separates the cells of a header."""
+    return max(_DELIMITERS, key=first_line.count)
 
 
 def _count_lines(cell: str) -> int:

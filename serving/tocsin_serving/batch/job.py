@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tocsin import TocsinError
+from tocsin import TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reader, Writer
-from tocsin_serving.batch.columns import added_schema
+from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
 from tocsin_serving.batch.jsonl_format import JsonlReader, JsonlWriter
 from tocsin_serving.batch.outputs import FilePair, atomic, check_content, check_writable, plan, reject_line
 from tocsin_serving.batch.parquet_format import ParquetReader, ParquetWriter
 from tocsin_serving.batch.scoring import ScoreChunks, scoring
+from tocsin_serving.batch.summary import kind_of_reason, summary_table
+from tocsin_serving.batch.tally import Tally
+from tocsin_serving.settings import available_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +31,30 @@ class JobOptions:
     """How to score."""
 
     text_column: str = "text"
+    date_column: str | None = None
+    """A column that must be there for the report."""
     split_sentences: bool = False
     scores: bool = False
-    workers: int = 1
+    acled: bool = False
+    """A row per event under ACLED's column names."""
+    workers: int | None = 1
+    """None: one per core that the engine has."""
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     release: str | None = None
     overwrite: bool = False
 
     @property
+    def shape(self) -> Shape:
+        """What an output row is."""
+        notes = self.text_column != "notes" or self.split_sentences
+        return Shape(split_sentences=self.split_sentences, scores=self.scores, acled=self.acled, notes=notes)
+
+    @property
     def columns(self) -> Columns:
-        """The column to read and those to add."""
-        return Columns(self.text_column, added_schema(split_sentences=self.split_sentences, scores=self.scores))
+        """The columns to read and those to add."""
+        others = () if self.date_column is None else (self.date_column,)
+        return Columns(self.text_column, self.shape.schema, others)
 
 
 @dataclass
@@ -47,7 +66,9 @@ class FileSummary:
     rows_scored: int = 0
     rows_rejected: int = 0
     rows_written: int = 0
-    """Equal to the rows scored, or the number of sentences with `split_sentences`."""
+    """Equal to the rows scored, or the number of sentences with `split_sentences` and of events with `acled`."""
+    tally: Tally = field(default_factory=Tally)
+    reject_reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, chunk: Chunk, answers: Answers) -> None:
         """Count one chunk."""
@@ -55,6 +76,8 @@ class FileSummary:
         self.rows_scored += len(chunk.texts)
         self.rows_rejected += len(chunk.rejects)
         self.rows_written += answers.columns.num_rows
+        self.tally += answers.tally
+        self.reject_reasons.update(kind_of_reason(reject.reason) for reject in chunk.rejects)
 
     def check(self) -> None:
         """Refuse to finish when a row was lost.
@@ -65,10 +88,10 @@ class FileSummary:
             raise TocsinError(f"{self}: rows were lost, so no output was written. Please report this.")
 
     def __str__(self) -> str:
-        sentences = f" ({self.rows_written:,} sentences)" if self.rows_written != self.rows_scored else ""
+        written = f" ({self.rows_written:,} rows written)" if self.rows_written != self.rows_scored else ""
         rejects = f" in {self.files.rejects}" if self.rows_rejected else ""
         return (
-            f"{self.files.source}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{sentences} in "
+            f"{self.files.source}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{written} in "
             f"{self.files.target} + {self.rows_rejected:,} rejected{rejects}"
         )
 
@@ -116,14 +139,29 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
         check_content(pair.source)
         open_reader(pair.source, options.columns).close()
         check_writable(pair, overwrite=options.overwrite)
-    with scoring(
-        options.release, workers=options.workers, split=options.split_sentences, scores=options.scores
-    ) as score:
+    with _engine(pairs, options) as score:
         return [_run_file(pair, options, score, progressed or _ignore) for pair in pairs]
 
 
-def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
-    """Score files with a progress bar and a line of counts per file on stderr."""
+def _engine(pairs: Sequence[FilePair], options: JobOptions) -> AbstractContextManager[ScoreChunks]:
+    if options.engine == "local":
+        return scoring(options.release, options.shape, workers=options.workers or available_cores())
+    try:
+        from tocsin_serving.batch.ray_engine import ray_scoring
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--engine ray needs {error.name}: run `pip install 'tocsin[ray]'`") from error
+    files = [partial(read_chunks, pair.source, options.columns) for pair in pairs]
+    return ray_scoring(options.release, options.shape, files, address=options.ray_address, workers=options.workers)
+
+
+def read_chunks(path: Path, columns: Columns) -> Iterator[Chunk]:
+    """All rows of a file in order."""
+    with closing(open_reader(path, columns)) as reader:
+        yield from reader.chunks()
+
+
+def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
+    """Score files with a progress bar, and at the end a line of counts per file and a summary, on stderr."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -148,6 +186,8 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
         summaries = run(pairs, options, show)
     for summary in summaries:
         err.print(str(summary), soft_wrap=True, markup=False, highlight=False)
+    err.print(summary_table(summaries))
+    return summaries
 
 
 def _single(pairs: list[FilePair]) -> list[FilePair]:

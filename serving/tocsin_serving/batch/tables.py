@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,42 +20,20 @@ import pyarrow as pa
 from tocsin import EventClassifier, UsageError
 from tocsin_serving.batch.arrow_text import is_text, texts_of, value_problem
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk, Columns
-from tocsin_serving.batch.columns import added_schema
+from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.scoring import ChunkScorer
 
 REJECT_REASON = pa.field("reject_reason", pa.string())
 
 
-@overload
-def score_table(
-    data: pa.RecordBatchReader | Iterable[pa.RecordBatch],
-    *,
-    text_column: str = ...,
-    scores: bool = ...,
-    release: str | Path | None = ...,
-    classifier: EventClassifier | None = ...,
-) -> pa.RecordBatchReader: ...
-
-
-@overload
 def score_table(
     data: Any,  # noqa: ANN401  a data frame of any library
-    *,
-    text_column: str = ...,
-    scores: bool = ...,
-    release: str | Path | None = ...,
-    classifier: EventClassifier | None = ...,
-) -> pa.Table: ...
-
-
-def score_table(
-    data: Any,
     *,
     text_column: str = "text",
     scores: bool = False,
     release: str | Path | None = None,
     classifier: EventClassifier | None = None,
-) -> pa.Table | pa.RecordBatchReader:
+) -> Any:  # noqa: ANN401  a pyarrow.Table or a pyarrow.RecordBatchReader
     """Label the texts of a table: the same columns as `tocsin score` adds, and the reason where a row has no answer.
 
     Rows, their order and their columns stay. A row whose text is null, empty or no UTF-8 keeps its place: the added
@@ -68,6 +46,7 @@ def score_table(
     :param scores: add the map of every label's probability.
     :param release: as in `EventClassifier.load`.
     :param classifier: one that is loaded already, instead of `release`.
+    :return: a pyarrow Table or RecordBatchReader.
     :raises UsageError: the text column is not there or holds no text, or a column has a name that scoring adds.
     :raises ReleaseError: the release cannot be used.
     """
@@ -83,14 +62,14 @@ class _TableScorer:
     """Adds the columns to record batches of one schema."""
 
     def __init__(self, classifier: EventClassifier, schema: pa.Schema, text_column: str, *, scores: bool) -> None:
-        added = added_schema(split_sentences=False, scores=scores)
-        added = added.append(REJECT_REASON)
+        shape = Shape(scores=scores)
+        added = shape.schema.append(REJECT_REASON)
         Columns(text_column, added).check(schema.names, "the table")
         self._text = schema.names.index(text_column)
         if not is_text(schema.field(self._text).type):
             raise UsageError(f"Column '{text_column}' of the table holds {schema.field(self._text).type}, not text.")
         self.schema = pa.schema([*schema, *added], metadata=schema.metadata)
-        self._score = ChunkScorer(classifier, split=False, scores=scores)
+        self._score = ChunkScorer(classifier, shape)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with the columns added."""
@@ -115,7 +94,7 @@ def _loaded(release: str | Path | None) -> EventClassifier:
 
 def _is_stream(data: object) -> bool:
     """Whether batches come one by one; a table and a data frame are there as a whole."""
-    return isinstance(data, pa.RecordBatchReader) or not hasattr(data, "__arrow_c_stream__") and not _is_batch(data)
+    return isinstance(data, pa.RecordBatchReader) or (not hasattr(data, "__arrow_c_stream__") and not _is_batch(data))
 
 
 def _is_batch(data: object) -> bool:
@@ -131,8 +110,8 @@ def _batches(data: Any) -> pa.RecordBatchReader:  # noqa: ANN401  a data frame o
     first = next(batches, None)
     if not isinstance(first, pa.RecordBatch):
         raise UsageError(
-            f"Cannot score {type(data).__name__}: give an Arrow table, a data frame, a RecordBatchReader or at least one "
-            "RecordBatch."
+            f"Cannot score {type(data).__name__}: give an Arrow table, a data frame, a RecordBatchReader or "
+            "at least one RecordBatch."
         )
     return pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
 
