@@ -13,9 +13,9 @@ import importlib.util
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,6 @@ _SAMPLE_CHARACTERS = 300
 _BINS = 20
 # Days up to which bars stand for days and for weeks; beyond, for months.
 _DAYS_BY_DAY, _DAYS_BY_WEEK = 62, 366
-# NumPy's units for them, with a little air between bars.
-_BAR_DAYS = {"D": 0.9, "W": 6.3, "M": 27.0}
 _PACKAGES = ("jinja2", "matplotlib")
 
 
@@ -218,33 +216,31 @@ def _label_chart(labels: Sequence[str], tally: Tally, findings: Findings, colour
 
 
 def _time_chart(days: Counter[tuple[date, str]], colours: dict[str, Any]) -> str:
-    first, last = min(day for day, _ in days), max(day for day, _ in days)
-    unit, name = _time_unit((last - first).days)
-    starts = np.arange(np.datetime64(first, unit), np.datetime64(last, unit) + 1)
-    dates = starts.astype("datetime64[D]").astype(object)
+    name, start, width = _period(max(day for day, _ in days) - min(day for day, _ in days))
+    counts: Counter[tuple[date, str]] = Counter()
+    for (day, kind), count in days.items():
+        counts[start(day), kind] += count
+    starts = sorted({begin for begin, _ in counts})
     figure = _figure(height=3.4)
     axes = figure.subplots()
     bottom = np.zeros(len(starts))
     for kind, colour in colours.items():
-        counts = np.zeros(len(starts))
-        for (day, of), count in days.items():
-            if of == kind:
-                counts[(np.datetime64(day, unit) - starts[0]).astype(int)] += count
-        axes.bar(
-            starts.astype("datetime64[D]").astype(object), counts, _bar_days(unit), bottom, align="edge", color=colour
-        )
-        bottom += counts
-    axes.set_ylabel(f"texts by {name}")
+        heights = np.array([counts[begin, kind] for begin in starts], dtype=float)
+        axes.bar(starts, heights, width, bottom, align="edge", color=colour)
+        bottom += heights
+    axes.set_ylabel(f"texts per type and {name}")
     axes.margins(x=0.01)
     _legend(figure, colours)
     return _svg(figure)
 
 
-def _time_unit(days: int) -> tuple[Any, str]:
-    """NumPy's unit for a span, and its name; its weeks begin on Thursdays, as its calendar does."""
-    if days <= _DAYS_BY_DAY:
-        return "D", "day"
-    return ("W", "week") if days <= _DAYS_BY_WEEK else ("M", "month")
+def _period(span: timedelta) -> tuple[str, Callable[[date], date], float]:
+    """What a bar stands for, its first day, and its width in days with a little air."""
+    if span.days <= _DAYS_BY_DAY:
+        return "day", lambda day: day, 0.9
+    if span.days <= _DAYS_BY_WEEK:
+        return "week", lambda day: day - timedelta(day.weekday()), 6.3
+    return "month", lambda day: day.replace(day=1), 27.0
 
 
 def _confidence_chart(probabilities: dict[bool, Counter[int]]) -> str:
