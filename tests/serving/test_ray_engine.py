@@ -6,13 +6,16 @@ import csv
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tocsin import ReleaseError, TocsinError, UsageError
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan
 from tocsin_serving.batch.outputs import FilePair
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 ray = pytest.importorskip("ray", reason="needs tocsin[ray]")
 
@@ -29,7 +32,7 @@ ROWS = 25_000
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster() -> Iterator[Cluster]:
     """A head on which the command runs and two more machines, all of them here."""
     from ray.cluster_utils import Cluster
 
@@ -66,7 +69,7 @@ def counts(summaries: list[FileSummary]) -> list[tuple[object, ...]]:
 
 
 def test_a_cluster_that_loses_a_machine_gives_the_local_engines_bytes(
-    cluster: Any, folder: Path, tmp_path: Path, tiny_release: Path
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path
 ) -> None:
     lost = [*cluster.worker_nodes][-1]
     alive = len(cluster.list_all_nodes())
@@ -88,7 +91,7 @@ def test_a_cluster_that_loses_a_machine_gives_the_local_engines_bytes(
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
-def test_events_and_sentences_come_back_in_place(cluster: Any, folder: Path, tmp_path: Path, release: Path) -> None:
+def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path, tmp_path: Path, release: Path) -> None:
     for number, engine in enumerate(("local", "ray")):
         options = JobOptions(release=str(release), split_sentences=True, acled=True, engine=engine, workers=1)
         job.run([FilePair(folder / "b.csv", tmp_path / f"{number}.csv")], options)
@@ -96,7 +99,7 @@ def test_events_and_sentences_come_back_in_place(cluster: Any, folder: Path, tmp
 
 
 def test_a_release_that_was_altered_on_a_machine_is_not_used(
-    cluster: Any, folder: Path, tmp_path: Path, tiny_release: Path
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path
 ) -> None:
     from tocsin import Release
     from tocsin_serving.batch.ray_engine import PackedRelease
@@ -114,7 +117,7 @@ def test_a_release_that_was_altered_on_a_machine_is_not_used(
 
 
 def test_an_input_that_changes_meanwhile_gives_no_output(
-    cluster: Any, folder: Path, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Here other chunks than in the cluster: as if the file had been written anew in between.
     monkeypatch.setattr("tocsin_serving.batch.csv_format.CHUNK_ROWS", 7)
@@ -124,7 +127,7 @@ def test_an_input_that_changes_meanwhile_gives_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_in_the_cluster_is_told_as_it_was_raised(cluster: Any, tmp_path: Path, tiny_release: Path) -> None:
+def test_an_error_in_the_cluster_is_told_as_it_was_raised(cluster: Cluster, tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text('id,text\n1,"never closed\n', encoding="utf-8")
     with pytest.raises(TocsinError, match="quote opened in line 2 is never closed") as raised:
