@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -24,16 +25,14 @@ from tocsin_serving.batch.summary import kind_of_reason, summary_table
 from tocsin_serving.batch.tally import Tally
 
 HOSTILE = "<script>alert(1)</script> & an airstrike hit $x$"
-RUSSIAN = "\u041d\u0430\u0434 \u0433\u043e\u0440\u043e\u0434\u043e\u043c \u0441\u0431\u0438\u043b\u0438 \u0434\u0440\u043e\u043d airstrike"
+RUSSIAN = "Над городом сбили дрон, сообщили власти"
 RECORDS: list[dict[str, Any]] = [
     {"text": "A peaceful protest and looting.", "when": "2024-03-05"},
     {"text": HOSTILE, "when": "05 March 2024"},
     {"text": "Nothing happened.", "when": "2024-03-06"},
-    {"text": "An airstrike hit.", "when": "soon"},
+    {"text": "An airstrike hit the market.", "when": "soon"},
     {"text": "", "when": "2024-03-06"},
-    {
-        "text": "\u041d\u0430\u0434 \u0433\u043e\u0440\u043e\u0434\u043e\u043c \u0441\u0431\u0438\u043b\u0438 \u0434\u0440\u043e\u043d airstrike"
-    },
+    {"text": RUSSIAN},
 ]
 
 
@@ -68,17 +67,12 @@ def test_counts_are_those_of_the_answers(source: Path, release: Path, classifier
 
 def test_the_summary_tells_what_was_found(source: Path, tiny_release: Path) -> None:
     summary, _ = run(source, tiny_release)
-    console = Console(width=100, record=True, quiet=True)
-    console.print(summary_table([summary]))
-    lines = [re.sub(r"[^\w./% ]+", "", line).split() for line in console.export_text().splitlines()]
-    for line in (
-        "read 6",
-        "rejected 1 16.7%",
-        "text is empty 1 16.7%",
-        "texts scored 5",
-        "Protests 1 20.0%",
-        "en 4 80.0%",
-    ):
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as printed:
+        console.print(summary_table([summary]))
+    lines = [re.sub(r"[^\w./% ]+", "", line).split() for line in printed.get().splitlines()]
+    shown = ("read 6", "rejected 1 16.7%", "text is empty 1 16.7%", "texts scored 5", "Protests 1 20.0%", "en 4 80.0%")
+    for line in shown:
         assert line.split() in lines
     assert kind_of_reason("not valid UTF-8 at byte 17") == kind_of_reason("not valid UTF-8 at byte 4")
     assert kind_of_reason("not valid JSON: Expecting value") == "not valid JSON"
@@ -202,11 +196,11 @@ def test_acleds_columns_hold_a_row_per_event(
 
 def test_a_text_column_called_notes_stays_the_only_one(tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "in.csv"
-    source.write_text("notes,country\nAn airstrike hit.,Mali\nNothing.,Mali\n", encoding="utf-8")
+    source.write_text("notes,country\nAn airstrike hit the market.,Mali\nNothing.,Mali\n", encoding="utf-8")
     summary, _ = run(source, tiny_release, text_column="notes", acled=True)
     (row,) = output_rows(summary.files.target)
     assert list(row)[:6] == ["notes", "country", "document_row", "disorder_type", "event_type", "sub_event_type"]
-    assert (row["notes"], row["country"]) == ("An airstrike hit.", "Mali")
+    assert (row["notes"], row["country"]) == ("An airstrike hit the market.", "Mali")
 
 
 def test_a_dry_run_estimates_and_writes_nothing(source: Path, tiny_release: Path, tmp_path: Path) -> None:
