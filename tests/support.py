@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from tocsin import Prediction, Taxonomy
 from tocsin.calibration import Calibration
-from tocsin.release import LAYOUT, BaseModelInfo, CorpusInfo, Manifest, write_manifest
+from tocsin.release import LAYOUT, BaseModelInfo, CorpusInfo, Manifest, read_manifest, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 TAXONOMY = ROOT / "datasets" / "taxonomy.toml"
@@ -52,6 +52,13 @@ def make_tiny_release(
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def other_version(source: Path, target: Path, version: str) -> Path:
+    """A copy of a release under another version."""
+    shutil.copytree(source, target)
+    write_manifest(target, read_manifest(target).model_copy(update={"version": version}))
+    return target
 
 
 def assert_same_predictions(

@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tocsin.errors import InputError
+
 Floats = NDArray[np.floating[Any]]
+
+DEFAULT_OBJECTIVE = "default"
+"""Name of the thresholds every release has."""
 
 
 class ReviewPromise(BaseModel):
@@ -39,6 +44,9 @@ class Calibration(BaseModel):
     thresholds: tuple[float, ...] = Field(description="per label: a probability at or above it gives the label")
     review_below: float = Field(ge=0, le=1, description="answers with a lower confidence go to review")
     review_promise: ReviewPromise | None = None
+    objectives: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, description="name -> other thresholds per label, such as `precision`; none by default"
+    )
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -46,8 +54,12 @@ class Calibration(BaseModel):
             raise ValueError("scale, bias and thresholds must have one entry per label each")
         if any(scale <= 0 for scale in self.scale):
             raise ValueError("every scale must be positive, or a higher logit would mean a lower probability")
-        if any(not 0 < threshold < 1 for threshold in self.thresholds):
+        if any(len(thresholds) != len(self.thresholds) for thresholds in self.objectives.values()):
+            raise ValueError("every objective must have one threshold per label")
+        if any(not 0 < threshold < 1 for row in (self.thresholds, *self.objectives.values()) for threshold in row):
             raise ValueError("every threshold must lie between 0 and 1")
+        if DEFAULT_OBJECTIVE in self.objectives:
+            raise ValueError(f"the objective {DEFAULT_OBJECTIVE!r} is `thresholds` itself; give others another name")
         return self
 
     @classmethod
@@ -72,16 +84,28 @@ class Calibration(BaseModel):
         result: NDArray[np.float32] = (np.where(margin >= 0, 1.0, tail) / (1.0 + tail)).astype(np.float32)
         return result
 
-    def decide(self, probabilities: Floats) -> NDArray[np.bool_]:
-        """Which labels are given, shape (texts, labels)."""
-        return probabilities >= np.array(self.thresholds, dtype=np.float32)
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """What `decide` can be asked for."""
+        return (DEFAULT_OBJECTIVE, *self.objectives)
 
-    def confidence(self, probabilities: Floats) -> Floats:
+    def decide(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> NDArray[np.bool_]:
+        """Which labels are given, shape (texts, labels).
+
+        :raises InputError: the calibration has no thresholds for the objective.
+        """
+        if objective not in self.objective_names:
+            known = ", ".join(self.objective_names)
+            raise InputError(f"objective {objective!r} is not one of this release's: {known}")
+        thresholds = self.objectives.get(objective, self.thresholds)
+        return probabilities >= np.array(thresholds, dtype=np.float32)
+
+    def confidence(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> Floats:
         """How sure the answer as a whole is, shape (texts,): the first event's probability, or that of no event.
 
         This is the number that ``review_below`` is compared with.
         """
-        given = np.where(self.decide(probabilities), probabilities, 0.0)
+        given = np.where(self.decide(probabilities, objective), probabilities, 0.0)
         first = given.max(axis=-1)
         confidence: Floats = np.where(first > 0, first, 1.0 - union(probabilities))
         return confidence

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.calibration import union, union_by_parent
+from tocsin.calibration import DEFAULT_OBJECTIVE, union, union_by_parent
 from tocsin.encoder import Encoder
-from tocsin.errors import InputError, ReleaseError
+from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.prediction import (
     DocumentPrediction,
@@ -24,7 +23,8 @@ from tocsin.prediction import (
     SentencePrediction,
 )
 from tocsin.release import Release
-from tocsin.sentences import split_sentences
+from tocsin.sentences import Sentence, split_sentences
+from tocsin.stores import resolve_release
 from tocsin.taxonomy import Taxonomy
 from tocsin.text import replace_lone_surrogates
 
@@ -52,7 +52,7 @@ class Scores:
 
     def predictions(self, *, scores: bool = True) -> list[Prediction]:
         """The same answers as objects; `scores=False` leaves the per-label and per-type probabilities out."""
-        return [self._prediction(row, scores) for row in range(len(self))]
+        return [self.prediction(row, scores=scores) for row in range(len(self))]
 
     def ranked(self, row: int) -> list[int]:
         """Positions of the labels given to a row, most probable first."""
@@ -60,7 +60,8 @@ class Scores:
         order = np.argsort(-self.probabilities[row, positions], kind="stable")
         return [int(position) for position in positions[order]]
 
-    def _prediction(self, row: int, with_scores: bool) -> Prediction:
+    def prediction(self, row: int, *, scores: bool = True) -> Prediction:
+        """One row's answer as an object."""
         parents = [parent.name for parent in self.taxonomy.event_types]
         return Prediction(
             events=tuple(self._event(row, position) for position in self.ranked(row)),
@@ -68,8 +69,8 @@ class Scores:
             needs_review=bool(self.needs_review[row]),
             truncated=bool(self.truncated[row]),
             language=self.languages[row],
-            scores=_table(self.taxonomy.names, self.probabilities[row]) if with_scores else None,
-            event_type_scores=_table(parents, self.event_type_probabilities[row]) if with_scores else None,
+            scores=_table(self.taxonomy.names, self.probabilities[row]) if scores else None,
+            event_type_scores=_table(parents, self.event_type_probabilities[row]) if scores else None,
             model_version=self.model_version,
         )
 
@@ -96,7 +97,7 @@ class EventClassifier:
     def __init__(self, release: Release, *, threads: int = 1) -> None:
         self.release = release
         self.taxonomy = release.taxonomy
-        self.version = f"{release.manifest.name}-{release.manifest.version}"
+        self.version = release.name
         self._calibration = release.calibration
         self.languages = release.manifest.languages
         self._encoder = Encoder(release, threads=threads)
@@ -111,7 +112,7 @@ class EventClassifier:
             process of several.
         :raises ReleaseError: the folder is missing, altered or does not fit together.
         """
-        return cls(Release.open(_resolve(release)), threads=threads)
+        return cls(Release.open(resolve_release(release)), threads=threads)
 
     def classify(self, text: str) -> Prediction:
         """Classify one text.
@@ -138,6 +139,12 @@ class EventClassifier:
         document = replace_lone_surrogates(document)
         sentences = split_sentences(document)
         predictions = self.classify_batch([sentence.text for sentence in sentences])
+        return self.roll_up(document, sentences, predictions)
+
+    def roll_up(
+        self, document: str, sentences: Sequence[Sentence], predictions: Sequence[Prediction]
+    ) -> DocumentPrediction:
+        """A document's answer from those of its sentences; for callers who classify the sentences themselves."""
         placed = tuple(
             SentencePrediction(start=sentence.start, end=sentence.end, text=sentence.text, **dict(prediction))
             for sentence, prediction in zip(sentences, predictions, strict=True)
@@ -149,10 +156,20 @@ class EventClassifier:
             model_version=self.version,
         )
 
-    def score_batch(self, texts: Sequence[str]) -> Scores:
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the thresholds this release carries, `default` first."""
+        return self._calibration.objective_names
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens the model reads for each text, which is what it costs; texts must be strings."""
+        return self._encoder.token_counts([replace_lone_surrogates(text) for text in texts])
+
+    def score_batch(self, texts: Sequence[str], *, objective: str = DEFAULT_OBJECTIVE) -> Scores:
         """Classify texts into arrays; see Scores for their shapes.
 
-        :raises InputError: naming the position of a text that is not a string or is empty.
+        :param objective: which of the release's thresholds decide; see `objectives`.
+        :raises InputError: naming the position of a text that is not a string or is empty, or an unknown objective.
         """
         texts = list(texts)
         _check(texts)
@@ -161,13 +178,13 @@ class EventClassifier:
         probabilities = self._calibration.probabilities(logits)
         languages = [detect_language(text, self.languages) for text in texts]
         readable = np.array([language in self.languages for language in languages], dtype=np.bool_)
-        unsure = self._calibration.confidence(probabilities) < self._calibration.review_below
+        unsure = self._calibration.confidence(probabilities, objective) < self._calibration.review_below
         parents, count = self.taxonomy.parents, len(self.taxonomy.event_types)
         return Scores(
             taxonomy=self.taxonomy,
             model_version=self.version,
             probabilities=probabilities,
-            given=self._calibration.decide(probabilities) & readable[:, None],
+            given=self._calibration.decide(probabilities, objective) & readable[:, None],
             event_type_probabilities=union_by_parent(probabilities, parents, count),
             no_event=1.0 - union(probabilities).astype(np.float32),
             needs_review=unsure | ~readable,
@@ -178,17 +195,6 @@ class EventClassifier:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw logits, shape (texts, labels): what calibration and parity checks compare."""
         return self._encoder.logits([replace_lone_surrogates(text) for text in texts])[0]
-
-
-def _resolve(release: str | Path | None) -> str | Path | None:
-    """A path as it is; `store:name` through the store an installed extra registers under `tocsin.stores`."""
-    if not isinstance(release, str) or ":" not in release or Path(release).exists():
-        return release
-    store, _, name = release.partition(":")
-    for entry_point in entry_points(group="tocsin.stores", name=store):
-        folder: Path = entry_point.load()(name)
-        return folder
-    raise ReleaseError(f"{release}: neither a folder nor a known store; install tocsin[serve] for bentoml:NAME")
 
 
 def _check(texts: Sequence[object], what: str = "texts") -> None:

@@ -60,6 +60,11 @@ class Encoder:
                 np.add.at(windows_per_text, rows, 1)
         return logits, windows_per_text > 1
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that go through the graph for each text, special tokens and overlaps included: what it costs."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [sum(len(part.ids) for part in (encoding, *encoding.overflowing)) for encoding in encodings]
+
     def _windows(self, texts: Sequence[str], offset: int) -> list[Window]:
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tocsin.calibration import Calibration
 from tocsin.errors import ReleaseError
+from tocsin.lineage import ForcedPromotion, Lineage
 from tocsin.taxonomy import Taxonomy
 
 
@@ -86,6 +87,8 @@ class Manifest(BaseModel):
     languages: tuple[str, ...] = Field(min_length=1, description="ISO 639-1 codes the model was trained on")
     versions: dict[str, str] = Field(default_factory=dict, description="package -> version used in training")
     metrics: dict[str, Any] = Field(default_factory=dict)
+    lineage: Lineage | None = Field(None, description="none in releases made before it was recorded")
+    forced: ForcedPromotion | None = Field(None, description="only on a release promoted although it was worse")
     files: dict[str, str] = Field(default_factory=dict, description="file name -> sha256")
 
     @model_validator(mode="after")
@@ -134,6 +137,26 @@ class Release:
     def tokenizer_path(self) -> Path:
         """Path of the tokenizer."""
         return self.folder / LAYOUT.tokenizer
+
+    @property
+    def name(self) -> str:
+        """Name and version, as predictions carry it in ``model_version``."""
+        return f"{self.manifest.name}-{self.manifest.version}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds that of every other file: two releases of one digest are the same."""
+        return sha256(self.folder / LAYOUT.manifest)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum((self.folder / name).stat().st_size for name in self.files)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all its files, the manifest last."""
+        return (*self.manifest.files, LAYOUT.manifest)
 
     @property
     def batch_invariant(self) -> bool:

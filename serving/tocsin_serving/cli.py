@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from tocsin.cli.console import err, out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tocsin_serving.batch import FileSummary, JobOptions
+    from tocsin_serving.batch.outputs import FilePair
 
 ReleaseOption = Annotated[
     str | None,
@@ -24,21 +37,65 @@ def serve(
 ) -> None:
     """Serve the HTTP interface, with a page for people at / and the API's description at /docs.
 
-    Ctrl-C stops it. Limits are set by TOCSIN_* environment variables, such as TOCSIN_MAX_TEXTS.
+    Ctrl-C stops it. Limits are set by TOCSIN_* environment variables, such as TOCSIN_MAX_TEXTS, and API keys by
+    TOCSIN_API_KEYS_FILE (see `tocsin key new`).
     """
     from tocsin_serving.server import run
 
     run(host=host, port=port, workers=workers, release=release)
 
 
+key = typer.Typer(help="API keys of the service.", no_args_is_help=True, add_completion=False)
+
+
+@key.callback()
+def _key() -> None:
+    """API keys of the service; without any it is open to all who reach it, and /admin is off."""
+
+
+@key.command("new")
+def new_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is; written into the log beside each request.")],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Key file to add it to; made if missing. Serve with TOCSIN_API_KEYS_FILE=FILE."),
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="Let it call /admin, such as /admin/reload.")] = False,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Most requests a minute.", show_default="no limit")
+    ] = None,
+) -> None:
+    """Make a key. It is shown once, on stdout; what is stored is its hash."""
+    from tocsin_serving import keys
+
+    secret, stored = keys.new_key(name, admin=admin, requests_per_minute=requests_per_minute)
+    line = stored.model_dump_json()
+    if file is None:
+        err.print(f"Add this line to the file that {keys.FILE_VARIABLE} names, or put it into {keys.VARIABLE}:")
+        err.print(line, markup=False)
+        err.print("The key, shown this once:")
+    else:
+        keys.append(file, line)
+        err.print(f"Added to {file}; a server reads it when it starts. The key, shown this once:", markup=False)
+    out.print(secret, markup=False)
+
+
 def score(
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="A .csv, .jsonl or .parquet file, a folder of them, or a glob in quotes."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A .csv, .jsonl (also .gz, .zst) or .parquet file, a folder of them, a glob in quotes, a URL such as "
+            "s3://bucket/folder, or - for stdin.",
+        ),
     ],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUTPUT", help="A file of the same kind; a folder when INPUT is a folder or a glob."),
+        str,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="A file of the same kind, compressed if its name says so; a folder when INPUT is a folder or a glob; "
+            "a URL; - for stdout.",
+        ),
     ],
     text_column: Annotated[str, typer.Option(help="Column or field that holds the text.")] = "text",
     split_sentences: Annotated[
@@ -75,16 +132,33 @@ def score(
         bool, typer.Option("--dry-run", help="Score the first rows only, say how long all will take, write nothing.")
     ] = False,
     release: ReleaseOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist, finished or unfinished.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with unfinished outputs; leave finished ones that would come out the same."
+        ),
+    ] = False,
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="csv|jsonl|parquet", help="For files whose names tell none, such as -."),
+    ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where an output bound for a URL grows until it is complete.", show_default="user's cache"),
+    ] = None,
 ) -> None:
     """Label the texts of CSV, JSON Lines or Parquet files.
 
     Every input column and the order of rows are kept; the events and their probabilities are added. Rows that cannot be
-    scored go to OUTPUT.rejects.jsonl with the reason. Outputs appear only when they are complete. A summary of what
-    was found ends the job.
+    scored go to OUTPUT.rejects.jsonl with the reason; OUTPUT.manifest.json tells what the output was made from and
+    counts its events. Outputs appear only when they are complete; a job that was stopped goes on with --resume. At its
+    end stands a summary of what was found.
     """
-    from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan, run_with_progress
-    from tocsin_serving.batch.report import check_report, write_report
+    from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan
+    from tocsin_serving.batch.report import check_report
 
     options = JobOptions(
         text_column=text_column,
@@ -97,13 +171,68 @@ def score(
         ray_address=ray_address,
         release=release,
         overwrite=overwrite,
+        resume=resume,
+        work_dir=work_dir,
     )
-    files = plan(source, target)
+    # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pairs = plan(source, target, file_format)
     if report is not None:
-        check_report(report, overwrite=overwrite)
+        check_report(report, overwrite=overwrite, resume=resume)
     if dry_run:
-        dry_run_with_estimate(files, options)
-        return
-    summaries = run_with_progress(files, options)
-    if report is not None:
-        write_report(report, summaries, options)
+        dry_run_with_estimate(pairs, options)
+    elif report is not None:
+        _score_and_report(pairs, options, report)
+    else:
+        _score(pairs, options)
+
+
+def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
+    from tocsin_serving.batch import rows_kept, run_with_progress
+
+    try:
+        return run_with_progress(pairs, options)
+    except KeyboardInterrupt:
+        err.print(_stopped(rows_kept(pairs, options)), markup=False)
+        raise typer.Exit(130) from None
+
+
+def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Path) -> None:
+    from tocsin_serving.batch.report import write_report
+
+    # Only what went to stdout is not there to be read again.
+    with tempfile.TemporaryDirectory() as folder:
+        options = replace(options, stdout_copy=Path(folder) / "output")
+        write_report(report, _score(pairs, options), options)
+
+
+def _stopped(rows: int) -> str:
+    if not rows:
+        return "stopped; nothing had been scored yet"
+    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return f"stopped; {rows:,} rows are kept. Go on with: {shlex.join(['tocsin', *again, '--resume'])}"
+
+
+def remap(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Output of `tocsin score`: .csv, .jsonl, .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file of the same kind.")],
+    names: Annotated[Path, typer.Option(help='TOML file: a table [labels] with lines like old_label = "new_label".')],
+    taxonomy: Annotated[
+        Path | None, typer.Option(help="The new labels; by default those of --release.", show_default=False)
+    ] = None,
+    release: ReleaseOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Put old batch output under new label names, without scoring it again.
+
+    Labels may be renamed, and several may become one; a label cannot be split or dropped. Every other column is kept,
+    `model_version` too: it names the release that gave the answers.
+    """
+    from tocsin import Release, Taxonomy
+    from tocsin.stores import resolve_release
+    from tocsin_serving.batch.remap import Renaming, read_names
+    from tocsin_serving.batch.remap import remap as write
+
+    new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
+    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite)
+    err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)

@@ -1,67 +1,64 @@
-"""The door of the service: every request body is checked here, before BentoML sees it.
+"""The door of the service: every request passes here before BentoML sees it.
 
-BentoML answers bad bodies too, but logs a traceback with the sender's text for each and words 503 as an unexpected
-error.
+In this order: who asks and how often, what kind of body, whether there is room, the body itself, whether there is time
+for it. BentoML answers bad bodies too, but logs a traceback with the sender's text for each.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tocsin.text import replace_lone_surrogates
-from tocsin_serving.schemas import FieldProblem, Problem
+from tocsin_serving.body import BodyMemory, drain, parsed, read_body
+from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
+from tocsin_serving.keys import Keyring, presented_key
+from tocsin_serving.rate_limit import RateLimiter
+from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, overloaded
+from tocsin_serving.request_log import REQUEST_ID_HEADER, Exchange
+from tocsin_serving.schemas import BODIES, ClassifyRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
+from tocsin_serving.stream import NDJSON, LineStream
 
-MODEL_HEADER = "X-Tocsin-Model"
-_MAX_PROBLEMS_TOLD = 10
+MODEL_HEADER = "X-Tocsin-Model-Version"
+HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
+"""Open to everybody: those who ask have no keys."""
+ADMIN_PREFIX = "/admin/"
 # What curl sends with -d and no header is taken for JSON too; forms with files and pickles are not.
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
-# How much of an over-long body is read and dropped, so that its sender gets to read the answer.
-_DRAIN_FACTOR = 16
-
-
-class RefusedError(Exception):
-    """A request that gets no further, with the answer to give."""
-
-    def __init__(
-        self, status: int, error: str, *details: FieldProblem, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(error)
-        problem = Problem(error=error, detail=list(details))
-        self.response = JSONResponse(problem.model_dump(), status_code=status, headers=headers)
-
-
-class ClientGoneError(Exception):
-    """The client hung up before its request was complete."""
+# Basic is offered so that a browser asks for the key; the user name is ignored.
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
 
 
 class RequestGuard:
-    """ASGI middleware: limits, validation, back-pressure and the model-version header."""
+    """ASGI middleware: callers, limits, validation, back-pressure, headers, the log."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        bodies: Mapping[str, type[BaseModel]],
+        desk: Callable[[], Desk],
         settings: Settings,
-        model_version: Callable[[], str],
+        keyring: Keyring,
+        limiter: Callable[[], RateLimiter],
     ) -> None:
         """Wrap an application.
 
-        :param bodies: path -> model of its request body; other paths only get the header.
-        :param model_version: called per answer, for the header.
+        :param desk: gives the worker's desk, which is made after this.
+        :param limiter: makes the limiter, in the process and thread that uses it.
         """
         self._app = app
-        self._bodies = bodies
+        self._desk = desk
         self._settings = settings
-        self._model_version = model_version
+        self._keyring = keyring
+        self._make_limiter = limiter
+        self._limiter: RateLimiter | None = None
+        self._memory = BodyMemory(settings.max_held_bytes)
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,127 +66,208 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = self._with_model_header(send)
-        model = self._bodies.get(scope["path"])
-        if model is None:
-            await self._app(scope, receive, send)
-            return
+        exchange = Exchange.of(scope)
+        send = self._dressed(send, exchange)
         try:
-            await self._admit(model, scope, receive, send)
+            await self._serve(exchange, scope, receive, send)
         except RefusedError as refused:
             await refused.response(scope, receive, send)
         except ClientGoneError:
-            return
+            pass
+        finally:
+            if scope["path"] not in HEALTH_PATHS:
+                exchange.log(with_texts=bool(self._settings.log_texts))
 
-    async def _admit(self, model: type[BaseModel], scope: Scope, receive: Receive, send: Send) -> None:
-        _check_headers(scope)
-        # Counted before the body is read: unread bodies are memory too.
+    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange.adopt_request_id(Headers(scope=scope))
+        self._check_caller(exchange, scope)
+        if scope["path"] in BODIES:
+            await self._admit(exchange, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _check_caller(self, exchange: Exchange, scope: Scope) -> None:
+        """Who may call what.
+
+        :raises RefusedError: 401, no key of ours; 403, not for this key; 429, too often.
+        """
+        admin = scope["path"].startswith(ADMIN_PREFIX)
+        if not self._keyring:
+            if admin:
+                raise RefusedError(403, "/admin is off: the server was started without API keys.")
+            return
+        if scope["path"] in HEALTH_PATHS:
+            return
+        presented = presented_key(Headers(scope=scope), password=not admin)
+        key = self._keyring.find(presented) if presented else None
+        if key is None:
+            raise RefusedError(401, "Send an API key: Authorization: Bearer KEY.", headers=_CHALLENGE)
+        exchange.key_name = key.name
+        if admin and not key.admin:
+            raise RefusedError(403, f"The key of {key.name} is not an admin key.")
+        if key.requests_per_minute:
+            self._count(key.id, key.requests_per_minute)
+
+    def _count(self, key_id: str, per_minute: int) -> None:
+        if self._limiter is None:
+            self._limiter = self._make_limiter()
+        wait = self._limiter.seconds_to_wait(key_id, per_minute)
+        if wait > 0:
+            seconds = str(max(1, round(wait + 0.5)))
+            message = f"More than {per_minute} requests a minute; try again in {seconds} s."
+            raise RefusedError(429, message, headers={"Retry-After": seconds})
+
+    async def _admit(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        media_type = _check_kind(scope)
+        if media_type != NDJSON:
+            _check_query(scope)
+        desk = self._desk()
+        with self._place():
+            try:
+                desk.check_capacity()
+            except RefusedError:
+                await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
+                raise
+            if media_type == NDJSON:
+                await self._answer_lines(desk, exchange, scope, receive, send)
+            else:
+                await self._answer_body(desk, exchange, scope, receive, send)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the requests a worker holds. Counted before the body is read: unread bodies are memory too."""
         if self._waiting >= self._settings.max_waiting:
-            raise self._overloaded()
+            raise overloaded(self._desk().queue.seconds_waiting)
         self._waiting += 1
         try:
-            body = validated(model, await read_body(receive, self._settings.max_body_bytes))
-            await self._forward(body, scope, receive, send)
+            yield
         finally:
             self._waiting -= 1
 
-    async def _forward(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application with the checked body; its own 503 becomes ours, which says when to come back."""
+    async def _answer_body(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        limits = self._settings
+        body = await read_body(receive, limit=limits.max_body_bytes, seconds=limits.body_seconds, memory=self._memory)
+        held = len(body)
+        try:
+            request, body = parsed(BODIES[scope["path"]], body)
+            exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
+            ticket = await desk.admit(request)
+            exchange.model_version = ticket.classifier.version
+            if isinstance(request, ClassifyRequest) and _wants_lines(scope):
+                exchange.texts = exchange.characters = 0
+                exchange.sample.clear()
+                await _while_there(LineStream(desk, ticket, limits, exchange, send).answer_texts(), receive)
+            else:
+                await self._forward(ticket, body, scope, receive, send)
+        finally:
+            self._memory.release(held)
+
+    async def _answer_lines(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        classifier = desk.releases.classifier
+        options = _query_options(scope)
+        check_objective(classifier, options)
+        exchange.model_version = classifier.version
+        ticket = Ticket(classifier, options, [], [])
+        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive)
+
+    async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer within the time limit, for as long as the client is there."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-        overloaded = False
 
         async def replay() -> Message:
-            return pending.pop() if pending else await receive()
-
-        async def watch(message: Message) -> None:
-            nonlocal overloaded
-            overloaded = overloaded or message.get("status") == 503
-            if not overloaded:
-                await send(message)
+            # BentoML asks once; what comes after is for `_gone`.
+            return pending.pop() if pending else await asyncio.Future()
 
         headers = MutableHeaders(raw=list(scope["headers"]))
         headers["Content-Type"] = "application/json"
         headers["Content-Length"] = str(len(body))
-        await self._app({**scope, "headers": headers.raw}, replay, watch)
-        if overloaded:
-            raise self._overloaded()
+        ADMITTED.set(ticket)
+        answering = self._app({**scope, "headers": headers.raw}, replay, send)
+        await _while_there(answering, receive, self._settings.timeout_seconds)
 
-    def _overloaded(self) -> RefusedError:
-        wait = str(self._settings.retry_after_seconds)
-        return RefusedError(503, f"The service is overloaded; try again in {wait} s.", headers={"Retry-After": wait})
-
-    def _with_model_header(self, send: Send) -> Send:
-        async def send_with_header(message: Message) -> None:
+    def _dressed(self, send: Send, exchange: Exchange) -> Send:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[MODEL_HEADER] = self._model_version()
+                exchange.status = message["status"]
+                exchange.model_version = exchange.model_version or self._desk().releases.classifier.version
+                headers = MutableHeaders(scope=message)
+                headers[MODEL_HEADER] = exchange.model_version
+                headers[REQUEST_ID_HEADER] = exchange.request_id
+                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        return send_with_header
+        return send_with_headers
 
 
-def _check_headers(scope: Scope) -> None:
-    if scope["method"] != "POST":
-        raise RefusedError(405, f"{scope['path']} takes POST, not {scope['method']}.", headers={"Allow": "POST"})
-    media_type = Headers(scope=scope).get("content-type", "").split(";")[0].strip().lower()
-    if media_type not in _JSON_TYPES:
-        raise RefusedError(415, f"Send application/json, not {media_type}.")
+async def _while_there(work: Awaitable[None], receive: Receive, limit: float | None = None) -> None:
+    """Do some work for as long as the client is there.
 
-
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole request body, of at most `limit` bytes."""
-    body = bytearray()
-    size = 0
-    more = True
-    while more and size <= limit * _DRAIN_FACTOR:
-        message = await receive()
-        if message["type"] == "http.disconnect":
+    :param limit: seconds; none for any time.
+    :raises ClientGoneError: it hung up, and the work was cancelled.
+    :raises RefusedError: 504, the time was up, and the work was cancelled.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({working, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        elif leaving.done():
             raise ClientGoneError
-        part = message.get("body", b"")
-        size += len(part)
-        if size <= limit:
-            body += part
-        more = message.get("more_body", False)
-    if size > limit:
-        problem = FieldProblem(field="body", message=f"is longer than {limit:,} bytes; send it in several requests")
-        raise RefusedError(413, "The request body is too large.", problem)
-    return bytes(body)
+        else:
+            raise RefusedError(504, f"The request could not be answered within {limit} s.")
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-def validated(model: type[BaseModel], body: bytes) -> bytes:
-    """The body as JSON that the model accepts, lone surrogates replaced.
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
-    :raises RefusedError: 400 naming each field at fault.
+
+def _check_kind(scope: Scope) -> str:
+    """The media type of a request that has a body.
+
+    :raises RefusedError: 405 or 415, saying what would be right.
+    """
+    path = scope["path"]
+    if scope["method"] != "POST":
+        raise RefusedError(405, f"{path} takes POST, not {scope['method']}.", headers={"Allow": "POST"})
+    media_type = Headers(scope=scope).get("content-type", "").split(";")[0].strip().lower()
+    takes_lines = BODIES[path] is ClassifyRequest
+    if media_type in _JSON_TYPES or (media_type == NDJSON and takes_lines):
+        return media_type
+    right = f"application/json or {NDJSON}" if takes_lines else "application/json"
+    raise RefusedError(415, f"Send {right}, not {media_type}.")
+
+
+def _wants_lines(scope: Scope) -> bool:
+    accepted: Sequence[str] = Headers(scope=scope).get("accept", "").split(",")
+    return any(part.split(";")[0].strip().lower() == NDJSON for part in accepted)
+
+
+def _check_query(scope: Scope) -> None:
+    """Options of a JSON request stand in its body; in the query string they would be overlooked.
+
+    :raises RefusedError: 400 naming the option.
+    """
+    for name in dict(_query(scope)).keys() & StreamOptions.model_fields.keys():
+        message = "belongs into the JSON body; the query string holds options of application/x-ndjson only"
+        raise RefusedError(400, f"{name}: {message}", FieldProblem(field=name, message=message))
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+
+
+def _query_options(scope: Scope) -> StreamOptions:
+    """Options of a stream.
+
+    :raises RefusedError: 400 naming the parameter.
     """
     try:
-        # Only a \u escape can bring a surrogate into valid UTF-8.
-        if b"\\u" in body:
-            body = replace_lone_surrogates(json.dumps(json.loads(body), ensure_ascii=False)).encode()
-        model.model_validate_json(body)
+        return StreamOptions.model_validate(dict(_query(scope)))
     except ValidationError as error:
-        raise _invalid(error) from error
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(400, *_not_json(str(error))) from error
-    return body
-
-
-def _invalid(error: ValidationError) -> RefusedError:
-    errors = error.errors(include_url=False, include_input=False)
-    if errors[0]["type"] == "json_invalid":
-        return RefusedError(400, *_not_json(errors[0]["msg"]))
-    problems = [FieldProblem(field=_place(each), message=_message(each)) for each in errors[:_MAX_PROBLEMS_TOLD]]
-    return RefusedError(400, f"{problems[0].field}: {problems[0].message}", *problems)
-
-
-def _not_json(reason: str) -> tuple[str, FieldProblem]:
-    return "The request body is not valid JSON.", FieldProblem(field="body", message=reason)
-
-
-def _place(error: ErrorDetails) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]]
-    return "".join(parts).lstrip(".") or "body"
-
-
-def _message(error: ErrorDetails) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown field; check its spelling"
-    return error["msg"].removeprefix("Value error, ")
+        raise invalid(error) from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
-from tocsin import DocumentPrediction
+from tocsin import Prediction
+from tocsin.calibration import DEFAULT_OBJECTIVE
 from tocsin_serving.settings import Settings
 
 SETTINGS = Settings.from_environment()
@@ -30,40 +30,55 @@ def _not_blank(text: str) -> str:
 
 Text = Annotated[str, Field(strict=True, max_length=SETTINGS.max_text_characters), AfterValidator(_not_blank)]
 Document = Annotated[str, Field(strict=True, max_length=SETTINGS.max_document_characters), AfterValidator(_not_blank)]
-WithScores = Annotated[StrictBool, Field(description="add the probability of every label and event type")]
 
 
-class TextToClassify(NamedTuple):
-    """One text of a request, with what its sender asked for: the unit that the batcher mixes."""
+class Options(BaseModel):
+    """What a request may ask for beside its text; a stream gives the same names in its query string."""
 
-    text: str
-    scores: bool
+    model_config = ConfigDict(extra="forbid")
+
+    scores: StrictBool = Field(default=False, description="add the probability of every label and event type")
+    top_k: StrictInt | None = Field(default=None, ge=1, description="give at most so many events a text")
+    min_probability: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, strict=True, description="leave out events less probable"
+    )
+    objective: Annotated[str, Field(strict=True, min_length=1, max_length=100)] = Field(
+        default=DEFAULT_OBJECTIVE, description="which of the release's thresholds decide; GET /model lists them"
+    )
+
+    @property
+    def as_released(self) -> bool:
+        """Whether the answer is the release's own: not narrowed, and by its usual thresholds."""
+        return (self.top_k, self.min_probability, self.objective) == (None, None, DEFAULT_OBJECTIVE)
+
+    def narrowed(self, prediction: Prediction) -> Prediction:
+        """The prediction with the events asked for. What it says of no event and of review stays that of all."""
+        if self.top_k is None and self.min_probability is None:
+            return prediction
+        least = self.min_probability or 0.0
+        events = tuple(event for event in prediction.events if event.probability >= least)
+        return prediction.model_copy(update={"events": events[: self.top_k]})
 
 
-class ClassifyRequest(BaseModel):
-    """Texts to classify, each on its own.
+class StreamOptions(Options):
+    """Options as a query string gives them: everything is text there."""
 
-    BentoML's batcher joins requests by iterating over them and cuts the joined answers by their length, so a request
-    is iterable and sized. Thus options travel with each text, and requests with different options share a batch.
-    """
+    scores: bool = False
+    top_k: int | None = Field(default=None, ge=1)
+    min_probability: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+
+
+class ClassifyRequest(Options):
+    """Texts to classify, each on its own."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"texts": [*EXAMPLE_TEXTS], "scores": False}}
     )
-    # BentoML hands the whole request to the method as its one argument.
-    __root_input__: ClassVar[bool] = True
 
     texts: list[Text] = Field(min_length=1, max_length=SETTINGS.max_texts)
-    scores: WithScores = False
-
-    def __iter__(self) -> Iterator[TextToClassify]:  # type: ignore[override]
-        return (TextToClassify(text, self.scores) for text in self.texts)
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
-class DocumentRequest(BaseModel):
+class DocumentRequest(Options):
     """An article or report, to be cut into sentences."""
 
     model_config = ConfigDict(
@@ -71,10 +86,40 @@ class DocumentRequest(BaseModel):
     )
 
     document: Document
-    scores: WithScores = False
 
 
-BODIES: dict[str, type[BaseModel]] = {"/classify": ClassifyRequest, "/classify_document": DocumentRequest}
+class Line(BaseModel):
+    """One line of a stream."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text
+
+
+class ReloadRequest(BaseModel):
+    """Which release to serve from now on."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"release": None}})
+
+    release: Annotated[str, Field(strict=True, min_length=1, max_length=4096)] | None = Field(
+        default=None, description="a folder on the server or store:name; none reads the present one's folder again"
+    )
+
+
+class ReloadAnswer(BaseModel):
+    """What changed."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str = Field(description="what the worker that answered serves from now on")
+    previous_version: str
+    other_workers_within_seconds: float = Field(description="by then the other worker processes serve it too")
+
+
+BODIES: dict[str, type[ClassifyRequest] | type[DocumentRequest]] = {
+    "/classify": ClassifyRequest,
+    "/classify_document": DocumentRequest,
+}
 """Path -> the body it takes."""
 
 
@@ -92,8 +137,7 @@ class Problem(BaseModel):
     detail: list[FieldProblem]
 
 
-def without_scores(answer: DocumentPrediction) -> DocumentPrediction:
-    """The answer to a request that did not ask for scores."""
-    blank = {"scores": None, "event_type_scores": None}
-    sentences = tuple(sentence.model_copy(update=blank) for sentence in answer.sentences)
-    return answer.model_copy(update={"sentences": sentences})
+class LineProblem(Problem):
+    """Why a line of a stream has no answer; stands where its answer would."""
+
+    line: int = Field(ge=1, description="number of the line in the request, from 1")

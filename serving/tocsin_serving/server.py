@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_address
 
 from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
+from tocsin_serving.keys import Keyring
 from tocsin_serving.settings import PREFIX, Settings
+from tocsin_serving.shadow import ShadowSettings
 
 
 def run(*, host: str, port: int, workers: int | None, release: str | None) -> None:
     """Serve until stopped.
 
-    :raises UsageError: the host is unknown or a TOCSIN_ variable is wrong.
+    :raises UsageError: the host is unknown, a TOCSIN_ variable is wrong, or a key file is.
     :raises ReleaseError: the release is incomplete or altered.
     :raises TocsinError: the port is taken.
     """
@@ -25,11 +28,18 @@ def run(*, host: str, port: int, workers: int | None, release: str | None) -> No
         os.environ[f"{PREFIX}WORKERS"] = str(workers)
     # Fails here by name rather than in every worker.
     count = Settings.from_environment().worker_processes
+    shadow = ShadowSettings.from_environment()
+    if shadow is not None:
+        beside = EventClassifier.load(shadow.release).version
+        err.print(f"{beside} reads {shadow.share:.0%} of the texts of /classify beside it; /metrics compares them.")
+    keyring = Keyring.from_environment()
 
     from tocsin_serving.service import Tocsin  # bentoml takes seconds to import and reads the environment when it is
 
     shown = f"[{address}]" if ":" in address else address
     err.print(f"Serving {classifier.version} on http://{shown}:{port}, worker processes: {count}. Ctrl-C stops it.")
+    if not keyring and not ip_address(address).is_loopback:
+        err.print("[yellow]Anyone who reaches this address may use it: no API keys are set (`tocsin key new`).[/]")
     Tocsin.serve_http(host=address, port=port)
 
 

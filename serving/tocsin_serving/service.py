@@ -1,14 +1,15 @@
 """The HTTP service: a thin BentoML shell over the library's classifier.
 
-One process does everything a worker does. ``classify`` is itself the batchable method: a second BentoML service behind
-it would be a second process and a copy of every text, and calling a batchable method of one's own service goes through
-HTTP once more. Its one parameter is the request, which is a sequence of texts with their options (see ClassifyRequest).
+BentoML gives the processes, the routes, the metrics and the packaging. What it does for load is not used: its
+middleware stack lets the guard in, which puts an admission ticket beside every request (see desk.py), and the methods
+here answer it. A second BentoML service for the model would be a second process and a copy of every text.
 
 Loopback, telemetry and workers are set by ``tocsin serve``; ``bentoml serve tocsin_serving.service:Tocsin`` works too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 # Before bentoml is imported: it reads the switch then, and worker processes inherit it.
@@ -17,56 +18,113 @@ os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import bentoml
+import bentoml.serving
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin_serving.admin import admin_routes
+from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.guard import RequestGuard
-from tocsin_serving.schemas import BODIES, SETTINGS, ClassifyRequest, DocumentRequest, TextToClassify, without_scores
+from tocsin_serving.keys import Keyring
+from tocsin_serving.rate_limit import RateLimiter
+from tocsin_serving.releases import LOOK_SECONDS, ServedRelease
+from tocsin_serving.run_folder import run_folder
+from tocsin_serving.schemas import SETTINGS, ClassifyRequest, DocumentRequest
+from tocsin_serving.shadow import Shadow
 from tocsin_serving.site import create_site
 
 RELEASE_VARIABLE = "TOCSIN_RELEASE"
+# BentoML's own time limit, which only matters should the guard's fail.
+_BACKSTOP_SECONDS = 10
 
 
 class TocsinService:
     """Says which conflict events a news text reports, in ACLED's vocabulary."""
 
     def __init__(self) -> None:
-        self.classifier = EventClassifier.load(os.environ.get(RELEASE_VARIABLE) or None)
+        self.releases = ServedRelease(os.environ.get(RELEASE_VARIABLE) or None, run_folder() / "release.json")
+        self.desk = Desk(self.releases, SETTINGS)
+        self._following: asyncio.Task[None] | None = None
+        self.shadow = Shadow.from_environment()
 
-    @bentoml.api(  # type: ignore[untyped-decorator]
-        input_spec=ClassifyRequest,
-        batchable=True,
-        max_batch_size=SETTINGS.batch_requests,
-        max_latency_ms=SETTINGS.batch_latency_ms,
-    )
-    def classify(self, batch: list[TextToClassify]) -> list[Prediction]:
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def start_following(self) -> None:
+        """Look for a change of release from now on."""
+        self._following = asyncio.create_task(self._follow())
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def stop(self) -> None:
+        """Stop looking, and let the computing thread end."""
+        if self._following is not None:
+            self._following.cancel()
+        self.desk.queue.close()
+
+    @bentoml.api(input_spec=ClassifyRequest)  # type: ignore[untyped-decorator]
+    async def classify(
+        self, texts: list[str], scores: bool, top_k: int | None, min_probability: float | None, objective: str
+    ) -> list[Prediction]:
         """Classify texts, each on its own. Answers come in the order of the texts."""
-        scores = self.classifier.score_batch([item.text for item in batch])
-        answers = {wanted: scores.predictions(scores=wanted) for wanted in {item.scores for item in batch}}
-        return [answers[item.scores][row] for row, item in enumerate(batch)]
+        ticket = _ticket()
+        answers = await self.desk.answer(ticket)
+        if self.shadow is not None and ticket.options.as_released:
+            self.shadow.offer(ticket.texts, answers)
+        return answers
 
     @bentoml.api(input_spec=DocumentRequest)  # type: ignore[untyped-decorator]
-    def classify_document(self, document: str, scores: bool) -> DocumentPrediction:
+    async def classify_document(
+        self, document: str, scores: bool, top_k: int | None, min_probability: float | None, objective: str
+    ) -> DocumentPrediction:
         """Cut an article into sentences, classify each and roll them up. Offsets count characters."""
-        answer = self.classifier.classify_document(document)
-        return answer if scores else without_scores(answer)
+        return await self.desk.answer_document(_ticket())
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(self.releases.follow)
+
+
+def _ticket() -> Ticket:
+    """What the guard made of the request: its texts and options, checked and counted."""
+    return ADMITTED.get()
+
+
+def _service() -> TocsinService:
+    service: TocsinService = bentoml.get_current_service()
+    return service
 
 
 def _classifier() -> EventClassifier:
-    classifier: EventClassifier = bentoml.get_current_service().classifier
-    return classifier
+    return _service().releases.classifier
 
 
+def keep_workers_alive() -> None:
+    """Have dead worker processes replaced inside containers too.
+
+    BentoML leaves that to the container's orchestrator, which sees one process only: a server that has lost one worker
+    of two would run on at half its speed. There is no setting for it.
+    """
+    bentoml.serving.running_inside_container = lambda: False
+
+
+# Made by the first process that imports this, the supervisor, so that all workers share it.
+run_folder()
+keep_workers_alive()
 # Called and not used as a decorator, so that type checkers see what it returns.
 Tocsin = bentoml.service(
     name="tocsin",
     workers=SETTINGS.worker_processes,
-    traffic={"timeout": SETTINGS.timeout_seconds},
+    traffic={"timeout": SETTINGS.timeout_seconds + _BACKSTOP_SECONDS},
     description=TocsinService.__doc__,
 )(TocsinService)
-Tocsin.mount_asgi_app(create_site(_classifier, lambda: Tocsin.openapi_spec.asdict()), name="site")
+Tocsin.mount_asgi_app(
+    create_site(
+        _classifier, lambda: Tocsin.openapi_spec.asdict(), extra_routes=admin_routes(lambda: _service().releases)
+    ),
+    name="site",
+)
 Tocsin.add_asgi_middleware(
     RequestGuard,
-    bodies=BODIES,
+    desk=lambda: _service().desk,
     settings=SETTINGS,
-    model_version=lambda: _classifier().version,
+    keyring=Keyring.from_environment(),
+    limiter=lambda: RateLimiter(run_folder() / "rates.sqlite"),
 )

@@ -13,6 +13,8 @@ from typing import Self
 from tocsin import UsageError
 
 PREFIX = "TOCSIN_"
+# Fields that may be 0; every other one must be at least 1.
+_MAY_BE_ZERO = frozenset({"workers", "log_texts"})
 
 
 def available_cores() -> int:
@@ -29,21 +31,29 @@ class Settings:
     max_text_characters: int = 20_000
     """Longest text of /classify."""
     max_texts: int = 1_000
-    """Most texts in one request."""
+    """Most texts in one request; a stream of lines has no such limit."""
     max_document_characters: int = 200_000
     """Longest document of /classify_document."""
     max_body_bytes: int = 4 * 1024 * 1024
-    max_waiting: int = 64
-    """Requests a worker takes on at once; the next one gets 503 with Retry-After."""
-    retry_after_seconds: int = 1
-    batch_requests: int = 32
-    """Most requests the adaptive batcher puts into one batch."""
-    batch_latency_ms: int = 20_000
-    """Requests that the batcher expects to wait longer than this get 503 with Retry-After."""
+    """Longest request body; of a stream, the longest line."""
+    max_waiting: int = 512
+    """Requests and streams a worker holds at once; the next one gets 503 with Retry-After."""
+    max_held_bytes: int = 64 * 1024 * 1024
+    """Request bodies a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
+    max_wait_ms: int = 10_000
+    """A request that others are measured to hold up for longer than this gets 503 with Retry-After."""
+    batch_tokens: int = 1_024
+    """Tokens computed in one turn, from as many requests as are waiting; also what a stream reads ahead."""
+    body_seconds: int = 20
+    """A request whose body is not complete by then gets 408."""
+    idle_seconds: int = 60
+    """A stream whose client neither sends nor reads for this long is cut off."""
     timeout_seconds: int = 60
     """A request that is not answered by then gets 504."""
     workers: int = 0
     """Worker processes, one computing thread each; 0 means one per core."""
+    log_texts: int = 0
+    """1 writes the texts of requests into the log; 0 writes their lengths and hashes only."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -61,8 +71,7 @@ class Settings:
 
 
 def _whole_number(name: str, text: str) -> int:
-    # 2 is the smallest batch BentoML's batcher takes.
-    least = {"workers": 0, "batch_requests": 2}.get(name, 1)
+    least = 0 if name in _MAY_BE_ZERO else 1
     if not text.strip().isdecimal() or int(text) < least:
         raise UsageError(f"{PREFIX}{name.upper()} must be a whole number of at least {least}, not {text!r}")
     return int(text)

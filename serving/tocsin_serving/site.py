@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -23,11 +23,17 @@ from tocsin_serving.openapi import complete
 from tocsin_serving.schemas import SETTINGS
 
 
-def create_site(classifier: Callable[[], EventClassifier], openapi: Callable[[], dict[str, Any]]) -> Starlette:
+def create_site(
+    classifier: Callable[[], EventClassifier],
+    openapi: Callable[[], dict[str, Any]],
+    *,
+    extra_routes: Sequence[Route] = (),
+) -> Starlette:
     """The GET side of the service.
 
     :param classifier: gives the worker's classifier, which is loaded after this application is made.
     :param openapi: gives BentoML's OpenAPI document.
+    :param extra_routes: mounted beside these.
     """
 
     def taxonomy(_: Request) -> Response:
@@ -46,6 +52,7 @@ def create_site(classifier: Callable[[], EventClassifier], openapi: Callable[[],
             Route("/taxonomy", taxonomy),
             Route("/model", model),
             Route("/docs.json", docs),
+            *extra_routes,
         ]
     )
 
@@ -58,6 +65,7 @@ def describe_model(classifier: EventClassifier) -> dict[str, Any]:
         "model_version": classifier.version,
         **release.manifest.model_dump(mode="json"),
         "review_promise": promise.model_dump() if promise else None,
+        "objectives": list(classifier.objectives),
         "limits": {
             "max_text_characters": SETTINGS.max_text_characters,
             "max_texts": SETTINGS.max_texts,
@@ -72,7 +80,10 @@ def _page(name: str, *, scripts_from_self: bool = False) -> Callable[[Request], 
     headers = {
         "Content-Security-Policy": _content_security_policy(html, scripts_from_self),
         "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     }
 
     def page(_: Request) -> Response:

@@ -20,7 +20,9 @@ from tocsin.release import default_release_folder
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Third parties' warnings that nobody here can mend."""
+    """A slow machine's patience, and third parties' warnings that nobody here can mend."""
+    # Read when the service is imported. Tests of overload set a limit of their own.
+    os.environ.setdefault("TOCSIN_MAX_WAIT_MS", "60000")
     # bentoml 1.4 still uses the old name of a pathspec class.
     config.addinivalue_line("filterwarnings", "ignore:GitWildMatchPattern:DeprecationWarning")
     # ... reads a model's fields from an instance

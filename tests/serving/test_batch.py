@@ -20,7 +20,7 @@ from support import assert_same_predictions
 
 from tocsin import EventClassifier, InputError, Prediction, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, chunks, job, plan, score_file
-from tocsin_serving.batch.outputs import atomic
+from tocsin_serving.batch.files import Input, format_by_name
 
 TEXTS = [
     "An airstrike hit the market.",
@@ -102,7 +102,11 @@ def test_a_job_gives_the_librarys_answers_and_keeps_rows(
         for name in ("label", "sub_event_type", "event_type", "disorder_type"):
             assert (row[name] or None) == first.get(name)
         assert row["text_sha256"] == sha256(text.encode()).hexdigest()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        source.name,
+        target.name,
+        f"{target.name}.manifest.json",
+    ]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -352,18 +356,6 @@ def test_a_folder_that_takes_no_files_is_refused_before_work(tmp_path: Path, tin
         score_file(source, folder / "out.csv", release=tiny_release)
 
 
-def test_a_job_that_fails_leaves_no_output(tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "in.jsonl"
-    write_jsonl(source, TEXTS)
-
-    def broken(summary: job.FileSummary, share: float) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        job.run(plan(source, tmp_path / "out.jsonl"), JobOptions(release=str(tiny_release)), broken)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
-
-
 def test_the_command_counts_on_stderr_and_keeps_stdout_clean(tmp_path: Path, tiny_release: Path) -> None:
     def tocsin_score(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tocsin.cli.main", "score", "in.csv", "out.csv", *options]
@@ -392,18 +384,6 @@ def _one_csv(folder: Path) -> Path:
     return path
 
 
-def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    with pytest.raises(RuntimeError), atomic(target) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-    with atomic(target) as file:
-        file.write(b"whole")
-        assert not target.exists()
-    assert target.read_bytes() == b"whole"
-
-
 def test_empty_tables_come_out_empty(tmp_path: Path, tiny_release: Path) -> None:
     for suffix, (write, read) in FORMATS.items():
         if suffix == ".jsonl":
@@ -417,6 +397,8 @@ def test_empty_tables_come_out_empty(tmp_path: Path, tiny_release: Path) -> None
 def test_chunks_hold_few_long_texts(tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "in.csv"
     write_csv(source, ["long " * 100_000] * 5)
-    with closing(job.open_reader(source, JobOptions().columns)) as reader:
-        sizes = [len(chunk.texts) for chunk in reader.chunks()]
+    read_as = format_by_name(source.name)
+    assert read_as is not None
+    with closing(Input(source, read_as)) as file:
+        sizes = [len(chunk.texts) for chunk in job.open_reader(file, JobOptions().columns).chunks()]
     assert max(sizes) * 500_000 <= 2 * chunks.CHUNK_BYTES

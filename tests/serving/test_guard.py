@@ -1,15 +1,28 @@
-"""Overload, hang-ups and limits, on an application that does what the test says."""
+"""The door: overload, hang-ups, slowness, limits and callers, on an application that does what the test says."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from tocsin import EventClassifier, UsageError
+from tocsin_serving.desk import Desk
 from tocsin_serving.guard import RequestGuard
-from tocsin_serving.schemas import ClassifyRequest
+from tocsin_serving.keys import Keyring, new_key
+from tocsin_serving.rate_limit import RateLimiter
+from tocsin_serving.releases import ServedRelease
 from tocsin_serving.settings import Settings
 
 BODY = b'{"texts": ["one"]}'
@@ -18,9 +31,19 @@ BODY = b'{"texts": ["one"]}'
 class Exchange:
     """One request through a guard, and what came back."""
 
-    def __init__(self, *parts: bytes, hang_up: bool = False) -> None:
+    def __init__(
+        self,
+        *parts: bytes,
+        hang_up: bool = False,
+        path: str = "/classify",
+        method: str = "POST",
+        headers: dict[str, str] | None = None,
+        query: bytes = b"",
+    ) -> None:
         self.sent: list[Message] = []
         last = len(parts) - 1
+        raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        self._scope = {"type": "http", "method": method, "path": path, "headers": raw, "query_string": query}
         self._incoming: list[Message] = [
             {"type": "http.request", "body": part, "more_body": index < last or hang_up}
             for index, part in enumerate(parts)
@@ -29,12 +52,12 @@ class Exchange:
             self._incoming.append({"type": "http.disconnect"})
 
     async def through(self, guard: RequestGuard) -> Exchange:
-        scope = {"type": "http", "method": "POST", "path": "/classify", "headers": []}
-        await guard(scope, self._receive, self._send)
+        await guard(self._scope, self._receive, self._send)
         return self
 
     async def _receive(self) -> Message:
-        return self._incoming.pop(0)
+        # A client that has said everything and waits.
+        return self._incoming.pop(0) if self._incoming else await asyncio.Future()
 
     async def _send(self, message: Message) -> None:
         self.sent.append(message)
@@ -44,83 +67,396 @@ class Exchange:
         return int(self.sent[0]["status"])
 
     @property
-    def headers(self) -> dict[bytes, bytes]:
-        return dict(self.sent[0]["headers"])
+    def headers(self) -> dict[str, str]:
+        return {name.decode().lower(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent[1:])
 
 
 class Application:
-    """Answers with a status once it is let go."""
+    """Answers once it is let go."""
 
-    def __init__(self, status: int = 200) -> None:
-        self.status = status
+    def __init__(self, *, open_gate: bool = True) -> None:
         self.bodies: list[bytes] = []
+        self.cancelled = 0
         self.gate = asyncio.Event()
+        if open_gate:
+            self.gate.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.bodies.append((await receive())["body"])
-        await self.gate.wait()
-        await JSONResponse([], status_code=self.status)(scope, receive, send)
+        self.bodies.append((await receive())["body"] if scope["method"] == "POST" else b"")
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        await JSONResponse([])(scope, receive, send)
 
 
-def guarded(application: Application, settings: Settings | None = None) -> RequestGuard:
-    settings = settings or Settings(max_waiting=2, retry_after_seconds=3)
-    bodies = {"/classify": ClassifyRequest}
-    return RequestGuard(application, bodies=bodies, settings=settings, model_version=lambda: "m-1")
+@pytest.fixture
+def desk(tiny_release: Path, tmp_path: Path) -> Desk:
+    return Desk(ServedRelease(str(tiny_release), tmp_path / "notice.json"), Settings())
 
 
-def test_beyond_capacity_is_told_to_come_back_and_the_rest_is_served() -> None:
+def guarded(
+    application: Application, desk: Desk, settings: Settings | None = None, keyring: Keyring | None = None
+) -> RequestGuard:
+    return RequestGuard(
+        application,
+        desk=lambda: desk,
+        settings=settings or Settings(),
+        keyring=keyring or Keyring(),
+        limiter=lambda: RateLimiter(Path(":memory:")),
+    )
+
+
+def run(scenario: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  whatever the scenario gives
+    async def within_seconds() -> Any:  # noqa: ANN401
+        async with asyncio.timeout(60):
+            return await scenario
+
+    return asyncio.run(within_seconds())
+
+
+def test_beyond_capacity_is_told_to_come_back_and_the_rest_is_served(desk: Desk) -> None:
     async def scenario() -> list[Exchange]:
-        application = Application()
-        guard = guarded(application)
+        application = Application(open_gate=False)
+        guard = guarded(application, desk, Settings(max_waiting=2))
         accepted = [asyncio.create_task(Exchange(BODY).through(guard)) for _ in range(2)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
         refused = await Exchange(BODY).through(guard)
         application.gate.set()
         served = await asyncio.gather(*accepted)
         return [refused, *served, await Exchange(BODY).through(guard)]
 
-    refused, *served = asyncio.run(scenario())
+    refused, *served = run(scenario())
     assert refused.status == 503
-    assert refused.headers[b"retry-after"] == b"3"
+    assert int(refused.headers["retry-after"]) >= 1
     assert [exchange.status for exchange in served] == [200, 200, 200]
-    assert served[0].headers[b"x-tocsin-model"] == b"m-1"
 
 
-def test_the_batchers_503_says_when_to_come_back() -> None:
-    async def scenario() -> Exchange:
-        application = Application(status=503)
+def test_the_wait_is_bounded_by_measured_time(desk: Desk) -> None:
+    async def scenario() -> tuple[Exchange, Exchange]:
+        application = Application()
+        guard = guarded(application, desk)
+        queue = desk.queue
+        queue.pace.seconds_per_token = 1.0
+        # 50 s of other people's work, in texts as long as the newcomer's.
+        texts = ["one"] * 50
+        waiting = asyncio.create_task(queue.run(desk.releases.classifier, _options(), texts, [1] * 50))
+        jobs = [asyncio.create_task(queue.run(desk.releases.classifier, _options(), ["x"], [1])) for _ in range(50)]
+        await asyncio.sleep(0)
+        queue.pace.measured = lambda tokens, seconds: None  # type: ignore[method-assign]
+        begun = time.perf_counter()
+        refused = await Exchange(BODY).through(guard)
+        assert time.perf_counter() - begun < 1
+        assert int(refused.headers["retry-after"]) > 10
+        await asyncio.gather(waiting, *jobs)
+        return refused, await Exchange(BODY).through(guard)
+
+    refused, later = run(scenario())
+    assert refused.status == 503
+    assert later.status == 200
+
+
+def _options() -> Any:  # noqa: ANN401  a request's options with their defaults
+    from tocsin_serving.schemas import Options
+
+    return Options()
+
+
+def test_bodies_held_at_once_are_bounded(desk: Desk) -> None:
+    async def scenario() -> tuple[Exchange, Exchange]:
+        application = Application(open_gate=False)
+        guard = guarded(application, desk, Settings(max_held_bytes=len(BODY) + 1))
+        first = asyncio.create_task(Exchange(BODY).through(guard))
+        await asyncio.sleep(0.1)
+        second = await Exchange(BODY).through(guard)
         application.gate.set()
-        return await Exchange(BODY).through(guarded(application))
+        await first
+        return second, await Exchange(BODY).through(guard)
 
-    exchange = asyncio.run(scenario())
-    assert exchange.status == 503
-    assert exchange.headers[b"retry-after"] == b"3"
-    assert b"overloaded" in exchange.sent[1]["body"]
-    assert len(exchange.sent) == 2
+    second, third = run(scenario())
+    assert (second.status, third.status) == (503, 200)
 
 
-def test_a_body_in_parts_arrives_whole_and_a_hang_up_reaches_nobody() -> None:
+def test_a_body_in_parts_arrives_whole_and_a_hang_up_reaches_nobody(desk: Desk) -> None:
     async def scenario() -> tuple[Application, Exchange, Exchange]:
         application = Application()
-        application.gate.set()
-        guard = guarded(application)
+        guard = guarded(application, desk)
         whole = await Exchange(BODY[:7], BODY[7:]).through(guard)
         broken = await Exchange(BODY[:7], hang_up=True).through(guard)
         return application, whole, broken
 
-    application, whole, broken = asyncio.run(scenario())
+    application, whole, broken = run(scenario())
     assert whole.status == 200
     assert application.bodies == [BODY]
     assert broken.sent == []
 
 
+def test_work_for_a_client_who_left_is_dropped(desk: Desk) -> None:
+    class Leaver(Exchange):
+        async def _receive(self) -> Message:
+            if self._incoming:
+                return self._incoming.pop(0)
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+    async def scenario() -> tuple[Application, Exchange]:
+        application = Application(open_gate=False)
+        return application, await Leaver(BODY).through(guarded(application, desk))
+
+    application, exchange = run(scenario())
+    assert application.cancelled == 1
+    assert exchange.sent == []
+
+
+def test_a_body_that_stops_coming_gets_408(desk: Desk) -> None:
+    class Slow(Exchange):
+        def __init__(self) -> None:
+            super().__init__(BODY[:7], b"")
+            self._incoming = self._incoming[:1]
+
+    async def scenario() -> Exchange:
+        return await Slow().through(guarded(Application(), desk, Settings(body_seconds=1)))
+
+    assert run(scenario()).status == 408
+
+
+def test_an_answer_that_takes_too_long_becomes_504(desk: Desk) -> None:
+    async def scenario() -> tuple[Application, Exchange]:
+        application = Application(open_gate=False)
+        return application, await Exchange(BODY).through(guarded(application, desk, Settings(timeout_seconds=1)))
+
+    application, exchange = run(scenario())
+    assert exchange.status == 504
+    assert application.cancelled == 1
+
+
+@pytest.mark.parametrize("given", ["abc-1", "A.b_c:9"])
+def test_a_request_id_is_given_back(desk: Desk, given: str) -> None:
+    exchange = run(Exchange(BODY, headers={"X-Request-ID": given}).through(guarded(Application(), desk)))
+    assert (exchange.status, exchange.headers["x-request-id"]) == (200, given)
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a\nb", "ä"])
+def test_a_request_id_that_would_spoil_a_log_is_refused(desk: Desk, given: str) -> None:
+    exchange = run(Exchange(BODY, headers={"X-Request-ID": given}).through(guarded(Application(), desk)))
+    assert exchange.status == 400
+    assert len(exchange.headers["x-request-id"]) == 32
+    assert json.loads(exchange.body)["detail"][0]["field"] == "X-Request-ID"
+
+
+def test_every_request_has_an_id_of_its_own(desk: Desk) -> None:
+    async def scenario() -> list[Exchange]:
+        guard = guarded(Application(), desk)
+        return [await Exchange(BODY).through(guard) for _ in range(3)]
+
+    assert len({exchange.headers["x-request-id"] for exchange in run(scenario())}) == 3
+
+
+KEY, STORED = new_key("newsroom", requests_per_minute=2)
+ADMIN_KEY, ADMIN = new_key("operator", admin=True)
+KEYRING = Keyring([STORED, ADMIN])
+
+
+def basic(key: str) -> str:
+    return "Basic " + base64.b64encode(f"anyone:{key}".encode()).decode()
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify_document", "/", "/docs.json", "/metrics", "/model", "/x"])
+def test_with_keys_nothing_but_health_is_open(desk: Desk, path: str) -> None:
+    guard = guarded(Application(), desk, keyring=KEYRING)
+    wrong = {"Authorization": f"Bearer {KEY[:-1]}A" if KEY[-1] != "A" else f"Bearer {KEY[:-1]}B"}
+    for headers in ({}, wrong, {"X-API-Key": STORED.sha256}, {"Authorization": "Basic !"}, {"Authorization": "Bearer"}):
+        exchange = run(Exchange(BODY, path=path, headers=headers).through(guard))
+        assert exchange.status == 401
+        assert exchange.headers["www-authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz"])
+def test_health_needs_no_key(desk: Desk, path: str) -> None:
+    exchange = run(Exchange(path=path, method="GET").through(guarded(Application(), desk, keyring=KEYRING)))
+    assert exchange.status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Authorization": f"Bearer {ADMIN_KEY}"}, {"X-API-Key": ADMIN_KEY}, {"Authorization": basic(ADMIN_KEY)}],
+)
+def test_a_key_opens_the_rest(desk: Desk, headers: dict[str, str]) -> None:
+    assert run(Exchange(BODY, headers=headers).through(guarded(Application(), desk, keyring=KEYRING))).status == 200
+
+
+def test_admin_needs_an_admins_key_and_takes_none_that_a_browser_sends_by_itself(desk: Desk) -> None:
+    def status(keyring: Keyring, authorization: str | None) -> int:
+        headers = {"Authorization": authorization} if authorization else {}
+        guard = guarded(Application(), desk, keyring=keyring)
+        return int(run(Exchange(b"", path="/admin/reload", headers=headers).through(guard)).status)
+
+    assert status(Keyring(), None) == 403
+    assert status(Keyring(), f"Bearer {ADMIN_KEY}") == 403
+    assert status(KEYRING, None) == 401
+    assert status(KEYRING, f"Bearer {KEY}") == 403
+    assert status(KEYRING, basic(ADMIN_KEY)) == 401
+    assert status(KEYRING, f"Bearer {ADMIN_KEY}") == 200
+
+
+def test_a_key_used_too_often_is_told_when_to_come_back(desk: Desk) -> None:
+    async def scenario() -> list[Exchange]:
+        guard = guarded(Application(), desk, keyring=KEYRING)
+        mine = {"Authorization": f"Bearer {KEY}"}
+        other = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        return [await Exchange(BODY, headers=each).through(guard) for each in (mine, mine, mine, other)]
+
+    exchanges = run(scenario())
+    assert [exchange.status for exchange in exchanges] == [200, 200, 429, 200]
+    assert 25 <= int(exchanges[2].headers["retry-after"]) <= 31
+
+
+def _logged(caplog: pytest.LogCaptureFixture, desk: Desk, settings: Settings) -> str:
+    caplog.set_level(logging.INFO, logger="bentoml.tocsin.request")
+    logging.getLogger("bentoml").propagate = True
+    body = json.dumps({"texts": ["a secret source", "another"]}).encode()
+    run(Exchange(body, headers={"X-Request-ID": "id-7"}).through(guarded(Application(), desk, settings)))
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+def test_the_log_tells_lengths_and_hashes_and_no_text(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    text = _logged(caplog, desk, Settings())
+    assert "secret" not in text
+    entry = json.loads(text.splitlines()[-1])
+    assert (entry["request_id"], entry["texts"], entry["characters"], entry["status"]) == ("id-7", 2, 22, 200)
+    assert entry["sha256"][0] == hashlib.sha256(b"a secret source").hexdigest()[:16]
+
+
+def test_the_log_tells_texts_when_asked_to(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    assert "a secret source" in _logged(caplog, desk, Settings(log_texts=1))
+
+
 @pytest.mark.parametrize("bad", ["-1", "many", "0"])
 def test_wrong_limits_are_refused_by_name(bad: str) -> None:
-    from tocsin import UsageError
-
     with pytest.raises(UsageError, match="TOCSIN_MAX_TEXTS"):
         Settings.from_environment({"TOCSIN_MAX_TEXTS": bad})
 
 
 def test_limits_come_from_the_environment() -> None:
-    assert Settings.from_environment({"TOCSIN_MAX_TEXTS": "7"}).max_texts == 7
+    settings = Settings.from_environment({"TOCSIN_MAX_TEXTS": "7", "TOCSIN_LOG_TEXTS": "0"})
+    assert (settings.max_texts, settings.log_texts) == (7, 0)
+
+
+def test_answers_carry_the_version_of_the_release(desk: Desk) -> None:
+    exchange = run(Exchange(BODY).through(guarded(Application(), desk)))
+    assert exchange.headers["x-tocsin-model-version"] == desk.releases.classifier.version
+    assert exchange.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_unknown_objective_is_refused_with_the_known_ones(desk: Desk) -> None:
+    exchange = run(Exchange(b'{"texts": ["one"], "objective": "recall"}').through(guarded(Application(), desk)))
+    assert exchange.status == 400
+    problem = json.loads(exchange.body)["detail"][0]
+    assert problem["field"] == "objective"
+    assert "default" in problem["message"]
+
+
+def lines_of(exchange: Exchange) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in exchange.body.splitlines()]
+
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def test_a_bad_line_is_answered_in_its_place(desk: Desk, tiny_classifier: EventClassifier) -> None:
+    body = b'{"text": "An airstrike."}\nnonsense\n{"text": ""}\n\n{"txt": 1}\n{"text": "A peaceful protest."}'
+    parts = [body[:10], body[10:40], body[40:]]
+    exchange = run(Exchange(*parts, headers=NDJSON, query=b"scores=true").through(guarded(Application(), desk)))
+
+    answers = lines_of(exchange)
+    assert exchange.status == 200
+    assert exchange.headers["content-type"] == "application/x-ndjson"
+    assert [answer.get("line") for answer in answers] == [None, 2, 3, 4, 5, None]
+    first, last = (tiny_classifier.classify(text) for text in ("An airstrike.", "A peaceful protest."))
+    assert answers[0] == first.model_dump(mode="json")
+    assert answers[5] == last.model_dump(mode="json")
+    assert all(answer["error"] for answer in answers[1:5])
+
+
+def test_a_line_that_is_too_long_costs_nobody_else_a_line(desk: Desk) -> None:
+    parts = [b'{"text": "one"}\n{"text": "', b"a" * 600, b"a" * 600, b'"}\n{"text": "two"}\n']
+    guard = guarded(Application(), desk, Settings(max_body_bytes=1000))
+    answers = lines_of(run(Exchange(*parts, headers=NDJSON).through(guard)))
+    assert [answer.get("line") for answer in answers] == [None, 2, None]
+
+
+def test_a_stream_reads_no_further_ahead_than_a_turn(desk: Desk) -> None:
+    class Endless(Exchange):
+        """2,000 lines in parts of ten; notes how many lines were read beyond those answered."""
+
+        read = answered = furthest = 0
+
+        async def _receive(self) -> Message:
+            self.read += 10
+            self.furthest = max(self.furthest, self.read - self.answered)
+            return {"type": "http.request", "body": b'{"text": "one"}\n' * 10, "more_body": self.read < 2_000}
+
+        async def _send(self, message: Message) -> None:
+            self.answered += message.get("body", b"").count(b"\n")
+
+    exchange = Endless(headers=NDJSON)
+    run(exchange.through(guarded(Application(), desk)))
+    assert exchange.answered == 2_000
+    assert exchange.furthest == 10
+
+
+def test_a_stream_whose_client_stops_reading_is_cut_off(desk: Desk) -> None:
+    class Deaf(Exchange):
+        async def _send(self, message: Message) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.Future()
+            self.sent.append(message)
+
+    exchange = Deaf(b'{"text": "one"}\n', headers=NDJSON)
+    run(exchange.through(guarded(Application(), desk, Settings(idle_seconds=1))))
+    assert len(exchange.sent) == 1
+
+
+def test_a_list_is_answered_in_lines_when_asked_for(desk: Desk, tiny_classifier: EventClassifier) -> None:
+    texts = [f"An airstrike {number}." for number in range(500)]
+    body = json.dumps({"texts": texts}).encode()
+    guard = guarded(Application(), desk)
+    exchange = run(Exchange(body, headers={"Accept": "application/x-ndjson"}).through(guard))
+    expected = tiny_classifier.score_batch(texts).predictions(scores=False)
+    assert lines_of(exchange) == [prediction.model_dump(mode="json") for prediction in expected]
+    # In several pieces, not when everything is done.
+    assert len(exchange.sent) > 3
+
+
+@pytest.mark.parametrize(("query", "field"), [(b"scores=maybe", "scores"), (b"top_k=0", "top_k"), (b"x=1", "x")])
+def test_wrong_options_of_a_stream_are_refused_by_name(desk: Desk, query: bytes, field: str) -> None:
+    exchange = run(Exchange(b"{}", headers=NDJSON, query=query).through(guarded(Application(), desk)))
+    assert exchange.status == 400
+    assert json.loads(exchange.body)["detail"][0]["field"] == field
+
+
+def test_an_option_where_it_would_be_overlooked_is_refused(desk: Desk) -> None:
+    exchange = run(Exchange(BODY, query=b"scores=true").through(guarded(Application(), desk)))
+    assert exchange.status == 400
+    assert json.loads(exchange.body)["detail"][0]["field"] == "scores"
+
+
+def test_documents_are_no_streams(desk: Desk) -> None:
+    exchange = run(Exchange(b"", path="/classify_document", headers=NDJSON).through(guarded(Application(), desk)))
+    assert exchange.status == 415
+
+
+def test_other_protocols_pass_untouched(desk: Desk) -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    guard = guarded(cast("Application", application), desk)
+    run(guard({"type": "lifespan"}, cast("Receive", SimpleNamespace()), cast("Send", SimpleNamespace())))
+    assert seen == ["lifespan"]

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tocsin import ReleaseError, TocsinError, UsageError
+from tocsin import EventClassifier, ReleaseError, TocsinError, UsageError
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan
-from tocsin_serving.batch.outputs import FilePair
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -94,7 +93,7 @@ def test_a_cluster_that_loses_a_machine_gives_the_local_engines_bytes(
 def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path, tmp_path: Path, release: Path) -> None:
     for number, engine in enumerate(("local", "ray")):
         options = JobOptions(release=str(release), split_sentences=True, acled=True, engine=engine, workers=1)
-        job.run([FilePair(folder / "b.csv", tmp_path / f"{number}.csv")], options)
+        job.run(plan(folder / "b.csv", tmp_path / f"{number}.csv"), options)
     assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
 
 
@@ -123,7 +122,7 @@ def test_an_input_that_changes_meanwhile_gives_no_output(
     monkeypatch.setattr("tocsin_serving.batch.csv_format.CHUNK_ROWS", 7)
     options = JobOptions(release=str(tiny_release), engine="ray")
     with pytest.raises(TocsinError, match="the input changed while the job ran"):
-        job.run([FilePair(folder / "b.csv", tmp_path / "out.csv")], options)
+        job.run(plan(folder / "b.csv", tmp_path / "out.csv"), options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,6 +141,8 @@ def test_a_client_connection_is_refused_with_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with (
         pytest.raises(UsageError, match="ray job submit"),
-        ray_engine.ray_scoring(str(tiny_release), JobOptions().shape, [], address="ray://head:10001", workers=1),
+        ray_engine.ray_scoring(
+            EventClassifier.load(tiny_release), JobOptions().shape, [], address="ray://head:10001", workers=1
+        ),
     ):
         pass

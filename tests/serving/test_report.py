@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from tocsin import EventClassifier, UsageError
 from tocsin_serving.batch import JobOptions, job, plan
 from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
+from tocsin_serving.batch.records import kind_of_reason
 from tocsin_serving.batch.report import Findings, check_report, output_rows, parse_day, write_report
-from tocsin_serving.batch.summary import kind_of_reason, summary_table
+from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.batch.tally import Tally
 
 HOSTILE = "<script>alert(1)</script> & an airstrike hit $x$"
@@ -47,6 +49,10 @@ def run(source: Path, release: Path, **options: Any) -> tuple[FileSummary, JobOp
     given = JobOptions(release=str(release), **options)
     (summary,) = job.run(plan(source, source.with_name(f"out{source.suffix}")), given)
     return summary, given
+
+
+def rows_of(summary: FileSummary, options: JobOptions) -> Iterator[dict[str, Any]]:
+    return output_rows(summary.files.target, summary.files.target_format, options)
 
 
 def test_counts_are_those_of_the_answers(source: Path, release: Path, classifier: EventClassifier) -> None:
@@ -181,8 +187,8 @@ def test_a_date_column_that_is_not_there_is_refused(source: Path, tiny_release: 
 def test_acleds_columns_hold_a_row_per_event(
     split: bool, source: Path, release: Path, classifier: EventClassifier
 ) -> None:
-    summary, _ = run(source, release, acled=True, split_sentences=split, scores=True)
-    rows = list(output_rows(summary.files.target))
+    summary, options = run(source, release, acled=True, split_sentences=split, scores=True)
+    rows = list(rows_of(summary, options))
     assert summary.rows_written == len(rows) == summary.tally.labels.total()
     for row in rows:
         record = RECORDS[row["document_row"] - 1]
@@ -197,8 +203,8 @@ def test_acleds_columns_hold_a_row_per_event(
 def test_a_text_column_called_notes_stays_the_only_one(tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("notes,country\nAn airstrike hit the market.,Mali\nNothing.,Mali\n", encoding="utf-8")
-    summary, _ = run(source, tiny_release, text_column="notes", acled=True)
-    (row,) = output_rows(summary.files.target)
+    summary, options = run(source, tiny_release, text_column="notes", acled=True)
+    (row,) = rows_of(summary, options)
     assert list(row)[:6] == ["notes", "country", "document_row", "disorder_type", "event_type", "sub_event_type"]
     assert (row["notes"], row["country"]) == ("An airstrike hit the market.", "Mali")
 

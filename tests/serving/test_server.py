@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -131,3 +132,12 @@ def test_the_bento_asks_for_the_packages_of_the_serve_extra() -> None:
     expected = {*project["dependencies"], *project["optional-dependencies"]["serve"]}
     lines = (ROOT / "serving" / "bentofile.yaml").read_text().partition("packages:")[2].splitlines()
     assert {line.strip()[2:] for line in lines if line.startswith("    - ")} == expected
+
+
+def test_the_readmes_client_prints_what_the_readme_says(live: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "SyncHTTPClient" in block)
+    (printed,) = re.findall(r"prints `(\[\[.*?)`", readme)
+    script = code.replace("http://127.0.0.1:3000", live)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == printed, done.stderr

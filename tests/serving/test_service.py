@@ -30,7 +30,7 @@ def test_http_gives_the_librarys_answers(client: TestClient, classifier: EventCl
     response = client.post("/classify", json={"texts": TEXTS, "scores": True})
 
     assert response.status_code == 200
-    assert response.headers["X-Tocsin-Model"] == classifier.version
+    assert response.headers["X-Tocsin-Model-Version"] == classifier.version
     assert_same_predictions(classifier.classify_batch(TEXTS), _predictions(response.json()))
 
 
@@ -143,7 +143,7 @@ def test_openapi_examples_are_real(client: TestClient, classifier: EventClassifi
     schemas = document["components"]["schemas"]
     for path in ("/classify", "/classify_document"):
         operation = document["paths"][path]["post"]
-        example = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
         answer = client.post(path, json=example)
         assert answer.json() == operation["responses"]["200"]["content"]["application/json"]["example"]
         assert {"400", "413", "415", "503"} <= operation["responses"].keys()

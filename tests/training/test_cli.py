@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from tocsin.calibration import Calibration
+from tocsin.release import LAYOUT, read_manifest, write_manifest
 from tocsin_training.config import to_toml
 from tocsin_training.run import Run
 
@@ -55,6 +58,41 @@ def test_promote_puts_the_release_in_its_place(trained_run: Run, tmp_path: Path)
     assert done.stdout == ""
 
 
+def test_a_worse_release_is_refused_forced_and_rolled_back(trained_run: Run, tmp_path: Path) -> None:
+    """The challenger never says storm."""
+    worse = tmp_path / "worse"
+    shutil.copytree(trained_run.release, worse)
+    calibration = Calibration.load(worse / LAYOUT.calibration)
+    changed = calibration.model_copy(update={"thresholds": (0.9999, *calibration.thresholds[1:])})
+    changed.save(worse / LAYOUT.calibration)
+    write_manifest(worse, read_manifest(worse))
+    place = ("--target", tmp_path / "model" / "release")
+    recipe = ("--config", trained_run.config)
+
+    assert tocsin("promote", trained_run.folder, *place).returncode == 0
+    refused = tocsin("promote", worse, *place, *recipe)
+    assert refused.returncode == 1
+    assert "storm: F1" in refused.stderr and "--force" in refused.stderr
+
+    forced = tocsin("promote", worse, *place, *recipe, "--force", "no storms here")
+    assert forced.returncode == 0, forced.stderr
+    told = json.loads(tocsin("info", "--lineage", "--json", "--release", place[1]).stdout)
+    assert told["forced"]["reason"] == "no storms here"
+    assert told["data"]["records"]["train"] == 320
+    assert tocsin("rollback", *place).returncode == 0
+    assert {path.name: path.read_bytes() for path in place[1].iterdir()} == {
+        path.name: path.read_bytes() for path in trained_run.release.iterdir()
+    }
+
+
+def test_compare_prints_a_verdict_and_writes_a_report(trained_run: Run, tmp_path: Path) -> None:
+    arguments = ("compare", trained_run.folder, trained_run.release, "--config", trained_run.config)
+    done = tocsin(*arguments, "--report", tmp_path / "out" / "report.html")
+    assert done.returncode == 0, done.stderr
+    assert "weighted F1" in done.stdout
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+
+
 def test_corpus_check_fails_on_a_fault_and_says_where(corpus: Path, taxonomy_file: Path) -> None:
     assert tocsin("corpus", "check", corpus, "--taxonomy", taxonomy_file).returncode == 0
     path = corpus / "test" / "four.jsonl"
@@ -75,7 +113,12 @@ def test_corpus_coverage_prints_tables(sound_corpus: Path, taxonomy_file: Path) 
 def test_mistakes_are_one_plain_message(tmp_path: Path) -> None:
     for arguments, code in (
         (("train", "--config", tmp_path / "none.toml"), 1),
-        (("promote", tmp_path), 2),
+        (("promote", tmp_path), 1),
+        (("promote", tmp_path, "--force", " "), 2),
+        (("rollback", "--target", tmp_path / "release"), 1),
+        (("compare", tmp_path, "shipped"), 1),
+        (("train", "--resume", tmp_path), 2),
+        (("train", "--resume", tmp_path, "--search", "3"), 2),
         (("corpus", "check", tmp_path), 1),
     ):
         done = tocsin(*arguments)

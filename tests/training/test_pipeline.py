@@ -17,7 +17,7 @@ from tocsin_training.model import EventModel
 from tocsin_training.pipeline import train
 from tocsin_training.run import Run
 
-STAGES = ["prepare", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
+STAGES = ["prepare", "estimate", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
 
 
 def test_a_run_keeps_everything_that_it_made(trained_run: Run) -> None:
@@ -42,6 +42,23 @@ def test_the_manifest_says_where_the_release_comes_from(trained_run: Run) -> Non
     assert (manifest.window_tokens, manifest.window_overlap) == (32, 8)
     assert manifest.metrics["weighted_f1"] == pytest.approx(figures["evaluate"]["weighted_f1"], abs=1e-4)
     assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+
+
+def test_the_manifest_tells_data_code_and_settings_and_no_path(trained_run: Run, settings: Settings) -> None:
+    manifest = Release.open(trained_run.release).manifest
+    lineage = manifest.lineage
+    assert lineage is not None
+    assert lineage.data.records == {"train": 320, "validation": 100, "test": 100}
+    records = [
+        json.loads(line)
+        for path in (settings.data.corpus / "train").iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    assert lineage.data.labels["storm"] == sum("storm" in record["labels"] for record in records)
+    assert lineage.data.without_event == sum(not record["labels"] for record in records)
+    assert (lineage.data.first, lineage.data.last) == ("2020s", "2020s")
+    assert lineage.settings["finetune"]["learning_rate"] == 5e-3
+    assert str(settings.data.corpus.parent) not in manifest.model_dump_json()
 
 
 def test_no_pickle_anywhere_in_a_run(trained_run: Run) -> None:
@@ -87,7 +104,7 @@ def test_runs_of_the_same_second_do_not_share_a_folder(settings: Settings, tmp_p
 
 def test_a_teacher_s_answers_are_matched_by_id(trained_run: Run, tmp_path: Path) -> None:
     path = tmp_path / "teacher.parquet"
-    write_teacher(trained_run.settings(), trained_run.model, path)
+    write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
     written = pyarrow.parquet.read_table(path).to_pydict()
     ids = written["id"]
     assert read_teacher(path, ids[::-1], 4).tolist() == [list(logits) for logits in written["logits"][::-1]]
@@ -105,7 +122,7 @@ def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Setti
     from tocsin_training.finetune import finetune
 
     path = tmp_path / "teacher.parquet"
-    write_teacher(trained_run.settings(), trained_run.model, path)
+    write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
     options = settings.finetune.model_copy(
         update={"distillation_share": 1.0, "binary_weight": 1.0, "teacher_logits": path}
     )

@@ -1,80 +1,182 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support import assert_same_predictions, make_tiny_release
 
-from tocsin.errors import ReleaseError, UsageError
-from tocsin.release import LAYOUT, Manifest, Release, write_manifest
+from tocsin import EventClassifier
+from tocsin.errors import ReleaseError
+from tocsin.release import LAYOUT, Manifest, Release, read_manifest, write_manifest
+from tocsin_training import promote as module
 from tocsin_training.errors import PromotionError
-from tocsin_training.promote import main, promote
+from tocsin_training.promote import History, default_history, open_candidate, promote, rollback
 from tocsin_training.run import Run
+
+TEXTS = ["An airstrike on the market.", "Shelling of the village.", "The minister spoke."]
+
+
+def make(folder: Path, version: str, review_below: float) -> Release:
+    """A release of its own version with answers of its own."""
+    make_tiny_release(folder)
+    calibration = folder / LAYOUT.calibration
+    calibration.write_text(calibration.read_text().replace('"review_below": 0.6', f'"review_below": {review_below}'))
+    write_manifest(folder, read_manifest(folder).model_copy(update={"version": version}))
+    return Release.open(folder)
 
 
 @pytest.fixture
-def target(tmp_path: Path, trained_run: Run) -> Path:
-    """A shipped release with a file that only it has."""
-    folder = Path(shutil.copytree(trained_run.release, tmp_path / "model" / "release"))
-    (folder / "former.txt").write_text("former")
-    return folder
+def releases(tmp_path: Path) -> list[Release]:
+    return [make(tmp_path / name, name, 0.1 * number) for number, name in enumerate("abc", 1)]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "model" / "release"
+
+
+def no_worse(_: Release, __: Release) -> tuple[str, ...]:
+    return ()
+
+
+def worse(_: Release, __: Release) -> tuple[str, ...]:
+    return ("weighted F1 0.9 -> 0.1, allowed loss 0.005",)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_promotion_replaces_the_release_and_leaves_nothing_else(trained_run: Run, target: Path) -> None:
-    release = promote(trained_run, target)
-    assert release.folder == target
-    assert contents(target) == contents(trained_run.release)
-    assert [path.name for path in target.parent.iterdir()] == ["release"]
+def test_promotion_replaces_the_release_and_leaves_nothing_but_the_history(
+    releases: list[Release], target: Path
+) -> None:
+    for release in releases[:2]:
+        assert promote(release, target, faults=no_worse).digest == release.digest
+        assert contents(target) == contents(release.folder)
+    assert sorted(path.name for path in target.parent.iterdir()) == ["release", "releases"]
+    assert [path.name[:6] for path in sorted(default_history(target).iterdir())] == [
+        ".lock",
+        "histor",
+        "tiny-a",
+        "tiny-b",
+    ]
 
 
-def test_promotion_to_a_place_where_nothing_is(trained_run: Run, tmp_path: Path) -> None:
-    target = tmp_path / "new" / "release"
-    main(trained_run.folder, target)
-    assert Release.open(target).manifest.name == "toy"
-
-
-def test_a_run_never_verified_is_refused(run_copy: Run, target: Path) -> None:
+def test_a_worse_release_is_refused_and_nothing_changes(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=worse)
     before = contents(target)
-    run_copy.verification.unlink()
-    with pytest.raises(PromotionError, match="never verified"):
-        promote(run_copy, target)
+    with pytest.raises(PromotionError, match=r"weighted F1 0\.9 -> 0\.1"):
+        promote(releases[1], target, faults=worse)
     assert contents(target) == before
+    assert len(History(default_history(target)).entries()) == 1
 
 
-def test_a_run_that_failed_verification_is_refused_with_its_faults(run_copy: Run, target: Path) -> None:
-    before = contents(target)
-    verdict = json.loads(run_copy.verification.read_text()) | {"passed": False, "faults": ["int8: 9, allowed 1"]}
-    run_copy.verification.write_text(json.dumps(verdict))
-    with pytest.raises(PromotionError, match="int8: 9, allowed 1"):
-        promote(run_copy, target)
+def test_a_forced_promotion_is_told_by_the_manifest_for_good(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=worse)
+    release = promote(releases[1], target, faults=worse, force="new labels from the field office")
+    forced = release.manifest.forced
+    assert forced is not None
+    assert (forced.reason, forced.replaced) == ("new labels from the field office", "tiny-a")
+    assert forced.worse == worse(release, release)
+    assert releases[1].manifest.forced is None
+    rollback(target)
+    assert rollback(target, "b").manifest.forced == forced
+
+
+def test_force_says_nothing_where_nothing_is_worse(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=no_worse)
+    assert promote(releases[1], target, faults=no_worse, force="to be sure").manifest.forced is None
+
+
+def test_rollback_restores_folder_and_answers_exactly(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=no_worse)
+    before, answers = contents(target), EventClassifier.load(target).classify_batch(TEXTS)
+    promote(releases[1], target, faults=no_worse)
+    assert EventClassifier.load(target).classify_batch(TEXTS) != answers
+    rollback(target)
     assert contents(target) == before
+    assert_same_predictions(answers, EventClassifier.load(target).classify_batch(TEXTS), tolerance=0)
 
 
-def test_a_release_changed_since_it_was_verified_is_refused(run_copy: Run, target: Path) -> None:
-    calibration = run_copy.release / LAYOUT.calibration
-    calibration.write_text(calibration.read_text() + "\n")
-    write_manifest(run_copy.release, Manifest.model_validate_json((run_copy.release / LAYOUT.manifest).read_bytes()))
-    with pytest.raises(PromotionError, match="changed since"):
-        promote(run_copy, target)
+def test_rollback_goes_back_step_by_step_and_by_name(releases: list[Release], target: Path) -> None:
+    for release in releases:
+        promote(release, target, faults=no_worse)
+    assert [rollback(target).manifest.version for _ in range(2)] == ["b", "a"]
+    with pytest.raises(PromotionError, match="knows of no release before tiny-a"):
+        rollback(target)
+    names = {"c": "c", "tiny-b": "b", f"tiny-c-{releases[2].digest[:12]}": "c", releases[0].digest[:12]: "a"}
+    for name, version in names.items():
+        assert rollback(target, name).manifest.version == version
+    with pytest.raises(PromotionError, match="keeps no release '9'; it keeps: tiny-"):
+        rollback(target, "9")
 
 
-def test_an_unsound_release_leaves_the_target_as_it_was(run_copy: Run, target: Path) -> None:
-    before = contents(target)
-    (run_copy.release / LAYOUT.card).write_text("altered")
-    with pytest.raises(ReleaseError, match=LAYOUT.card):
-        promote(run_copy, target)
-    assert contents(target) == before
-    assert [path.name for path in target.parent.iterdir()] == ["release"]
+def test_rollback_of_what_never_was_is_refused(target: Path) -> None:
+    with pytest.raises(PromotionError, match="no release is in place"):
+        rollback(target)
+
+
+# What the child does before every step that touches the disk: count down, and die at once when it is its turn.
+_DYING_CHILD = """
+import os, sys
+from pathlib import Path
+from tocsin.release import Release
+from tocsin_training import promote as module
+left = int(sys.argv[3])
+def deadly(function):
+    def step(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return function(*arguments, **options)
+    return step
+module.sync, module._exchange = deadly(module.sync), deadly(module._exchange)
+Path.rename = deadly(Path.rename)
+module.promote(Release.open(sys.argv[1]), Path(sys.argv[2]), faults=lambda old, new: ())
+"""
+
+
+def test_a_power_cut_at_any_step_leaves_the_old_release_or_the_new_one(
+    releases: list[Release], target: Path, tmp_path: Path
+) -> None:
+    old, new = releases[:2]
+    found = set()
+    for step in (0, 9, 17, 19, 20, 21, 22, 23, 24, 40):
+        shutil.rmtree(target.parent, ignore_errors=True)
+        promote(old, target, faults=no_worse)
+        command = [sys.executable, "-c", _DYING_CHILD, str(new.folder), str(target), str(step)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode in (0, 9), done.stderr
+        found.add((Release.open(target).digest, done.returncode))
+        promote(new, target, faults=no_worse)
+        rollback(target, "a")
+        assert contents(target) == contents(old.folder)
+    assert {(old.digest, 9), (new.digest, 9), (new.digest, 0)} <= found
+
+
+def test_a_line_half_written_does_not_spoil_the_history(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=no_worse)
+    with (default_history(target) / "history.jsonl").open("a") as stream:
+        stream.write('{"date": "2026-')
+    promote(releases[1], target, faults=no_worse)
+    assert rollback(target).manifest.version == "a"
+
+
+def test_two_promotions_at_once_refuse_each_other(releases: list[Release], target: Path) -> None:
+    with History(default_history(target)).locked(), pytest.raises(PromotionError, match="another promotion"):
+        promote(releases[0], target, faults=no_worse)
 
 
 def test_a_failure_half_way_brings_the_former_release_back(
-    trained_run: Run, target: Path, monkeypatch: pytest.MonkeyPatch
+    releases: list[Release], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    promote(releases[0], target, faults=no_worse)
     before = contents(target)
     rename = Path.rename
 
@@ -83,14 +185,106 @@ def test_a_failure_half_way_brings_the_former_release_back(
             raise OSError("disk full")
         return rename(self, to)
 
+    monkeypatch.setattr(module, "_exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
     with pytest.raises(OSError, match="disk full"):
-        promote(trained_run, target)
+        promote(releases[1], target, faults=no_worse)
     monkeypatch.undo()
     assert contents(target) == before
-    assert [path.name for path in target.parent.iterdir()] == ["release"]
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a training run"):
-        main(tmp_path, tmp_path / "release")
+def test_where_names_cannot_be_exchanged_two_renames_do(
+    releases: list[Release], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_exchange", lambda *_: False)
+    for release in releases:
+        promote(release, target, faults=no_worse)
+    assert contents(target) == contents(releases[2].folder)
+
+
+def test_a_folder_that_is_no_release_is_not_replaced(releases: list[Release], target: Path) -> None:
+    target.mkdir(parents=True)
+    (target / "thesis.txt").write_text("years of work")
+    with pytest.raises(PromotionError, match="no release folder"):
+        promote(releases[0], target, faults=no_worse)
+    assert contents(target) == {"thesis.txt": b"years of work"}
+
+
+def test_a_damaged_release_in_place_is_replaced_only_by_force_or_a_named_rollback(
+    releases: list[Release], target: Path
+) -> None:
+    promote(releases[0], target, faults=no_worse)
+    (target / LAYOUT.card).write_text("altered")
+    with pytest.raises(PromotionError, match="damaged"):
+        promote(releases[1], target, faults=no_worse)
+    assert rollback(target, "a").digest == releases[0].digest
+    (target / LAYOUT.model).unlink()
+    assert promote(releases[1], target, faults=no_worse, force="the old one is damaged").manifest.version == "b"
+
+
+def test_an_unsound_release_is_no_candidate(releases: list[Release]) -> None:
+    (releases[0].folder / LAYOUT.card).write_text("altered")
+    with pytest.raises(ReleaseError, match=LAYOUT.card):
+        open_candidate(str(releases[0].folder))
+
+
+def test_a_run_never_verified_is_refused(run_copy: Run) -> None:
+    run_copy.verification.unlink()
+    with pytest.raises(PromotionError, match="never verified"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_a_run_that_failed_verification_is_refused_with_its_faults(run_copy: Run) -> None:
+    verdict = json.loads(run_copy.verification.read_text()) | {"passed": False, "faults": ["int8: 9, allowed 1"]}
+    run_copy.verification.write_text(json.dumps(verdict))
+    with pytest.raises(PromotionError, match="int8: 9, allowed 1"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_a_release_changed_since_it_was_verified_is_refused(run_copy: Run) -> None:
+    calibration = run_copy.release / LAYOUT.calibration
+    calibration.write_text(calibration.read_text() + "\n")
+    write_manifest(run_copy.release, Manifest.model_validate_json((run_copy.release / LAYOUT.manifest).read_bytes()))
+    with pytest.raises(PromotionError, match="changed since"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_releases_go_to_bentoml_s_store_and_back(releases: list[Release], target: Path, tmp_path: Path) -> None:
+    """In a process of its own: bentoml reads where its store is when it is imported."""
+    code = """
+import sys
+from pathlib import Path
+from tocsin.release import Release
+from tocsin.stores import find_store
+from tocsin_training.promote import open_candidate, promote
+store, name = find_store("bentoml:tiny:7")
+assert store.save(Release.open(sys.argv[1]), name) == "tiny:7"
+try:
+    store.save(Release.open(sys.argv[1]), name)
+except Exception as error:
+    print(type(error).__name__)
+promote(open_candidate("bentoml:tiny:7"), Path(sys.argv[2]), faults=lambda old, new: ())
+"""
+    command = [sys.executable, "-c", code, str(releases[0].folder), str(target)]
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml")}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "ReleaseError"
+    assert contents(target) == contents(releases[0].folder)
+
+
+def test_a_release_folder_is_a_hugging_face_folder(trained_run: Run, test_texts: list[str]) -> None:
+    """What optimum does with it: configuration and tokenizer by transformers, the graph by onnxruntime."""
+    import numpy as np
+    import onnxruntime as ort
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(trained_run.reference)
+    tokenizer = AutoTokenizer.from_pretrained(trained_run.reference)
+    classifier = EventClassifier.load(trained_run.reference)
+    assert [config.id2label[index] for index in range(4)] == list(classifier.taxonomy.names)
+    assert config.problem_type == "multi_label_classification"
+    session = ort.InferenceSession(str(trained_run.reference / LAYOUT.model), providers=["CPUExecutionProvider"])
+    tokens = tokenizer(test_texts, padding=True, return_tensors="np", return_token_type_ids=False)
+    (logits,) = session.run(["logits"], {name: np.asarray(ids, dtype=np.int64) for name, ids in tokens.items()})
+    np.testing.assert_allclose(logits, classifier.logits(test_texts), atol=1e-4)

@@ -12,6 +12,7 @@ from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
 
 if TYPE_CHECKING:
+    from tocsin.release import Release
     from tocsin_training.corpus import Line
 
 _CONFIG = Path("training/train.toml")
@@ -22,22 +23,51 @@ corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is
 Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
 Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
 TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
+Target = Annotated[Path | None, typer.Option(help="Place of the release; the shipped one by default.")]
+HeldOutText = Annotated[
+    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or a .jsonl or .csv file.")
+]
+HistoryFolder = Annotated[
+    Path | None, typer.Option(help="Where former releases are kept; $TOCSIN_RELEASES, or releases/ beside the release.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
 def train(
     config: Config = _CONFIG,
     name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
+    preset: Annotated[
+        str | None, typer.Option(help="small (MiniLM, minutes) or base (MPNet, hours without a GPU), over the recipe.")
+    ] = None,
+    search: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Try N settings first and train with the best.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
+    ] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
 ) -> None:
     """Train a model from a corpus to a verified release, as a recipe says.
 
     Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
     """
-    from tocsin_training.config import load_settings
+    from tocsin_training.config import SearchSettings, load_settings
+    from tocsin_training.pipeline import go_on
     from tocsin_training.pipeline import train as run_stages
+    from tocsin_training.run import Run
 
-    run = run_stages(load_settings(config), name, err)
-    print(run.release)
+    until = "estimate" if estimate else None
+    if resume is not None:
+        if preset is not None or search is not None:
+            raise UsageError("--resume goes on with the run's own recipe; leave --preset and --search out")
+        run = go_on(Run.open(_latest_run() if resume == "latest" else Path(resume)), err, until=until)
+    else:
+        settings = load_settings(config, preset=preset)
+        if search is not None:
+            settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
+        run = run_stages(settings, name, err, until=until)
+    if not estimate:
+        print(run.release)
 
 
 def evaluate(
@@ -48,6 +78,9 @@ def evaluate(
         Path | None, typer.Option(help=f"CASE 2021 task 2 file; {_BENCHMARK} is taken where it exists.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and pictures.")] = None,
+    rivals: Annotated[
+        bool, typer.Option("--rivals", help="Measure simple baselines and the teacher, too; takes minutes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a release: accuracy, calibration, false alarms, review; and CASE 2021 where its file is."""
@@ -69,6 +102,8 @@ def evaluate(
         plot_folder=output,
         bootstrap_samples=settings.evaluate.bootstrap_samples,
         threads=settings.evaluate.threads,
+        rivals=rivals,
+        teacher_logits=settings.finetune.teacher_logits,
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -79,15 +114,114 @@ def evaluate(
         show(figures, out)
 
 
-def promote(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or `latest`.")],
-    target: Annotated[Path | None, typer.Option(help="Where to; the shipped release by default.")] = None,
+def compare(
+    champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
+    challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
+    data: HeldOutText = "corpus",
+    config: Config = _CONFIG,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write, with pictures and examples.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a run's verified release the one that is loaded by default."""
-    from tocsin_training.promote import main
+    """Hold two releases against each other on the same held-out text: better, worse, or no difference shown."""
+    import json
 
-    release = main(_latest_run() if str(run) == "latest" else run, target)
-    err.print(f"{release.manifest.name} {release.manifest.version} is now in {release.folder}")
+    from tocsin_training.compare import compare_releases
+    from tocsin_training.compare_report import tables, verdict, write_html
+    from tocsin_training.config import load_settings
+
+    comparison = compare_releases(_release(champion), _release(challenger), load_settings(config), data)
+    if report is not None:
+        write_html(comparison, report)
+        err.print(f"report: {report}")
+    if as_json:
+        print(json.dumps(comparison.as_dict()))
+        return
+    for table in tables(comparison):
+        out.print(table)
+    out.print(verdict(comparison), style="bold red" if comparison.faults else "bold green", markup=False)
+
+
+def promote(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a run, `latest`, a release folder, or store:name.")
+    ],
+    target: Target = None,
+    to: Annotated[
+        str | None, typer.Option(help="Instead: keep it in a store, such as bentoml:NAME or bentoml:NAME:VERSION.")
+    ] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Promote it though it is worse; the manifest keeps the reason.")
+    ] = None,
+    data: HeldOutText = "corpus",
+    config: Annotated[
+        Path | None, typer.Option(help="Recipe with the margins and the corpus; a run's own by default.")
+    ] = None,
+    history: HistoryFolder = None,
+) -> None:
+    """Make a verified release the one that is loaded by default, unless it is worse than the one it replaces.
+
+    Both are compared on held-out text, within the margins of the recipe's [compare]. `tocsin rollback` undoes it.
+    """
+    from tocsin.release import default_release_folder
+    from tocsin.stores import find_store
+    from tocsin_training.compare import missed_margins
+    from tocsin_training.compare_report import tables
+    from tocsin_training.config import load_settings
+    from tocsin_training.promote import open_candidate
+    from tocsin_training.promote import promote as put_in_place
+
+    if to is not None and target is not None:
+        raise UsageError("give --to or --target, not both")
+    if force is not None and not force.strip():
+        raise UsageError("--force needs a reason in words")
+    source = str(_latest_run()) if source == "latest" else source
+    candidate = open_candidate(source)
+    if to is not None:
+        store, name = find_store(to)
+        err.print(f"{candidate.name} is now {to.partition(':')[0]}:{store.save(candidate, name)}", markup=False)
+        return
+    own = Path(source) / "config.toml"
+    recipe = config or (own if own.is_file() else _CONFIG)
+
+    def worse(champion: Release, challenger: Release) -> tuple[str, ...]:
+        return missed_margins(
+            champion,
+            challenger,
+            load_settings(recipe),
+            data,
+            shown=lambda comparison: err.print(tables(comparison)[0]),
+        )
+
+    place = default_release_folder() if target is None else target
+    release = put_in_place(candidate, place, faults=worse, force=force, history=history)
+    err.print(f"{release.name} is now in {release.folder}; `tocsin rollback` undoes it", markup=False)
+
+
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="Which release; the one before the present one by default.", show_default=False)
+    ] = None,
+    target: Target = None,
+    history: HistoryFolder = None,
+) -> None:
+    """Bring back a release that was promoted before, byte for byte."""
+    from tocsin.release import default_release_folder
+    from tocsin_training.promote import rollback as bring_back
+
+    release = bring_back(default_release_folder() if target is None else target, version, history=history)
+    err.print(f"{release.name} is back in {release.folder}", markup=False)
+
+
+def _release(name: str) -> Release:
+    """What a user calls a release: `shipped`, `latest`, the folder of a run or a release, or store:name."""
+    from tocsin.release import Release
+    from tocsin.stores import resolve_release
+    from tocsin_training.run import Run
+
+    if name == "shipped":
+        return Release.open()
+    run = Run(_latest_run() if name == "latest" else Path(name))
+    return Release.open(run.release if run.config.is_file() else resolve_release(name))
 
 
 def _latest_run() -> Path:

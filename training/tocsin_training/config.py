@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import tomllib
+from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +25,7 @@ class DataSettings(_Section):
 
     corpus: Path = Field(description="folder with train/, validation/ and test/")
     taxonomy: Path
+    licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
@@ -34,8 +36,18 @@ class ModelSettings(_Section):
     """What is trained."""
 
     base: str = Field("minilm", description="minilm, mpnet, tiny, a folder or a hub id")
+    layers: int | None = Field(None, ge=1, description="keep only so many, from the input up; none keeps all")
+    vocabulary: Literal["full", "corpus"] = Field("full", description="corpus: only tokens of its training texts")
     dropout: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(128, ge=8, description="the window the release reads, too")
+
+
+class AugmentSettings(_Section):
+    """What is made of the training records besides themselves; see ``augment``."""
+
+    joined_share: float = Field(0.0, ge=0, description="texts of two records, as a share of the records")
+    slips_share: float = Field(0.0, ge=0, description="texts with typing errors, as a share of the records")
+    seed: int = 0
 
 
 class FinetuneSettings(_Section):
@@ -54,11 +66,20 @@ class FinetuneSettings(_Section):
     device: Literal["cpu", "auto"] = "cpu"
     threads: int = Field(2, ge=1)
     seed: int = 20240501
+    evaluate_every: int | None = Field(None, ge=1, description="steps between evaluations; none: once an epoch")
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better one")
+    report_to: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     binary_weight: float = Field(0.1, ge=0, description="of the binary term; at 1 it drowns the other")
     softmax_weight: float = Field(1.0, ge=0)
     distillation_share: float = Field(0.5, ge=0, le=1, description="of the loss, where there is a teacher")
     distillation_temperature: float = Field(1.0, gt=0)
     teacher_logits: Path | None = Field(None, description="Parquet file that tocsin_training.distil wrote")
+
+
+class SearchSettings(_Section):
+    """Whether settings are searched for before training; see ``search``."""
+
+    trials: int = Field(0, ge=0, description="trainings to try; 0: no search")
 
 
 class ExportSettings(_Section):
@@ -93,6 +114,20 @@ class EvaluateSettings(_Section):
     threads: int = Field(2, ge=1)
 
 
+class CompareSettings(_Section):
+    """How much worse a challenger may be than the champion and still be promoted without force."""
+
+    weighted_f1: float = Field(0.005, ge=0)
+    macro_f1: float = Field(0.01, ge=0)
+    top_answer_accuracy: float = Field(0.005, ge=0)
+    ece: float = Field(0.01, ge=0, description="calibration error of the labels given")
+    false_alarms: float = Field(0.01, ge=0, description="share of texts without event that are given a label")
+    label_f1: float = Field(0.1, ge=0, description="of one label; counts only where chance is no explanation")
+    label_false_discoveries: float = Field(0.05, gt=0, lt=1, description="allowed share among labels called worse")
+    speed: float = Field(0.25, ge=0, description="share of the champion's texts a second")
+    size: float = Field(0.25, ge=0, description="share of the champion's bytes")
+
+
 class Settings(_Section):
     """A whole recipe."""
 
@@ -100,17 +135,21 @@ class Settings(_Section):
     version: str = "0.1.0"
     runs: Path
     data: DataSettings
+    augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    search: SearchSettings = SearchSettings()
     export: ExportSettings = ExportSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
     verify: VerifySettings = VerifySettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    compare: CompareSettings = CompareSettings()
 
 
-def load_settings(path: Path | str) -> Settings:
+def load_settings(path: Path | str, *, preset: str | None = None) -> Settings:
     """Read a recipe.
 
+    :param preset: name of a table in ``presets.toml`` to put over it.
     :raises ConfigError: the file is missing, not TOML, or has an unknown key or a bad value; the message names it.
     """
     path = Path(path)
@@ -120,12 +159,21 @@ def load_settings(path: Path | str) -> Settings:
         raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    if preset is not None:
+        data = _with_preset(data, preset)
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     return _resolve(settings, path.resolve().parent)
+
+
+def _with_preset(data: dict[str, Any], name: str) -> dict[str, Any]:
+    presets = tomllib.loads((files("tocsin_training") / "presets.toml").read_text(encoding="utf-8"))
+    if name not in presets:
+        raise ConfigError(f"no preset {name!r}; presets are: {', '.join(presets)}")
+    return data | {section: data.get(section, {}) | values for section, values in presets[name].items()}
 
 
 def _resolve(settings: Settings, folder: Path) -> Settings:

@@ -23,7 +23,7 @@ from tocsin_training.errors import CorpusError
 if TYPE_CHECKING:
     from tocsin.taxonomy import Taxonomy
     from tocsin_training._datasets import DatasetDict, Features
-    from tocsin_training.config import DataSettings
+    from tocsin_training.config import AugmentSettings, DataSettings
 
 SPLITS = ("train", "validation", "test")
 REGISTERS = frozenset(
@@ -34,6 +34,9 @@ REASONS = frozenset(
     | {"attribution", "economy", "sport", "culture", "metaphor", "disaster", "accident", "crime", "drill"}
     | {"boilerplate", "politics", "foreign_language", "science_health"}
 )
+
+FOREIGN = "foreign_language"
+"""The reason of records that are not in a language the model is trained on."""
 
 
 class Annotations(BaseModel):
@@ -142,6 +145,23 @@ def limit(corpus: DatasetDict, data: DataSettings) -> DatasetDict:
         wanted, there = getattr(data, f"{split}_records"), len(corpus[split])
         if wanted is not None and wanted < there:
             corpus[split] = corpus[split].select([row * there // wanted for row in range(wanted)])
+    return corpus
+
+
+def learned_records(data: DataSettings, augmentation: AugmentSettings) -> DatasetDict:
+    """What a run reads of the corpus: id, text and labels of each split, the augmented records at the end of train."""
+    from tocsin_training._datasets import Dataset, concatenate_datasets
+    from tocsin_training.augment import Example, augment
+
+    corpus = limit(load_corpus(data.corpus), data)
+    # Words of other languages are for telling languages apart, not for mixing.
+    own = corpus["train"].filter(lambda reason: reason != FOREIGN, input_columns="reason")
+    corpus = corpus.select_columns(["id", "text", "labels"])
+    examples = [Example(row["id"], row["text"], tuple(row["labels"])) for row in own]
+    if extra := augment(examples, augmentation):
+        columns = {key: [getattr(example, key) for example in extra] for key in ("id", "text", "labels")}
+        added = Dataset.from_dict(columns, features=corpus["train"].features)
+        corpus["train"] = concatenate_datasets([corpus["train"], added])
     return corpus
 
 

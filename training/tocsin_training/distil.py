@@ -1,8 +1,8 @@
-"""A teacher's answers to the training records, for a student to learn from (``teacher_logits`` in a recipe).
+"""A teacher's answers to a student's records, for the student to learn from (``teacher_logits`` in a recipe).
 
-    python -m tocsin_training.distil training/teacher.toml datasets/teacher.parquet [--model FOLDER]
+    python -m tocsin_training.distil training/teacher.toml training/train.toml datasets/teacher.parquet [--model FOLDER]
 
-Trains the teacher, unless it is given, and writes its logits for every training record of the recipe's corpus.
+Trains the teacher, unless it is given, and writes its logits for every record that the student's recipe reads.
 Records are matched by id, so a student can be trained without the teacher as long as the corpus keeps its texts.
 """
 
@@ -19,23 +19,26 @@ from tocsin_training.config import Settings, load_settings
 from tocsin_training.errors import ConfigError
 
 
-def write_teacher(settings: Settings, model: Path, out: Path) -> None:
-    """Write a Parquet file with the columns id and logits (float16) for the training records."""
+def write_teacher(student: Settings, model: Path, out: Path, *, max_tokens: int) -> None:
+    """Write a Parquet file with the columns id and logits (float16) for every record.
+
+    Students learn from those of the training split; the others say what the teacher itself is worth.
+    """
     import pyarrow as pa
     import pyarrow.parquet
     import torch
 
-    from tocsin_training.corpus import limit, load_corpus
+    from tocsin_training.corpus import SPLITS, learned_records
     from tocsin_training.finetune import multiplies_bf16
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
-    train = limit(load_corpus(settings.data.corpus), settings.data)["train"]
+    corpus = learned_records(student.data, student.augment)
+    ids, texts = ([value for split in SPLITS for value in corpus[split][column]] for column in ("id", "text"))
     tokenizer = load_tokenizer(str(model))
-    max_tokens = settings.model.max_tokens
     with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
-        logits = predict_logits(EventModel.load(model), tokenizer, list(train["text"]), max_tokens=max_tokens)
+        logits = predict_logits(EventModel.load(model), tokenizer, texts, max_tokens=max_tokens)
     # Two decimals of a logit are all a student can use; half floats keep the file small.
-    columns = pa.table({"id": list(train["id"]), "logits": list(logits.numpy().astype(np.float16))})
+    columns = pa.table({"id": ids, "logits": list(logits.numpy().astype(np.float16))})
     pyarrow.parquet.write_table(columns, out, compression="zstd")
 
 
@@ -64,13 +67,14 @@ def main() -> None:
     from tocsin_training.pipeline import train
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipe", type=Path, help="the teacher's")
+    parser.add_argument("student", type=Path, help="the recipe of the student that is to learn from it")
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, help="a teacher that is already trained: the model/ folder of its run")
     arguments = parser.parse_args()
     settings = load_settings(arguments.recipe)
     model = arguments.model or train(settings, "teacher", Console(stderr=True), until="finetune").model
-    write_teacher(settings, model, arguments.out)
+    write_teacher(load_settings(arguments.student), model, arguments.out, max_tokens=settings.model.max_tokens)
 
 
 if __name__ == "__main__":

@@ -23,3 +23,7 @@ class VerificationError(TocsinError):
 
 class PromotionError(TocsinError):
     """A run may not become the shipped release."""
+
+
+class ComparisonError(TocsinError):
+    """Two releases cannot be held against each other."""

@@ -16,7 +16,8 @@ from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
 from tocsin_training import benchmark, plots
 from tocsin_training.config import DataSettings
-from tocsin_training.corpus import SPLITS, label_matrix, limit, load_corpus
+from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
+from tocsin_training.distil import read_teacher
 from tocsin_training.metrics import (
     bootstrap_f1,
     expected_calibration_error,
@@ -31,9 +32,6 @@ from tocsin_training.metrics import (
 )
 from tocsin_training.run import Run
 
-FOREIGN = "foreign_language"
-"""The reason of records that are not in a language the model was trained on."""
-
 
 def evaluate(
     release: Path,
@@ -43,16 +41,21 @@ def evaluate(
     plot_folder: Path | None = None,
     bootstrap_samples: int = 1000,
     threads: int = 1,
+    rivals: bool = False,
+    teacher_logits: Path | None = None,
 ) -> dict[str, Any]:
     """Every figure of a release on a split of the corpus and, where it is to be had, on the CASE 2021 file.
 
     :param plot_folder: where to put the confusion matrix and the reliability diagram; none draws nothing.
+    :param rivals: measure simple baselines, too, which are fitted on the training split for that, and the teacher.
+    :param teacher_logits: file that ``distil`` wrote.
     :raises InputError: there is no such split.
     """
     if split not in SPLITS:
         raise InputError(f"no split {split!r}; splits are: {', '.join(SPLITS)}")
     classifier = EventClassifier.load(release, threads=threads)
-    records = limit(load_corpus(data.corpus), data)[split]
+    corpus = limit(load_corpus(data.corpus), data)
+    records = corpus[split]
     scores = classifier.score_batch(list(records["text"]))
     truth = label_matrix(list(records["labels"]), classifier.taxonomy) > 0
     reasons = list(records["reason"])
@@ -61,9 +64,18 @@ def evaluate(
         "split": split,
         **split_figures(scores, truth, reasons, classifier.languages, bootstrap_samples=bootstrap_samples),
     }
-    if data.benchmark is not None:
-        case = benchmark.score_benchmark(classifier, benchmark.read_benchmark(data.benchmark))
-        figures["case2021"] = asdict(case)
+    case = None if data.benchmark is None else benchmark.read_benchmark(data.benchmark)
+    if case is not None:
+        figures["case2021"] = asdict(benchmark.score_benchmark(classifier, case))
+    if rivals:
+        from tocsin_training.baselines import figures_of, measure_baselines
+
+        learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy) > 0
+        measured = list(measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case))
+        if teacher_logits is not None:
+            teacher = read_teacher(teacher_logits, list(records["id"]), len(classifier.taxonomy.labels))
+            measured.append(figures_of("the teacher", teacher, truth, reasons))
+        figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
     return figures
@@ -130,6 +142,8 @@ def tables(figures: dict[str, Any]) -> list[Table]:
         for name, value in figures["case2021"].items():
             case.add_row(name.replace("_", " "), _number(value))
         built.append(case)
+    if "rivals" in figures:
+        built.append(_rivals(figures))
     return built
 
 
@@ -161,6 +175,16 @@ def _alarms(figures: dict[str, Any]) -> Table:
     table = Table("reason for no event", "given a label", "texts", title="false alarms")
     for reason, row in figures["false_alarms"].items():
         table.add_row(reason, _number(row["share"]), f"{row['texts']}")
+    return table
+
+
+def _rivals(figures: dict[str, Any]) -> Table:
+    table = Table("", "weighted F1", "macro F1", "false alarms", "CASE, forced", title="against rivals")
+    case = figures.get("case2021", {}).get("forced_weighted_f1")
+    own = [figures["weighted_f1"], figures["macro_f1"], figures["false_alarms"]["all"]["share"], case]
+    rows = [[figures["model_version"], *own], *(list(rival.values()) for rival in figures["rivals"])]
+    for name, *values in rows:
+        table.add_row(name, *("" if value is None else _number(value) for value in values))
     return table
 
 

@@ -21,10 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from tocsin.calibration import Calibration
+from tocsin.lineage import Lineage
 from tocsin.release import LAYOUT, BaseModelInfo, CorpusInfo, Manifest, Quantization, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.base import BaseModel
 from tocsin_training.config import Settings
+from tocsin_training.lineage import lineage
 from tocsin_training.model import EventModel, load_tokenizer
 from tocsin_training.run import Run
 
@@ -80,7 +82,7 @@ def export_graph(model: EventModel, tokenizer: PreTrainedTokenizerFast, path: Pa
     program.save(str(path))
 
 
-def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int) -> bool:
+def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int, vocabulary: int) -> bool:
     """Write the graph with onnxruntime's transformer fusions, or unchanged where they would change its answers.
 
     :return: whether the fusions were kept.
@@ -91,7 +93,7 @@ def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int) -> bool:
         warnings.simplefilter("ignore")
         fused = optimizer.optimize_model(str(source), model_type="bert", num_heads=heads, hidden_size=hidden)
     fused.save_model_to_file(str(target))
-    difference = float(np.abs(_probe(source) - _probe(target)).max())
+    difference = float(np.abs(_probe(source, vocabulary) - _probe(target, vocabulary)).max())
     if difference <= FUSION_TOLERANCE:
         return True
     _log.warning("fusions move logits by %.1e: the graph is left as it was exported", difference)
@@ -99,15 +101,15 @@ def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int) -> bool:
     return False
 
 
-def _probe(path: Path) -> NDArray[np.float32]:
-    """Logits for a padded batch of fixed token ids."""
+def _probe(path: Path, vocabulary: int) -> NDArray[np.float32]:
+    """Logits for a padded batch of fixed token ids below ``vocabulary``."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    ids = np.random.default_rng(0).integers(1000, 20000, size=(4, 24), dtype=np.int64)
+    ids = np.random.default_rng(0).integers(vocabulary // 10, vocabulary, size=(4, 24), dtype=np.int64)
     mask = (np.arange(24) < np.array([[24], [11], [5], [17]])).astype(np.int64)
     (logits,) = session.run(["logits"], {"input_ids": ids * mask, "attention_mask": mask})
     result: NDArray[np.float32] = logits
@@ -162,7 +164,9 @@ def _write_config(model: Path, labels: tuple[str, ...], target: Path) -> None:
     target.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def make_manifest(settings: Settings, base: BaseModel, corpus: CorpusInfo, quantization: Quantization) -> Manifest:
+def make_manifest(
+    settings: Settings, base: BaseModel, corpus: CorpusInfo, quantization: Quantization, origin: Lineage
+) -> Manifest:
     """Where the release comes from; hashes of its files and metrics are added later."""
     return Manifest(
         name=settings.name,
@@ -176,6 +180,7 @@ def make_manifest(settings: Settings, base: BaseModel, corpus: CorpusInfo, quant
         window_overlap=settings.export.window_overlap,
         languages=settings.export.languages,
         versions=package_versions(),
+        lineage=origin,
     )
 
 
@@ -195,13 +200,14 @@ def main(run: Run, base: BaseModel) -> None:
     settings = run.settings()
     figures = run.figures()["prepare"]
     corpus = CorpusInfo(sha256=figures["corpus_sha256"], records=figures["records"]["train"])
+    origin = lineage(settings, corpus.sha256)
     with TemporaryDirectory(dir=run.folder) as scratch:
         exported, fp32, int8 = (Path(scratch) / f"{name}.onnx" for name in ("exported", "fp32", "int8"))
         model = EventModel.load(run.model)
         export_graph(model, load_tokenizer(str(run.model)), exported)
         size = model.encoder.config
         fused = settings.export.fuse and fuse_graph(
-            exported, fp32, heads=size.num_attention_heads, hidden=size.hidden_size
+            exported, fp32, heads=size.num_attention_heads, hidden=size.hidden_size, vocabulary=size.vocab_size
         )
         if not settings.export.fuse:
             shutil.copyfile(exported, fp32)
@@ -211,7 +217,7 @@ def main(run: Run, base: BaseModel) -> None:
             (run.release, int8, "int8-dynamic"),
         ]
         for folder, graph, quantization in kinds:
-            manifest = make_manifest(settings, base, corpus, quantization)
+            manifest = make_manifest(settings, base, corpus, quantization, origin)
             assemble(folder, graph=graph, model=run.model, taxonomy=settings.data.taxonomy, manifest=manifest)
     sizes = {folder.name: (folder / LAYOUT.model).stat().st_size for folder in (run.reference, run.release)}
     run.record("export", {"fused": fused, "opset": OPSET, "model_bytes": sizes})

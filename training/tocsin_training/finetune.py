@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 from transformers import (
     DataCollatorWithPadding,
+    EarlyStoppingCallback,
     EvalPrediction,
     ProgressCallback,
     Trainer,
@@ -21,6 +22,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from tocsin_training import plots
 from tocsin_training.base import BaseModel
@@ -63,6 +65,18 @@ class EventTrainer(Trainer):
         super().__init__(**options)
         self._settings = settings
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for the head, which starts from nothing. Rates are those of the arguments."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            head_rate = self.args.learning_rate * self._settings.head_learning_rate_multiple
+            groups: list[dict[str, Any]] = [
+                {"params": [parameter for parameter in trained.encoder.parameters() if parameter.requires_grad]},
+                {"params": list(trained.head.parameters()), "lr": head_rate},
+            ]
+            self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=self.args.weight_decay)
+        return self.optimizer
+
     def compute_loss(  # noqa: D102 - the Trainer documents it
         self,
         model: torch.nn.Module,
@@ -80,35 +94,68 @@ def finetune(
 ) -> list[dict[str, float]]:
     """Train on ``prepared["train"]`` and save the best model and its tokenizer to ``out``.
 
-    :return: the Trainer's log: losses by step, validation figures by epoch.
+    A training that was killed goes on from the last checkpoint it left in ``checkpoints``.
+
+    :return: the Trainer's log: losses by step, validation figures by evaluation.
     """
+    trainer = build_trainer(prepared, base, settings, checkpoints)
+    begun = last_checkpoint(checkpoints)
+    if begun is not None:
+        _log.info("going on from %s", begun.name)
+    trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
+    trainer.model.to("cpu").save(out)
+    trainer.processing_class.save_pretrained(out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    history: list[dict[str, float]] = trainer.state.log_history
+    return history
+
+
+def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, checkpoints: Path) -> EventTrainer:
+    """The Trainer of a recipe, its model made and nothing trained yet."""
     options = settings.finetune
-    set_seed(options.seed)
     torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(base.path)
     labels = len(prepared["train"][0]["labels"])
-    model = EventModel(encoder=load_encoder(base.path), labels=labels, dropout=settings.model.dropout)
-    if options.freeze_word_embeddings:
-        model.freeze_word_embeddings()
     trainer = EventTrainer(
         settings=options,
-        model=model,
+        # A function, so that every trial of a search begins with weights of the same seed.
+        model_init=lambda: make_model(base, settings, labels),
         args=training_arguments(options, checkpoints),
         train_dataset=_inputs(prepared, "train", options, labels),
         eval_dataset=_inputs(prepared, "validation", options, labels),
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=validation_metrics,
-        optimizers=(optimizer(model, options), None),
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(EpochProgress())
-    trainer.train()
-    model.to("cpu").save(out)
-    tokenizer.save_pretrained(out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    history: list[dict[str, float]] = trainer.state.log_history
-    return history
+    if options.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=options.patience))
+    return trainer
+
+
+def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
+    """A pretrained encoder with a head that knows nothing, drawn with the recipe's seed."""
+    set_seed(settings.finetune.seed)
+    model = EventModel(encoder=load_encoder(base.path), labels=labels, dropout=settings.model.dropout)
+    if settings.finetune.freeze_word_embeddings:
+        model.freeze_word_embeddings()
+    return model
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint; one that was being written when the training was killed is not."""
+    found = [(int(path.name.partition("-")[2]), path) for path in folder.glob("checkpoint-[0-9]*")]
+    return next((path for _, path in sorted(found, reverse=True) if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    # The Trainer writes its state after everything else.
+    try:
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
 
 
 def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels: int) -> Dataset:
@@ -119,23 +166,9 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
     return data.remove_columns(["id", "text"])
 
 
-def optimizer(model: EventModel, options: FinetuneSettings) -> torch.optim.Optimizer:
-    """AdamW with a rate of its own for the head, which starts from nothing."""
-    encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
-    head_rate = options.learning_rate * options.head_learning_rate_multiple
-    groups: list[dict[str, Any]] = [
-        {"params": encoder},
-        {"params": list(model.head.parameters()), "lr": head_rate},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
-    )
-
-
 def training_arguments(options: FinetuneSettings, folder: Path) -> TrainingArguments:
-    """The recipe in the Trainer's words."""
+    """The recipe in the Trainer's words. A checkpoint holds all that going on from it takes, and is no release."""
+    interval = "epoch" if options.evaluate_every is None else "steps"
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=options.epochs,
@@ -152,9 +185,10 @@ def training_arguments(options: FinetuneSettings, folder: Path) -> TrainingArgum
         use_cpu=options.device == "cpu",
         dataloader_pin_memory=False,
         seed=options.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_only_model=True,
+        eval_strategy=interval,
+        eval_steps=options.evaluate_every,
+        save_strategy=interval,
+        save_steps=options.evaluate_every or 500,
         save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model="macro_f1",
@@ -162,7 +196,7 @@ def training_arguments(options: FinetuneSettings, folder: Path) -> TrainingArgum
         logging_steps=10,
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to="none",
+        report_to=list(options.report_to) or "none",
     )
 
 

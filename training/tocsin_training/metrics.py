@@ -18,6 +18,8 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from tocsin_training.resample import draw_texts, f1_by_draw, interval
+
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 NONE = -1
@@ -58,27 +60,10 @@ def label_figures(truth: Bools, given: Bools, names: Sequence[str]) -> dict[str,
 
 
 def bootstrap_f1(truth: Bools, given: Bools, *, samples: int, seed: int = 0) -> dict[str, Interval]:
-    """Weighted and macro F1 with percentile intervals over texts drawn anew with replacement (Efron 1979)."""
-    counts = np.stack([truth & given, ~truth & given, truth & ~given]).astype(np.float32)
-    texts = len(truth)
-    draws = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=samples)
-    hits, false, missed = (draws.astype(np.float32) @ count for count in counts)
-    per_label = _f1(hits, false, missed)
-    support = hits + missed
-    averages = {
-        "weighted_f1": (per_label * support).sum(axis=1) / np.maximum(support.sum(axis=1), 1),
-        "macro_f1": per_label.mean(axis=1),
-    }
+    """Weighted and macro F1 with percentile intervals over texts drawn anew with replacement."""
     values = f1_figures(truth, given)
-    return {
-        name: Interval(values[name], *(float(q) for q in np.quantile(drawn, (0.025, 0.975))))
-        for name, drawn in averages.items()
-    }
-
-
-def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
-    result: Floats = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
-    return result
+    drawn = f1_by_draw(draw_texts(len(truth), samples=samples, seed=seed), truth, given)
+    return {name: Interval(values[name], *interval(figures)) for name, figures in drawn.items()}
 
 
 def expected_calibration_error(probabilities: Floats, right: Bools, *, bins: int = 15) -> float:

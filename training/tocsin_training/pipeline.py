@@ -1,4 +1,4 @@
-"""The whole chain: prepare, finetune, export, calibrate, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, verify, evaluate, card."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.run import Run
+from tocsin_training.trackers import check_trackers, keep_in
 
 _log = logging.getLogger(__name__)
 
@@ -26,14 +27,22 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     :return: the run; its ``release`` is complete and verified.
     :raises TocsinError: a stage refuses; the run folder keeps what was made up to then, and the log.
     """
+    check_trackers(settings.finetune.report_to)
+    return go_on(Run.create(settings, name), console, until=until)
+
+
+def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
+    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint."""
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    run = Run.create(settings, name)
+    keep_in(run.folder)
     with logging_to(run, console):
-        base = resolve_base(settings.model.base, scratch=run.base)
-        _log.info("run %s, from %s", run.folder, base.name)
-        minutes = {}
+        base = _base(run.settings(), run)
+        minutes = run.figures().get("minutes", {})
+        _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
+            if stage in minutes:
+                continue
             _log.info("--- %s", stage)
             begun = time.perf_counter()
             action()
@@ -45,12 +54,29 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     return run
 
 
+def _base(settings: Settings, run: Run) -> BaseModel:
+    """The base model of the recipe, trimmed where the recipe asks for it."""
+    model = settings.model
+    base = resolve_base(model.base, scratch=run.base)
+    if model.layers is None and model.vocabulary == "full":
+        return base
+    from tocsin_training.corpus import limit, load_corpus
+    from tocsin_training.trim import trim_base
+
+    read = model.vocabulary == "corpus"
+    texts = limit(load_corpus(settings.data.corpus), settings.data)["train"]["text"] if read else None
+    return trim_base(base, run.trimmed, layers=model.layers, texts=texts)
+
+
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
     # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
-    from tocsin_training import calibrate, card, evaluate, export, finetune, prepare, verify
+    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, search, verify
 
+    searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, base)}
     return {
         "prepare": lambda: prepare.main(run, base.path),
+        "estimate": lambda: estimate.main(run, base),
+        **(searching if run.settings().search.trials else {}),
         "finetune": lambda: finetune.main(run, base),
         "export": lambda: export.main(run, base),
         "calibrate": lambda: calibrate.main(run),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
 _DPI = 120
@@ -70,6 +72,70 @@ def reliability_diagram(bins: Sequence[tuple[float, float, int]], error: float, 
     counts.bar(stated, [bin_[2] for bin_ in bins], width=0.05)
     counts.set(xlabel="stated probability", ylabel="labels")
     _save(figure, path)
+
+
+def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], path: Path) -> None:
+    """Every run as a dot, their mean as a line, over the number of training records.
+
+    :param figures: name of a figure -> (records, value) of each run; values that were not measured are left out.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, runs in figures.items():
+        known = [(records, value) for records, value in runs if value is not None]
+        if not known:
+            continue
+        sizes = sorted({records for records, _ in known})
+        means = [np.mean([value for records, value in known if records == size]) for size in sizes]
+        (line,) = axes.plot(sizes, means, label=name)
+        sizes_of_runs, values = zip(*known, strict=True)
+        axes.scatter(sizes_of_runs, values, s=12, color=line.get_color())
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="training records", ylabel="F1", title="mean of the seeds, and each run")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def reliability_of_several(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> bytes:
+    """Reliability diagrams of several models in one picture, as PNG.
+
+    :param bins: model -> mean stated probability, share right, number of labels given.
+    """
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
+    for marker, (name, rows) in zip("os^v", bins.items(), strict=False):
+        axes.plot([row[0] for row in rows], [row[1] for row in rows], marker=marker, label=name)
+    axes.set(xlabel="stated probability", ylabel="share that holds", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _png(figure)
+
+
+def changes(rows: Sequence[tuple[str, float, bool]], title: str) -> bytes:
+    """Bars to the left and right of zero, one for each name, as PNG.
+
+    :param rows: name, change, and whether the bar is to stand out.
+    """
+    figure = Figure(figsize=(7, 0.24 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    colours = ["#c0392b" if loud else "#2c7fb8" if change >= 0 else "#e6a57e" for _, change, loud in rows]
+    axes.barh([name for name, _, _ in rows], [change for _, change, _ in rows], color=colours)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set(title=title)
+    axes.grid(alpha=0.3, axis="x")
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    stream = BytesIO()
+    figure.savefig(stream, dpi=_DPI, format="png")
+    return stream.getvalue()
 
 
 def _save(figure: Figure, path: Path) -> None:

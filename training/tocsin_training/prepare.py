@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.config import DataSettings
-from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, limit, load_corpus
+from tocsin_training.config import AugmentSettings, DataSettings
+from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, learned_records
 from tocsin_training.errors import CorpusError
 from tocsin_training.model import load_tokenizer
 from tocsin_training.run import Run
@@ -21,7 +21,9 @@ _log = logging.getLogger(__name__)
 _FAULTS_SHOWN = 10
 
 
-def prepare(data: DataSettings, *, tokenizer_path: str, max_tokens: int) -> DatasetDict:
+def prepare(
+    data: DataSettings, *, tokenizer_path: str, max_tokens: int, augmentation: AugmentSettings | None = None
+) -> DatasetDict:
     """Tokenised splits with the columns id, text, input_ids, attention_mask, length and labels.
 
     :raises CorpusError: the corpus breaks one of its rules; the message lists the first few.
@@ -37,11 +39,8 @@ def prepare(data: DataSettings, *, tokenizer_path: str, max_tokens: int) -> Data
         labels = label_matrix(rows["labels"], taxonomy).tolist()
         return {**tokens, "length": lengths, "targets": labels}
 
-    corpus = limit(load_corpus(data.corpus), data)
-    kept = ["id", "text"]
-    return corpus.map(
-        encode, batched=True, remove_columns=[name for name in corpus["train"].column_names if name not in kept]
-    ).rename_column("targets", "labels")
+    records = learned_records(data, augmentation or AugmentSettings())
+    return records.map(encode, batched=True, remove_columns=["labels"]).rename_column("targets", "labels")
 
 
 def _refuse(faults: list[Fault], folder: Path) -> None:
@@ -53,7 +52,12 @@ def _refuse(faults: list[Fault], folder: Path) -> None:
 def main(run: Run, tokenizer_path: str) -> None:
     """Write the prepared splits into the run."""
     settings = run.settings()
-    prepared = prepare(settings.data, tokenizer_path=tokenizer_path, max_tokens=settings.model.max_tokens)
+    prepared = prepare(
+        settings.data,
+        tokenizer_path=tokenizer_path,
+        max_tokens=settings.model.max_tokens,
+        augmentation=settings.augment,
+    )
     prepared.save_to_disk(run.prepared)
     at_limit = sum(length >= settings.model.max_tokens for split in SPLITS for length in prepared[split]["length"])
     run.record(

@@ -1,41 +1,307 @@
-"""Make a run's release the shipped one, in one step that either happens or does not."""
+"""Make a release the one that is loaded by default, in one step that either happens or does not, and can be undone.
+
+Every release that was ever in place is kept in the history, a folder of release folders named by what is in them, and
+``history.jsonl`` there says which replaced which. A copy is complete and on disk before it gets its name, and the
+swap is one system call where the system has it, so that a power cut at any moment leaves the former release or the
+new one.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import json
 import logging
+import os
 import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any, Literal
 
-from tocsin.release import Release, default_release_folder
+from tocsin.errors import ReleaseError
+from tocsin.lineage import ForcedPromotion
+from tocsin.release import LAYOUT, Manifest, Release
+from tocsin.stores import resolve_release
 from tocsin_training.errors import PromotionError
-from tocsin_training.run import Run
-from tocsin_training.verify import verified_files
+from tocsin_training.run import Run, verified_files
 
 _log = logging.getLogger(__name__)
 
+HISTORY_VARIABLE = "TOCSIN_RELEASES"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
-def promote(run: Run, target: Path) -> Release:
-    """Copy a run's release to ``target``, replacing what is there.
+Faults = Callable[[Release, Release], tuple[str, ...]]
+"""What is worse about the second release than about the first, in words; see ``compare``."""
 
-    The copy is made and checked beside the target and then renamed, so a failure leaves the target as it was.
 
-    :raises PromotionError: the run was not verified, failed, or was changed since.
+@dataclass(frozen=True)
+class Entry:
+    """A line of the history: what came into place, and what was there before."""
+
+    date: str
+    action: Literal["promote", "rollback"]
+    release: str
+    """Name of its folder in the history."""
+    replaced: str | None
+    reason: str | None = None
+    """Of a forced promotion."""
+
+
+class History:
+    """The releases that are or were in place. One process at a time may change it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._log = folder / "history.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else promotes or rolls back while the block runs.
+
+        :raises PromotionError: somebody else does so now.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                # The system lets go of it when the process ends, however it ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise PromotionError(
+                    f"{self.folder}: another promotion is going on; try again when it is over"
+                ) from error
+            yield
+
+    def keep(self, release: Release) -> str:
+        """Keep a copy of a release under a name made of its own and its digest; no work if it is kept already."""
+        name = f"{release.name}-{release.digest[:12]}"
+        if not (self.folder / name).is_dir():
+            with scratch_beside(self.folder / name) as scratch:
+                copy_release(release, scratch / "copy").rename(self.folder / name)
+                sync(self.folder)
+        return name
+
+    def entries(self) -> list[Entry]:
+        """All lines, oldest first; a line that a power cut left half written is none."""
+        if not self._log.is_file():
+            return []
+        lines = self._log.read_text(encoding="utf-8").splitlines()
+        return [entry for line in lines if (entry := _entry(line)) is not None]
+
+    def note(self, entry: Entry) -> None:
+        """Add a line, which begins anew where a power cut left one half written."""
+        torn = self._log.is_file() and not self._log.read_bytes().endswith(b"\n")
+        with self._log.open("a", encoding="utf-8") as stream:
+            stream.write(("\n" if torn else "") + json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def find(self, version: str) -> str:
+        """The kept release of a version, name and version, or folder name; the latest in place if several match.
+
+        :raises PromotionError: there is none; the message lists those there are.
+        """
+        kept = [name for name in self._latest_first() if (self.folder / name).is_dir()]
+        for name in kept:
+            release, _, digest = name.rpartition("-")
+            if version in (name, release, digest) or release.endswith(f"-{version}"):
+                return name
+        raise PromotionError(f"{self.folder}: keeps no release {version!r}; it keeps: {', '.join(kept) or 'none'}")
+
+    def before(self, current: str) -> str:
+        """The release that ``current`` replaced when it was promoted.
+
+        :raises PromotionError: the history knows of none.
+        """
+        for entry in reversed(self.entries()):
+            if entry.action == "promote" and entry.release == current and entry.replaced not in (None, current):
+                return str(entry.replaced)
+        raise PromotionError(f"{self.folder}: knows of no release before {current}; name one: tocsin rollback VERSION")
+
+    def _latest_first(self) -> list[str]:
+        names = [name for entry in self.entries() for name in (entry.replaced, entry.release) if name is not None]
+        return list(dict.fromkeys(reversed(names)))
+
+
+def _entry(line: str) -> Entry | None:
+    try:
+        return Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def default_history(target: Path) -> Path:
+    """$TOCSIN_RELEASES, or ``releases`` beside the folder that is promoted to."""
+    chosen = os.environ.get(HISTORY_VARIABLE)
+    return Path(chosen) if chosen else target.parent / "releases"
+
+
+def promote(
+    release: Release, target: Path, *, faults: Faults, force: str | None = None, history: Path | None = None
+) -> Release:
+    """Put a copy of a release in the place of ``target``.
+
+    :param faults: says what would get worse; asked only where a release is in place that can be opened.
+    :param force: why it is to be promoted though worse; the manifest of the promoted copy keeps it.
+    :raises PromotionError: it is worse than what is there and no reason was given.
     :raises ReleaseError: the copy is no sound release.
     """
-    check_verdict(run)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    kept = History(default_history(target) if history is None else history)
+    with kept.locked():
+        champion = _in_place(target, damaged_is_none=force is not None)
+        worse = () if champion is None or champion.digest == release.digest else faults(champion, release)
+        if worse and force is None:
+            raise PromotionError(
+                f"{release.name} is worse than {champion.name if champion else 'nothing'} beyond the margins:\n  "
+                + "\n  ".join(worse)
+                + '\n`tocsin compare` shows it all; --force "REASON" promotes it all the same.'
+            )
+        forced = None
+        if worse and force is not None and champion is not None:
+            forced = ForcedPromotion(reason=force, worse=worse, replaced=champion.name, date=_now())
+        _put(release, target, kept, champion, action="promote", forced=forced)
+    _log.info("%s is now %s", target, release.name)
+    return Release.open(target)
+
+
+def rollback(target: Path, version: str | None = None, *, history: Path | None = None) -> Release:
+    """Bring back a release that was in place before, byte for byte.
+
+    :param version: which; none for the one that the present release replaced.
+    :raises PromotionError: the history has no such release.
+    """
+    kept = History(default_history(target) if history is None else history)
+    with kept.locked():
+        champion = _in_place(target, damaged_is_none=version is not None)
+        name = kept.find(version) if version is not None else _before(champion, target, kept)
+        _put(Release.open(kept.folder / name), target, kept, champion, action="rollback", forced=None)
+    return Release.open(target)
+
+
+def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
+    """The release that is in the target, if any.
+
+    :raises PromotionError: what is there is no release, or a damaged one.
+    """
+    if not target.exists() or not any(target.iterdir()):
+        return None
+    if not (target / LAYOUT.manifest).is_file() and not damaged_is_none:
+        raise PromotionError(f"{target}: is no release folder, so it is left as it is; give the place of a release")
     try:
-        fresh, former = scratch / "new", scratch / "former"
-        shutil.copytree(run.release, fresh)
-        Release.open(fresh)
-        _swap(fresh, target, former)
+        return Release.open(target)
+    except ReleaseError as error:
+        if damaged_is_none:
+            return None
+        raise PromotionError(f'the release in place is damaged ({error}); --force "REASON" replaces it') from error
+
+
+def _before(champion: Release | None, target: Path, history: History) -> str:
+    if champion is None:
+        raise PromotionError(f"{target}: no release is in place to go back from; say which: tocsin rollback VERSION")
+    return history.before(history.keep(champion))
+
+
+def _put(
+    release: Release,
+    target: Path,
+    history: History,
+    champion: Release | None,
+    *,
+    action: Literal["promote", "rollback"],
+    forced: ForcedPromotion | None,
+) -> None:
+    with scratch_beside(target) as scratch:
+        fresh = copy_release(release, scratch / "new")
+        if forced is not None:
+            _state(fresh, release.manifest.model_copy(update={"forced": forced}))
+        copy = Release.open(fresh)
+        replaced = None if champion is None else history.keep(champion)
+        # Noted before it happens: a line about a promotion that a power cut prevented misleads nobody, for what is in
+        # place is told by its own digest; a promotion without its line could not be undone.
+        reason = None if forced is None else forced.reason
+        history.note(Entry(_now(), action, history.keep(copy), replaced, reason))
+        swap(fresh, target, scratch / "former")
+        sync(target.parent)
+
+
+def _state(folder: Path, manifest: Manifest) -> None:
+    path = folder / LAYOUT.manifest
+    path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    sync(path)
+
+
+def copy_release(release: Release, folder: Path) -> Path:
+    """Copy a release's own files, byte for byte, into a new folder and onto the disk."""
+    folder.mkdir()
+    for name in release.files:
+        shutil.copyfile(release.folder / name, folder / name)
+        sync(folder / name)
+    sync(folder)
+    return folder
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """A folder that dies with the block, on the same disk as ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _log.info("%s is now the release of %s", target, run.folder.name)
-    return Release.open(target)
+
+
+def swap(fresh: Path, target: Path, former: Path) -> None:
+    """Put ``fresh`` in the place of ``target``, which goes to ``former``."""
+    if not target.exists():
+        fresh.rename(target)
+    elif _exchange(fresh, target):
+        fresh.rename(former)
+    else:
+        _swap_in_two_steps(fresh, target, former)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two folders in one step (Linux, renameat2); false where the system or the disk cannot."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+
+
+def _swap_in_two_steps(fresh: Path, target: Path, former: Path) -> None:
+    """Between the two renames nothing is in place; a power cut there is mended by `tocsin rollback VERSION`."""
+    target.rename(former)
+    try:
+        fresh.rename(target)
+    except OSError:
+        former.rename(target)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_verdict(run: Run) -> None:
@@ -45,26 +311,21 @@ def check_verdict(run: Run) -> None:
     """
     if not run.verification.is_file():
         raise PromotionError(f"{run.folder}: was never verified; only a run that finished can be promoted")
-    verdict = json.loads(run.verification.read_text(encoding="utf-8"))
+    verdict: dict[str, Any] = json.loads(run.verification.read_text(encoding="utf-8"))
     if not verdict["passed"]:
         raise PromotionError(f"{run.folder}: failed verification: {'; '.join(verdict['faults'])}")
     if verdict["files"] != verified_files(run.release):
         raise PromotionError(f"{run.release}: changed since it was verified; verify it again")
 
 
-def _swap(fresh: Path, target: Path, former: Path) -> None:
-    """Put ``fresh`` in the place of ``target``; back to the former on failure."""
-    replaced = target.exists()
-    if replaced:
-        target.rename(former)
-    try:
-        fresh.rename(target)
-    except OSError:
-        if replaced:
-            former.rename(target)
-        raise
+def open_candidate(source: str) -> Release:
+    """The release of a run that passed its verification, of a release folder, or of ``store:name``.
 
-
-def main(run_folder: Path, target: Path | None = None) -> Release:
-    """Promote a run to the release that this checkout loads by default, or to ``target``."""
-    return promote(Run.open(run_folder), default_release_folder() if target is None else target)
+    :raises PromotionError: the run was not verified, failed, or was changed since.
+    :raises ReleaseError: it is no sound release.
+    """
+    run = Run(Path(source))
+    if run.config.is_file():
+        check_verdict(run)
+        return Release.open(run.release)
+    return Release.open(resolve_release(source))

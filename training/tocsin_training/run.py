@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.errors import UsageError
+from tocsin.release import LAYOUT, sha256
 from tocsin_training.config import Settings, load_settings, to_toml
 
 
@@ -43,6 +44,11 @@ class Run:
     def base(self) -> Path:
         """Where a randomly initialised base model is put."""
         return self.folder / "base"
+
+    @property
+    def trimmed(self) -> Path:
+        """What is left of the base model when the recipe takes only a part of it."""
+        return self.folder / "trimmed"
 
     @property
     def checkpoints(self) -> Path:
@@ -116,9 +122,19 @@ class Run:
         figures: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
         return figures
 
+    def change_settings(self, settings: Settings) -> None:
+        """Replace the recipe, as a search does that found better settings."""
+        self.config.write_text(to_toml(settings), encoding="utf-8")
+
     def record(self, stage: str, figures: dict[str, Any]) -> None:
         """Put a stage's figures into metrics.json, in place of its former ones."""
         write_json(self.metrics, self.figures() | {stage: figures})
+
+
+def verified_files(release: Path) -> dict[str, str]:
+    """Hashes of the files that make the answers what they are: a verdict holds for these and no others."""
+    names = (LAYOUT.model, LAYOUT.tokenizer, LAYOUT.taxonomy, LAYOUT.calibration)
+    return {name: sha256(release / name) for name in names}
 
 
 def write_json(path: Path, data: object) -> None:

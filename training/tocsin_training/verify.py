@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from tocsin.classifier import EventClassifier, Scores
-from tocsin.release import LAYOUT, sha256
+from tocsin.release import LAYOUT
 from tocsin_training.config import VerifySettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
 from tocsin_training.errors import VerificationError
 from tocsin_training.metrics import weighted_f1
 from tocsin_training.model import EventModel, load_tokenizer, predict_logits
-from tocsin_training.run import Run, write_json
+from tocsin_training.run import Run, verified_files, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -144,12 +144,6 @@ def _session(graph: Path, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-
-def verified_files(release: Path) -> dict[str, str]:
-    """Hashes of the files that make the answers what they are: the verdict holds for these and no others."""
-    names = (LAYOUT.model, LAYOUT.tokenizer, LAYOUT.taxonomy, LAYOUT.calibration)
-    return {name: sha256(release / name) for name in names}
 
 
 def main(run: Run) -> None:

@@ -11,11 +11,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from tocsin.classifier import EventClassifier
 from tocsin.cli.console import out
+from tocsin.release import Release
+from tocsin.stores import resolve_release
 
 _PROBE = "Warplanes bombed a village on Tuesday, killing six people, residents said."
+_UNKNOWN = "not recorded: the release is older than lineage in manifests"
 
 
 def info(
@@ -23,8 +27,14 @@ def info(
     release: Annotated[
         str | None, typer.Option(help="Release folder or store:name; the shipped one by default.")
     ] = None,
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Where the release comes from: data, code, settings, base model.")
+    ] = False,
 ) -> None:
     """Show version, release, labels and metrics, and check the installation by classifying a sentence."""
+    if lineage:
+        _show_lineage(Release.open(resolve_release(release)), as_json)
+        return
     facts = _facts(EventClassifier.load(release))
     if as_json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
@@ -38,6 +48,46 @@ def info(
     for row in facts["labels"]:
         labels.add_row(*(Text(row[key]) for key in ("label", "name", "sub_event_type", "event_type")))
     out.print(labels)
+
+
+def _show_lineage(release: Release, as_json: bool) -> None:
+    facts = _lineage(release)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        return
+    tree = Tree(Text(release.name))
+    _grow(tree, facts)
+    out.print(tree)
+
+
+def _lineage(release: Release) -> dict[str, Any]:
+    """What the manifest knows of the release's origin; older manifests know less, and that is said."""
+    manifest = release.manifest
+    origin = manifest.lineage
+    known = {
+        "data": manifest.corpus.model_dump(),
+        "code": manifest.versions.get("tocsin", _UNKNOWN),
+        "settings": _UNKNOWN,
+    }
+    return {
+        "release": release.name,
+        "digest": release.digest,
+        "created": manifest.created,
+        "base model": manifest.base_model.model_dump(),
+        "seed": manifest.seed,
+        **(known if origin is None else origin.model_dump(mode="json")),
+        "versions": manifest.versions,
+        "files": manifest.files,
+        "forced": None if manifest.forced is None else manifest.forced.model_dump(mode="json"),
+    }
+
+
+def _grow(tree: Tree, facts: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            _grow(tree.add(Text(key)), value)
+        else:
+            tree.add(Text(f"{key}: {'not stated' if value is None else value}"))
 
 
 def _facts(classifier: EventClassifier) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -57,7 +56,7 @@ class Answers:
 
 
 class Reader(Protocol):
-    """Reads a file chunk by chunk."""
+    """Reads a file chunk by chunk. The same file always comes in the same chunks: a job goes on after a whole chunk."""
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
@@ -67,20 +66,16 @@ class Reader(Protocol):
         """Share of the file read so far, from 0 to 1."""
         ...
 
-    def close(self) -> None:
-        """Let the file go."""
-        ...
-
 
 class Writer(Protocol):
-    """Writes a file like the one that was read, with columns added."""
+    """Turns chunks into the bytes of a file like the one that was read, with columns added."""
 
-    def write(self, rows: Any, answers: Answers) -> None:  # noqa: ANN401  each format's own rows
-        """Add output rows."""
+    def header(self) -> bytes:
+        """What stands before the first row."""
         ...
 
-    def close(self) -> None:
-        """Write what is still buffered; the file itself stays open."""
+    def encode(self, rows: Any, answers: Answers) -> bytes:  # noqa: ANN401  each format's own rows
+        """Output rows, to be appended to those before."""
         ...
 
 
@@ -113,15 +108,6 @@ class Columns:
                 f"{file} already has a column of a name that scoring adds: {', '.join(clash)}. Rename or drop it."
             )
         return self
-
-
-@contextmanager
-def closed_on_error(file: Reader) -> Iterator[None]:
-    """Let go of a file whose first look at it fails."""
-    with ExitStack() as stack:
-        stack.callback(file.close)
-        yield
-        stack.pop_all()
 
 
 def text_problem(value: object) -> str | None:

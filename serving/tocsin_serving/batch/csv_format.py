@@ -10,23 +10,15 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tocsin import InputError
-from tocsin_serving.batch.chunks import (
-    CHUNK_BYTES,
-    CHUNK_ROWS,
-    Answers,
-    Chunk,
-    Columns,
-    Reject,
-    closed_on_error,
-    text_problem,
-)
+from tocsin_serving.batch.chunks import CHUNK_BYTES, CHUNK_ROWS, Answers, Chunk, Columns, Reject, text_problem
+from tocsin_serving.batch.files import Input
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
@@ -37,126 +29,195 @@ _MAX_CELL = 64 * 1024 * 1024
 class CsvReader:
     """Reads a CSV file with a header; the delimiter is told from the header."""
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, source: Input, columns: Columns) -> None:
         csv.field_size_limit(_MAX_CELL)
-        self._path = path
-        self._size = max(path.stat().st_size, 1)
-        self._binary = path.open("rb")
+        self._source = source
+        self.has_bom = source.start().startswith(_BOM)
         # surrogateescape carries undecodable bytes as far as the rejects file.
-        self._file = io.TextIOWrapper(self._binary, "utf-8-sig", errors="surrogateescape", newline="")
-        with closed_on_error(self):
-            self.has_bom = self._binary.read(len(_BOM)) == _BOM
-            self._file.seek(0)
-            self.delimiter = delimiter_of(self._file.readline())
-            self._file.seek(0)
-            self._rows = self._checked()
-            self.header = next(self._rows, [])
-            if not _is_utf8(self.header):
-                raise InputError(f"{path} is not UTF-8; save it as UTF-8")
-            columns.check(self.header, path)
-            self._text = self.header.index(columns.text)
+        self._file = source.text("utf-8-sig", errors="surrogateescape")
+        first_line = self._next_line()
+        self.delimiter = delimiter_of(first_line, columns.text)
+        self._records = self._checked(first_line)
+        self.header = next(self._records, _NO_RECORD).cells
+        if not _is_utf8(self.header):
+            raise InputError(f"{source.name} is not UTF-8; save it as UTF-8")
+        columns.check(self.header, source.name)
+        self._text = self.header.index(columns.text)
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order; blank lines are no rows."""
-        number, batch, size = 0, [], 0
-        for row in filter(None, self._rows):
-            batch.append(row)
-            size += sum(map(len, row))
-            if len(batch) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield self._chunk(batch, number)
-                number, batch, size = number + len(batch), [], 0
-        if batch:
-            yield self._chunk(batch, number)
+        before, batch, size = 0, _Batch(), 0
+        for record in self._records:
+            if not record.cells:
+                continue
+            batch.add(record, self._problem(record), before + batch.read + 1)
+            size += sum(map(len, record.cells))
+            if batch.read >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield batch.chunk(self._text)
+                before, batch, size = before + batch.read, _Batch(), 0
+        if batch.read:
+            yield batch.chunk(self._text)
 
     def progress(self) -> float:
         """Share of the file read so far."""
-        return min(self._binary.tell() / self._size, 1.0)
+        return self._source.progress()
 
-    def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
+    def _next_line(self) -> str:
+        line = self._file.readline(_MAX_CELL)
+        if len(line) == _MAX_CELL:
+            raise InputError(f"{self._source.name} is not CSV: it has a line of more than {_MAX_CELL:,} characters")
+        return line
 
-    def _checked(self) -> Iterator[list[str]]:
+    def _checked(self, first_line: str) -> Iterator[_Record]:
+        """Records with the lines they were made of.
+
+        :raises InputError: a quote is never closed.
+        """
+        lines: list[str] = []
         ended = False
 
-        def lines() -> Iterator[str]:
+        def taken() -> Iterator[str]:
             nonlocal ended
-            yield from self._file
+            line = first_line
+            while line:
+                lines.append(line)
+                yield line
+                line = self._next_line()
             ended = True
 
         # Not strict: that would also refuse text between a closing quote and the next delimiter.
-        rows = csv.reader(lines(), delimiter=self.delimiter)
+        rows = csv.reader(taken(), delimiter=self.delimiter)
         before = 0
         try:
-            for row in rows:
+            for cells in rows:
                 # Only inside quotes does the reader ask for another line before it hands out a row.
                 if ended:
-                    opened = rows.line_num - max(_count_lines(row[-1]), 1) + 1
+                    opened = rows.line_num - max(_count_lines(cells[-1]), 1) + 1
                     raise InputError(
-                        f"{self._path}: the quote opened in line {opened} is never closed; "
+                        f"{self._source.name}: the quote opened in line {opened} is never closed; "
                         "close it or, if it belongs to the text, put the cell in quotes and double those inside"
                     )
-                yield row
+                yield _Record(cells, tuple(lines), before + 1)
                 before = rows.line_num
+                lines.clear()
         except csv.Error as error:
             raise InputError(
-                f"{self._path}: {error} in the row that starts in line {before + 1}; is a quote there never closed?"
+                f"{self._source.name}: {error} in the row that starts in line {before + 1}; "
+                "is a quote there never closed?"
             ) from error
 
-    def _chunk(self, batch: list[list[str]], before: int) -> Chunk:
-        problems = [self._problem(row) for row in batch]
-        good = [index for index, problem in enumerate(problems) if problem is None]
-        rows = [batch[index] for index in good]
-        rejects = [
-            Reject(before + index + 1, problem, self._raw(batch[index]))
-            for index, problem in enumerate(problems)
-            if problem is not None
-        ]
-        numbers = np.array(good, dtype=np.int64) + before + 1
-        return Chunk(rows, [row[self._text] for row in rows], numbers, rejects, len(batch))
-
-    def _problem(self, row: list[str]) -> str | None:
-        if not _is_utf8(row):
+    def _problem(self, record: _Record) -> str | None:
+        if not _is_utf8(record.cells):
             return "not valid UTF-8"
-        if len(row) != len(self.header):
-            return f"has {len(row)} cells, the header has {len(self.header)}"
-        return text_problem(row[self._text])
+        if record.ran_together(self.delimiter):
+            return (
+                f"a quote opened in {record.place} closes in the middle of a cell: rows may have run together; "
+                "close the quote in its own row, and double quotes that belong to a text"
+            )
+        if len(record.cells) != len(self.header):
+            where = f" in {record.place}" if len(record.lines) > 1 else ""
+            return f"has {len(record.cells)} cells{where}, the header has {len(self.header)}"
+        return text_problem(record.cells[self._text])
 
-    def _raw(self, row: list[str]) -> str | bytes:
-        line = io.StringIO()
-        csv.writer(line, delimiter=self.delimiter, lineterminator="").writerow(row)
-        text = line.getvalue()
+
+@dataclass(frozen=True)
+class _Record:
+    """A row and where it stood."""
+
+    cells: list[str]
+    lines: tuple[str, ...]
+    """As they stand in the file, with their ends."""
+    first_line: int
+
+    @property
+    def place(self) -> str:
+        """In words, for messages."""
+        return f"lines {self.first_line} to {self.first_line + len(self.lines) - 1}"
+
+    @property
+    def raw(self) -> str | bytes:
+        """The row as it stood in the file, without the end of its last line."""
+        text = "".join(self.lines).rstrip("\r\n")
         return text if _is_utf8([text]) else text.encode("utf-8", "surrogateescape")
+
+    def ran_together(self, delimiter: str) -> bool:
+        """Whether a quote left open here was closed by one that opens a cell some lines further down.
+
+        Behind that quote stands the other cell's text, and only there does strict reading stumble. In a single line
+        text behind a closing quote is just sloppy.
+        """
+        if len(self.lines) == 1:
+            return False
+        try:
+            next(csv.reader(self.lines, delimiter=delimiter, strict=True))
+        except csv.Error:
+            return True
+        return False
+
+
+_NO_RECORD = _Record([], (), 1)
+
+
+class _Batch:
+    """Records on their way into a chunk."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self._rows: list[list[str]] = []
+        self._numbers: list[int] = []
+        self._rejects: list[Reject] = []
+
+    def add(self, record: _Record, problem: str | None, number: int) -> None:
+        self.read += 1
+        if problem is None:
+            self._rows.append(record.cells)
+            self._numbers.append(number)
+        else:
+            self._rejects.append(Reject(number, problem, record.raw))
+
+    def chunk(self, text: int) -> Chunk:
+        """:param text: position of the text among the cells."""
+        numbers = np.array(self._numbers, dtype=np.int64)
+        return Chunk(self._rows, [row[text] for row in self._rows], numbers, self._rejects, self.read)
 
 
 class CsvWriter:
-    """Writes the rows read with cells added: lists and maps as JSON, null as nothing, true and false in words."""
+    """Gives back the rows read with cells added: lists and maps as JSON, null as nothing, true and false in words."""
 
-    def __init__(self, file: BinaryIO, reader: CsvReader, added: pa.Schema) -> None:
-        encoding = "utf-8-sig" if reader.has_bom else "utf-8"
-        self._text = io.TextIOWrapper(file, encoding, newline="", write_through=True)
-        self._writer = csv.writer(self._text, delimiter=reader.delimiter, lineterminator="\n")
-        self._writer.writerow([*reader.header, *added.names])
+    def __init__(self, reader: CsvReader, added: pa.Schema) -> None:
+        self._start = _BOM if reader.has_bom else b""
+        self._header = [*reader.header, *added.names]
+        self._delimiter = reader.delimiter
         self._encoders = [_encoder(field.type) for field in added]
 
-    def write(self, rows: list[list[str]], answers: Answers) -> None:
-        """Add output rows."""
+    def header(self) -> bytes:
+        """The names of the columns, behind a byte order mark if the input had one."""
+        return self._start + self._lines([self._header])
+
+    def encode(self, rows: list[list[str]], answers: Answers) -> bytes:
+        """Output rows."""
         cells = [
             map(encode, column.to_pylist())
             for encode, column in zip(self._encoders, answers.columns.columns, strict=True)
         ]
-        self._writer.writerows(
+        return self._lines(
             rows[parent] + list(added) for parent, added in zip(answers.parents, zip(*cells, strict=True), strict=True)
         )
 
-    def close(self) -> None:
-        """Hand everything to the binary file, which stays open."""
-        self._text.detach()
+    def _lines(self, rows: Iterable[list[Any]]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
 
 
-def delimiter_of(first_line: str) -> str:
-    """What separates the cells of a header."""
-    return max(_DELIMITERS, key=first_line.count)
+def delimiter_of(header: str, text_column: str) -> str:
+    """The delimiter under which the header has the text's column, and then the most columns."""
+
+    def fit(delimiter: str) -> tuple[bool, int]:
+        cells = next(csv.reader([header], delimiter=delimiter), [])
+        return text_column in cells, len(cells)
+
+    return max(_DELIMITERS, key=fit)
 
 
 def _count_lines(cell: str) -> int:

@@ -11,9 +11,10 @@ import numpy as np
 
 from tocsin import EventClassifier
 from tocsin.cli.console import err
-from tocsin_serving.batch.chunks import Chunk
-from tocsin_serving.batch.job import FileSummary, JobOptions, open_reader
-from tocsin_serving.batch.outputs import FilePair, check_content
+from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk
+from tocsin_serving.batch.files import Input, readable
+from tocsin_serving.batch.job import FileSummary, JobOptions, open_reader, rows_kept
+from tocsin_serving.batch.outputs import FilePair
 from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.settings import available_cores
@@ -21,6 +22,8 @@ from tocsin_serving.settings import available_cores
 # Enough for a rate that holds within some tenths, in a second or so.
 _TEXTS = 256
 _WARM_UP_TEXTS = 16
+# Rows read, over all files, to tell how many there are: of a compressed file only whole buffers can be told.
+_ROWS_COUNTED = 20_000
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Estimate:
     """What the first rows promise."""
 
     sample: FileSummary
-    rows: int
-    """Of all files, told from the share of each that its first rows take up."""
+    rows: int | None
+    """Left to score of all files, told from the share of each that its first rows take up; none for a pipe."""
     rows_per_second: float
     """Of one worker."""
 
@@ -40,6 +43,8 @@ class Estimate:
         """
         rate = self.rows_per_second * (workers or 1)
         of = "each worker" if workers is None else "1 worker" if workers == 1 else f"{workers} workers"
+        if self.rows is None:
+            return f"about {rate:,.0f} rows/s with {of}; how many rows a pipe holds is not known"
         time_taken = _duration(self.rows / rate) + (" divided by the number of workers" if workers is None else "")
         return f"about {self.rows:,} rows at about {rate:,.0f} rows/s with {of}: about {time_taken}"
 
@@ -50,32 +55,39 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
     :raises TocsinError: a file or the release cannot be used, as in the job itself.
     """
     scorer = ChunkScorer(EventClassifier.load(options.release), options.shape)
-    firsts = [_first_chunk(pair, options) for pair in files]
-    chunk = _beginning(firsts[0][0], _TEXTS)
+    looks = [_look(pair, options, max(CHUNK_ROWS, _ROWS_COUNTED // len(files))) for pair in files]
+    chunk = _beginning(looks[0][0], _TEXTS)
     scorer(_beginning(chunk, _WARM_UP_TEXTS))
     begun = time.perf_counter()
     answers = scorer(chunk)
     seconds = time.perf_counter() - begun
     sample = FileSummary(files[0])
     sample.add(chunk, answers)
-    rows = sum(round(first.read / share) if share else first.read for first, share in firsts)
+    known = [rows for _, rows in looks if rows is not None]
+    kept = rows_kept(files, options) if options.resume else 0
+    rows = max(sum(known) - kept, 0) if len(known) == len(looks) else None
     return Estimate(sample, rows, sample.rows_read / seconds)
 
 
 def dry_run_with_estimate(files: Sequence[FilePair], options: JobOptions) -> None:
     """Print on stderr what the first rows hold and what the job would take."""
     found = estimate(files, options)
-    err.print(summary_table([found.sample], title=f"The first rows of {files[0].source}"))
+    err.print(summary_table([found.sample], title=f"The first rows of {files[0].source_name}"))
     workers = options.workers or (available_cores() if options.engine == "local" else None)
     err.print(f"{found.in_words(workers)}. Nothing was written.", markup=False)
 
 
-def _first_chunk(pair: FilePair, options: JobOptions) -> tuple[Chunk, float]:
-    """A file's first rows and the share of the file that they are."""
-    check_content(pair.source)
-    with closing(open_reader(pair.source, options.columns)) as reader:
-        chunk = next(reader.chunks(), Chunk(None, [], np.empty(0, dtype=np.int64), [], 0))
-        return chunk, reader.progress()
+def _look(pair: FilePair, options: JobOptions, limit: int) -> tuple[Chunk, int | None]:
+    """A file's first rows, and how many it has: counted up to a limit, then by the share read; none for a pipe."""
+    with closing(Input(pair.source, pair.source_format)) as source, readable(source):
+        reader = open_reader(source, options.columns)
+        first, rows = None, 0
+        for chunk in reader.chunks():
+            first, rows = first or chunk, rows + chunk.read
+            if rows >= limit:
+                share = reader.progress()
+                return first, round(rows / share) if share else None
+    return first or Chunk(None, [], np.empty(0, dtype=np.int64), [], 0), rows
 
 
 def _beginning(chunk: Chunk, count: int) -> Chunk:

@@ -1,29 +1,58 @@
-"""A batch job: read, score, write, count."""
+"""A batch job: read, score, write, count; and go on where it was interrupted."""
 
 from __future__ import annotations
 
-from collections import Counter
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from pydantic import ValidationError
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from upath import UPath
 
-from tocsin import TocsinError, UsageError
+from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin.cli.console import err
-from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reader, Writer
+from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
+from tocsin_serving.batch.files import (
+    STREAM,
+    FileFormat,
+    Input,
+    Place,
+    compress,
+    deliver,
+    fingerprint,
+    reaching,
+    readable,
+    sync_file,
+)
 from tocsin_serving.batch.jsonl_format import JsonlReader, JsonlWriter
-from tocsin_serving.batch.outputs import FilePair, atomic, check_content, check_writable, plan, reject_line
+from tocsin_serving.batch.outputs import FilePair, check_absent, check_content, check_folder, plan, reject_line
 from tocsin_serving.batch.parquet_format import ParquetReader, ParquetWriter
+from tocsin_serving.batch.records import (
+    Counts,
+    FileRecord,
+    Identity,
+    JobManifest,
+    Progress,
+    ReleaseRecord,
+    package_versions,
+)
 from tocsin_serving.batch.scoring import ScoreChunks, scoring
-from tocsin_serving.batch.summary import kind_of_reason, summary_table
-from tocsin_serving.batch.tally import Tally
+from tocsin_serving.batch.summary import summary_table
+from tocsin_serving.batch.workspace import Spool, Workspace, write_synced
 from tocsin_serving.settings import available_cores
+
+Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +68,16 @@ class JobOptions:
     """A row per event under ACLED's column names."""
     workers: int | None = 1
     """None: one per core that the engine has."""
-    engine: Literal["local", "ray"] = "local"
+    engine: Engine = "local"
     ray_address: str | None = None
     release: str | None = None
     overwrite: bool = False
+    resume: bool = False
+    """Go on with unfinished outputs and leave finished ones as they are."""
+    work_dir: Path | None = None
+    """Where outputs bound for a store grow; none means a folder of the user's cache."""
+    stdout_copy: Path | None = None
+    """Where what goes to stdout is kept too, for the report."""
 
     @property
     def shape(self) -> Shape:
@@ -58,26 +93,10 @@ class JobOptions:
 
 
 @dataclass
-class FileSummary:
+class FileSummary(Counts):
     """What became of one file's rows."""
 
     files: FilePair
-    rows_read: int = 0
-    rows_scored: int = 0
-    rows_rejected: int = 0
-    rows_written: int = 0
-    """Equal to the rows scored, or the number of sentences with `split_sentences` and of events with `acled`."""
-    tally: Tally = field(default_factory=Tally)
-    reject_reasons: Counter[str] = field(default_factory=Counter)
-
-    def add(self, chunk: Chunk, answers: Answers) -> None:
-        """Count one chunk."""
-        self.rows_read += chunk.read
-        self.rows_scored += len(chunk.texts)
-        self.rows_rejected += len(chunk.rejects)
-        self.rows_written += answers.columns.num_rows
-        self.tally += answers.tally
-        self.reject_reasons.update(kind_of_reason(reject.reason) for reject in chunk.rejects)
 
     def check(self) -> None:
         """Refuse to finish when a row was lost.
@@ -89,11 +108,35 @@ class FileSummary:
 
     def __str__(self) -> str:
         written = f" ({self.rows_written:,} rows written)" if self.rows_written != self.rows_scored else ""
-        rejects = f" in {self.files.rejects}" if self.rows_rejected else ""
+        streamed = self.files.target == STREAM
+        where = "on stderr" if streamed else f"in {self.files.rejects}"
         return (
-            f"{self.files.source}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{written} in "
-            f"{self.files.target} + {self.rows_rejected:,} rejected{rejects}"
+            f"{self.files.source_name}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{written} "
+            f"{'on stdout' if streamed else f'in {self.files.target}'} + {self.rows_rejected:,} rejected"
+            f"{f' {where}' if self.rows_rejected else ''}"
         )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file's missing chunks, which come out the same wherever and however often they are read."""
+
+    where: Place
+    file_format: FileFormat
+    name: str
+    columns: Columns
+    begin: int = 0
+    """Chunks to pass over."""
+
+    def __call__(self) -> Iterator[Chunk]:
+        """Open the file and read it.
+
+        :raises InputError: the file cannot be read to its end.
+        """
+        with closing(Input(self.where, self.file_format, self.name)) as source:
+            with readable(source):
+                reader = open_reader(source, self.columns)
+            yield from islice(_chunks(reader, source), self.begin, None)
 
 
 Progressed = Callable[[FileSummary, float], None]
@@ -101,68 +144,100 @@ Progressed = Callable[[FileSummary, float], None]
 
 
 def score_file(
-    source: str | Path,
-    target: str | Path,
+    source: str | Path | UPath,
+    target: str | Path | UPath,
     *,
     text_column: str = "text",
     split_sentences: bool = False,
     scores: bool = False,
-    workers: int = 1,
+    acled: bool = False,
+    workers: int | None = 1,
+    engine: Engine = "local",
+    ray_address: str | None = None,
     release: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    file_format: str | None = None,
+    work_dir: str | Path | None = None,
 ) -> FileSummary:
     """Label the texts of one CSV, JSON Lines or Parquet file.
 
+    :param source: file to read: a path, a URL such as ``s3://bucket/reports.csv.gz``, or ``-`` for stdin.
     :param target: file to write, of the same kind; it appears only when it is complete.
     :param text_column: column or field that holds the text.
     :param split_sentences: write a row per sentence, with its place in the text.
     :param scores: add every label's probability.
-    :param workers: processes of one thread each; 1 scores in this process.
+    :param acled: write a row per event, under ACLED's column names.
+    :param workers: processes of one thread each; 1 scores in this process, none means one per core.
+    :param engine: ``local``, or ``ray`` for a cluster.
+    :param ray_address: of the cluster; none starts one of this machine alone.
+    :param resume: go on with an unfinished output, or leave a finished one that this job would write again.
+    :param file_format: ``csv``, ``jsonl`` or ``parquet`` for files whose names tell none.
+    :param work_dir: where an output bound for a store grows; none means a folder of the user's cache.
     :return: counts; rows that could not be scored are in ``<target>.rejects.jsonl``.
-    :raises TocsinError: nothing was written; the message says why.
+    :raises TocsinError: no output was written; the message says why.
     """
     options = JobOptions(
         text_column=text_column,
         split_sentences=split_sentences,
         scores=scores,
+        acled=acled,
         workers=workers,
+        engine=engine,
+        ray_address=ray_address,
         release=None if release is None else str(release),
         overwrite=overwrite,
+        resume=resume,
+        work_dir=None if work_dir is None else Path(work_dir),
     )
-    (summary,) = run(_single(plan(source, target)), options)
+    (summary,) = run(_single(plan(source, target, file_format)), options)
     return summary
 
 
 def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed | None = None) -> list[FileSummary]:
     """Score files one after the other with the same workers; see `score_file`."""
     for pair in pairs:
-        check_content(pair.source)
-        open_reader(pair.source, options.columns).close()
-        check_writable(pair, overwrite=options.overwrite)
-    with _engine(pairs, options) as score:
-        return [_run_file(pair, options, score, progressed or _ignore) for pair in pairs]
+        _check_before(pair, options)
+    classifier = EventClassifier.load(options.release)
+    job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
+    with _engine(classifier, pairs, options) as score:
+        return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
 
 
-def _engine(pairs: Sequence[FilePair], options: JobOptions) -> AbstractContextManager[ScoreChunks]:
+def _engine(
+    classifier: EventClassifier, pairs: Sequence[FilePair], options: JobOptions
+) -> AbstractContextManager[ScoreChunks]:
     if options.engine == "local":
-        return scoring(options.release, options.shape, workers=options.workers or available_cores())
+        return scoring(classifier, options.shape, workers=options.workers or available_cores())
     try:
         from tocsin_serving.batch.ray_engine import ray_scoring
     except ModuleNotFoundError as error:
         raise UsageError(f"--engine ray needs {error.name}: run `pip install 'tocsin[ray]'`") from error
-    files = [partial(read_chunks, pair.source, options.columns) for pair in pairs]
-    return ray_scoring(options.release, options.shape, files, address=options.ray_address, workers=options.workers)
+    expected = list(_expected(pairs, options))
+    return ray_scoring(classifier, options.shape, expected, address=options.ray_address, workers=options.workers)
 
 
-def read_chunks(path: Path, columns: Columns) -> Iterator[Chunk]:
-    """All rows of a file in order."""
-    with closing(open_reader(path, columns)) as reader:
-        yield from reader.chunks()
+def _expected(pairs: Sequence[FilePair], options: JobOptions) -> Iterator[Reading]:
+    """What there will be to read, as far as can be told before outputs are locked and inputs hashed."""
+    for pair in pairs:
+        if STREAM in (pair.source, pair.target):
+            continue
+        progress = _workspace(pair, options).progress() if options.resume else None
+        with reaching(pair.target):
+            done = progress.finished if progress else options.resume and not options.overwrite and pair.target.exists()
+        if not done:
+            yield _reading(pair, pair.source, options, progress.chunks if progress else 0)
+
+
+def _reading(pair: FilePair, where: Place, options: JobOptions, begin: int = 0) -> Reading:
+    # A worker elsewhere may run in another folder.
+    where = where.absolute() if isinstance(where, Path) else where
+    return Reading(where, pair.source_format, pair.source_name, options.columns, begin)
 
 
 def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
     """Score files with a progress bar, and at the end a line of counts per file and a summary, on stderr."""
-    bar = Progress(
+    bar = ProgressBar(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
@@ -170,10 +245,11 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[Fi
         TimeRemainingColumn(),
         console=err,
         transient=True,
-        disable=not err.is_terminal,
+        # With the output on stdout the rejects come on stderr.
+        disable=not err.is_terminal or any(pair.target == STREAM for pair in pairs),
     )
     with bar:
-        tasks = {pair: bar.add_task(pair.source.name, total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
+        tasks = {pair: bar.add_task(pair.source_name, total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
 
         def show(summary: FileSummary, share: float) -> None:
             task = tasks[summary.files]
@@ -190,6 +266,35 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[Fi
     return summaries
 
 
+def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
+    """Rows of unfinished outputs that a resumed job need not score again."""
+    found = (_workspace(pair, options).progress() for pair in pairs if pair.target != STREAM)
+    return sum(progress.counts.rows_read for progress in found if progress is not None)
+
+
+def open_reader(source: Input, columns: Columns) -> Reader:
+    """A reader for an opened file; what cannot be read as what it is called is refused.
+
+    :raises InputError: naming the file and its fault.
+    """
+    check_content(source)
+    readers: dict[str, Callable[[Input, Columns], Reader]] = {
+        "csv": CsvReader,
+        "jsonl": JsonlReader,
+        "parquet": ParquetReader,
+    }
+    return readers[source.format.kind](source, columns)
+
+
+def open_writer(reader: Reader, columns: Columns) -> Writer:
+    """The writer that goes with a reader."""
+    if isinstance(reader, CsvReader):
+        return CsvWriter(reader, columns.added)
+    if isinstance(reader, ParquetReader):
+        return ParquetWriter(reader, columns.added)
+    return JsonlWriter()
+
+
 def _single(pairs: list[FilePair]) -> list[FilePair]:
     if len(pairs) != 1:
         raise TocsinError(f"score_file takes one file, not {len(pairs)}; use plan() and run()")
@@ -200,44 +305,291 @@ def _ignore(summary: FileSummary, share: float) -> None:
     """Nobody is watching."""
 
 
-def open_reader(path: Path, columns: Columns) -> Reader:
-    """A reader for a file by its extension."""
-    readers: dict[str, Callable[[Path, Columns], Reader]] = {
-        ".csv": CsvReader,
-        ".jsonl": JsonlReader,
-        ".parquet": ParquetReader,
-    }
-    return readers[path.suffix.lower()](path, columns)
+def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
+    return Workspace.of(pair.target, options.work_dir)
 
 
-def open_writer(file: BinaryIO, reader: Reader, columns: Columns) -> Writer:
-    """The writer that goes with a reader."""
-    if isinstance(reader, CsvReader):
-        return CsvWriter(file, reader, columns.added)
-    if isinstance(reader, ParquetReader):
-        return ParquetWriter(file, reader, columns.added)
-    return JsonlWriter(file)
+def _check_before(pair: FilePair, options: JobOptions) -> None:
+    """Refuse what can be refused before any work."""
+    if pair.source != STREAM:
+        with closing(Input(pair.source, pair.source_format)) as source, readable(source):
+            open_reader(source, options.columns)
+    if pair.target == STREAM:
+        if options.resume:
+            raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
+        return
+    check_folder(pair)
+    _check_output(pair, options)
 
 
-def _run_file(pair: FilePair, options: JobOptions, score: ScoreChunks, progressed: Progressed) -> FileSummary:
-    """Score one file. Output and rejects appear together, the output last; a failure leaves neither."""
-    summary = FileSummary(pair)
-    try:
-        with ExitStack() as stack:
-            output = stack.enter_context(atomic(pair.target))
-            rejects = stack.enter_context(atomic(pair.rejects))
-            reader = stack.enter_context(closing(open_reader(pair.source, options.columns)))
-            writer = stack.enter_context(closing(open_writer(output, reader, options.columns)))
-            for chunk, answers in score(reader.chunks()):
-                writer.write(chunk.rows, answers)
-                rejects.writelines(reject_line(pair.source, reject) for reject in chunk.rejects)
-                summary.add(chunk, answers)
-                progressed(summary, reader.progress())
-            summary.check()
-    except OSError as error:
-        raise TocsinError(
-            f"{pair.source} to {pair.target}: {error.strerror or error}. No output was written."
-        ) from error
-    if not summary.rows_rejected:
-        pair.rejects.unlink()
-    return summary
+def _check_output(pair: FilePair, options: JobOptions) -> None:
+    """Refuse to touch a finished or unfinished output unless told what to do with it.
+
+    :raises UsageError: naming the options.
+    """
+    if options.resume or options.overwrite:
+        return
+    check_absent(pair)
+    progress = _workspace(pair, options).progress()
+    if progress is not None:
+        raise UsageError(
+            f"{pair.target} is unfinished: {progress.counts.rows_read:,} rows are kept. "
+            "--resume goes on, --overwrite starts anew."
+        )
+
+
+class _Job:
+    """One run over files: the options, the release that answers, and who is told."""
+
+    def __init__(self, options: JobOptions, release: ReleaseRecord, progressed: Progressed) -> None:
+        self._options = options
+        self._release = release
+        self._progressed = progressed
+
+    def file(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
+        """Score a file into a file or an object of a store.
+
+        :raises TocsinError: the output is not there; what was done is kept for --resume.
+        """
+        workspace = _workspace(pair, self._options)
+        try:
+            with workspace.locked(pair.target):
+                # Once more, for another job may have finished since.
+                _check_output(pair, self._options)
+                return self._file(pair, workspace, score)
+        except OSError as error:
+            raise TocsinError(
+                f"{pair.source_name} to {pair.target}: {error.strerror or error}. No output was written"
+                f"{_kept(workspace)}."
+            ) from error
+
+    def stream(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
+        """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored."""
+        counts = Counts()
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            scratch = Path(folder)
+            where = pair.source
+            if pair.source == STREAM and self._options.engine != "local":
+                where = _copied_pipe(scratch / "input")
+            source = stack.enter_context(closing(Input(where, pair.source_format, pair.source_name)))
+            with readable(source):
+                reader = open_reader(source, self._options.columns)
+            writer = open_writer(reader, self._options.columns)
+            output = stack.enter_context(closing(_Stdout(writer, scratch, self._options.stdout_copy)))
+            output.write(writer.header())
+            for chunk, answers in score(_chunks(reader, source), _reading(pair, where, self._options)):
+                counts.add(chunk, answers)
+                output.write(writer.encode(chunk.rows, answers))
+                sys.stderr.buffer.write(_reject_lines(pair, chunk))
+                sys.stderr.flush()
+                self._progressed(_summary(pair, counts), reader.progress())
+            output.finish()
+        summary = _summary(pair, counts)
+        summary.check()
+        return summary
+
+    def _file(self, pair: FilePair, workspace: Workspace, score: ScoreChunks) -> FileSummary:
+        where = _copied_pipe(workspace.input) if pair.source == STREAM else pair.source
+        seen = fingerprint(where)
+        identity = self._identity(pair, where)
+        if self._options.resume and (done := _finished_before(pair, identity)):
+            workspace.forget()
+            return done
+        progress = self._begin(pair, workspace, identity)
+        if not progress.finished:
+            with closing(Input(where, pair.source_format, pair.source_name)) as source:
+                writer = self._score(pair, workspace, progress, source, score)
+            if fingerprint(where) != seen:
+                workspace.forget()
+                raise InputError(f"{pair.source} was changed while it was read. Run the job again.")
+            _finish(pair, workspace, progress, writer)
+        _publish(pair, workspace, progress)
+        return _summary(pair, progress.counts)
+
+    def _identity(self, pair: FilePair, where: Place) -> Identity:
+        options = self._options
+        return Identity(
+            input=FileRecord.of(where, pair.source_name),
+            release=self._release,
+            settings={
+                "text_column": options.text_column,
+                "split_sentences": options.split_sentences,
+                "scores": options.scores,
+                "output_schema": "acled" if options.acled else "tocsin",
+                "input_format": str(pair.source_format),
+                "output_format": str(pair.target_format),
+            },
+            versions=package_versions(),
+        )
+
+    def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity) -> Progress:
+        """The journal to go on with, or a new one.
+
+        :raises UsageError: the unfinished output is another job's, or a finished one would be replaced.
+        """
+        progress = workspace.progress() if self._options.resume else None
+        if progress is None:
+            workspace.forget()
+        if not self._options.overwrite and not (progress and progress.finished):
+            check_absent(pair)
+        if progress is None:
+            return Progress(identity=identity, counts=Counts(), started=_now())
+        if differences := progress.identity.differences(identity):
+            raise UsageError(
+                f"{pair.target} was begun otherwise: {'; '.join(differences)}. "
+                "Resume it as it was begun, or start anew with --overwrite and without --resume."
+            )
+        progress.resumed += 1
+        return progress
+
+    def _score(
+        self, pair: FilePair, workspace: Workspace, progress: Progress, source: Input, score: ScoreChunks
+    ) -> Writer:
+        """Append the rows that are still missing, a chunk at a time."""
+        with readable(source):
+            reader = open_reader(source, self._options.columns)
+        writer = open_writer(reader, self._options.columns)
+        header = b"" if progress.output_bytes else writer.header()
+        # Read again and passed over: the same file comes in the same chunks, and reading costs little beside scoring.
+        missing = islice(_chunks(reader, source), progress.chunks, None)
+        again = _reading(pair, source.where, self._options, progress.chunks)
+        with closing(Spool(workspace, progress)) as spool:
+            try:
+                for chunk, answers in score(missing, again):
+                    progress.chunks += 1
+                    progress.counts.add(chunk, answers)
+                    spool.commit(header + writer.encode(chunk.rows, answers), _reject_lines(pair, chunk))
+                    header = b""
+                    self._progressed(_summary(pair, progress.counts), reader.progress())
+            except InputError:
+                # The file has to be mended, and then it is another one.
+                workspace.forget()
+                raise
+            if header:
+                spool.commit(header, b"")
+        return writer
+
+
+def _chunks(reader: Reader, source: Input) -> Iterator[Chunk]:
+    with readable(source):
+        yield from reader.chunks()
+
+
+def _summary(pair: FilePair, counts: Counts) -> FileSummary:
+    return FileSummary(pair, **vars(counts))
+
+
+def _reject_lines(pair: FilePair, chunk: Chunk) -> bytes:
+    return b"".join(reject_line(pair.source_name, reject) for reject in chunk.rejects)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _kept(workspace: Workspace) -> str:
+    progress = workspace.progress()
+    return f"; {progress.counts.rows_read:,} rows are kept, --resume goes on" if progress else ""
+
+
+def _copied_pipe(copy: Path) -> Path:
+    """Stdin as a file: it can be hashed before and read again, by a resumed job that gets the same input as well."""
+    with copy.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return copy
+
+
+class _Stdout:
+    """Takes output to stdout as it comes, or for Parquet, whose end describes the whole, when all of it is there."""
+
+    def __init__(self, writer: Writer, scratch: Path, copy: Path | None) -> None:
+        """:param copy: where all of it is kept too; none for nowhere."""
+        self._parquet = writer if isinstance(writer, ParquetWriter) else None
+        self._copy = copy
+        self._packed = scratch / "packed"
+        self._spooled = scratch / "output" if self._parquet else copy
+        self._file = self._spooled.open("wb") if self._spooled else None
+
+    def write(self, content: bytes) -> None:
+        """Add what a writer made."""
+        if self._file is not None:
+            self._file.write(content)
+        if self._parquet is None:
+            sys.stdout.buffer.write(content)
+            sys.stdout.flush()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self.close()
+        if self._parquet is None or self._spooled is None:
+            return
+        self._parquet.assemble(self._spooled, self._packed)
+        with self._packed.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+        if self._copy is not None:
+            shutil.move(self._packed, self._copy)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _finished_before(pair: FilePair, identity: Identity) -> FileSummary | None:
+    """Counts of an output that is already what this job would write."""
+    with reaching(pair.manifest):
+        try:
+            manifest = JobManifest.model_validate_json(pair.manifest.read_bytes())
+            output = FileRecord.of(pair.target)
+        except (FileNotFoundError, ValidationError):
+            return None
+    if manifest.identity != identity or manifest.output.sha256 != output.sha256:
+        return None
+    return _summary(pair, manifest.counts)
+
+
+def _ready(pair: FilePair, workspace: Workspace) -> Path:
+    """The file of the workspace that becomes the output."""
+    plain = pair.target_format.codec is None and pair.target_format.kind != "parquet"
+    return workspace.output if plain else workspace.packed
+
+
+def _finish(pair: FilePair, workspace: Workspace, progress: Progress, writer: Writer) -> None:
+    """Make output, rejects and manifest ready to be put in place."""
+    _summary(pair, progress.counts).check()
+    if isinstance(writer, ParquetWriter):
+        writer.assemble(workspace.output, workspace.packed)
+    elif pair.target_format.codec:
+        compress(workspace.output, workspace.packed, pair.target_format.codec)
+    ready = _ready(pair, workspace)
+    sync_file(ready)
+    rejects = FileRecord.of(workspace.rejects, str(pair.rejects)) if progress.counts.rows_rejected else None
+    manifest = JobManifest(
+        tocsin=progress.identity.versions["tocsin"],
+        **dict(progress.identity),
+        output=FileRecord.of(ready, str(pair.target)),
+        rejects=rejects,
+        counts=progress.counts,
+        started=progress.started,
+        finished=_now(),
+        resumed=progress.resumed,
+    )
+    write_synced(workspace.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
+    progress.finished = True
+    workspace.save(progress)
+
+
+def _publish(pair: FilePair, workspace: Workspace, progress: Progress) -> None:
+    """Put the files in place, the output last: where it is, the others are. Interrupted, it can be done again."""
+    if not progress.counts.rows_rejected:
+        with reaching(pair.rejects):
+            if pair.rejects.exists():
+                pair.rejects.unlink()
+    ready = {workspace.manifest: pair.manifest, _ready(pair, workspace): pair.target}
+    if progress.counts.rows_rejected:
+        ready = {workspace.rejects: pair.rejects, **ready}
+    for made, target in ready.items():
+        if made.exists():
+            deliver(made, target)
+    workspace.forget()

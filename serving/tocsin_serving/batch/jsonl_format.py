@@ -4,56 +4,79 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from tocsin import InputError
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, closed_on_error, text_problem
+from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, text_problem
+from tocsin_serving.batch.files import Input
 
 _BOM = b"\xef\xbb\xbf"
 # Lines are short, so a chunk of this size already holds a thousand or more.
 _BYTES_AT_ONCE = 256 * 1024
+# A file without line breaks would otherwise be read into memory whole.
+_MAX_LINE = 64 * 1024 * 1024
 
 
 class JsonlReader:
     """Reads a file of one JSON object a line."""
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, source: Input, columns: Columns) -> None:
+        self._source = source
         self._columns = columns
         self._added = frozenset(columns.added.names)
-        self._size = max(path.stat().st_size, 1)
-        self._file = path.open("rb")
-        with closed_on_error(self):
-            self._check_start(path)
+        # Lines looked at beforehand: a pipe cannot be wound back.
+        self._seen = self._check_start()
 
-    def _check_start(self, path: Path) -> None:
+    def _check_start(self) -> list[bytes]:
         """Refuse what is no JSON Lines at all, and tell about wrong column names before any work."""
-        start = next((line for line in self._file if line.strip()), b"").removeprefix(_BOM).strip()
+        seen: list[bytes] = []
+        while line := self._next_line(len(seen) + 1):
+            seen.append(line)
+            if line.removeprefix(_BOM).strip():
+                break
+        start = seen[-1].removeprefix(_BOM).strip() if seen else b""
         if start and not start.startswith(b"{"):
             hint = "It looks like one JSON array; write one object a line." if start.startswith(b"[") else ""
-            raise InputError(f"{path} is not JSON Lines: its first line is not a JSON object. {hint}".strip())
+            raise InputError(
+                f"{self._source.name} is not JSON Lines: its first line is not a JSON object. {hint}".strip()
+            )
         first = _parse(start)
         if isinstance(first, dict):
-            self._columns.check(first, path)
-        self._file.seek(0)
+            self._columns.check(first, self._source.name)
+        return seen
 
     def chunks(self) -> Iterator[Chunk]:
         """All lines in order; blank lines are no rows."""
-        before = 0
-        while lines := self._file.readlines(_BYTES_AT_ONCE):
+        before, size = 0, 0
+        lines: list[bytes] = []
+        for line in self._lines():
+            lines.append(line)
+            size += len(line)
+            if size >= _BYTES_AT_ONCE:
+                yield self._chunk(lines, before)
+                before, size, lines = before + len(lines), 0, []
+        if lines:
             yield self._chunk(lines, before)
-            before += len(lines)
 
     def progress(self) -> float:
         """Share of the file read so far."""
-        return min(self._file.tell() / self._size, 1.0)
+        return self._source.progress()
 
-    def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
+    def _lines(self) -> Iterator[bytes]:
+        yield from self._seen
+        number = len(self._seen) + 1
+        while line := self._next_line(number):
+            yield line
+            number += 1
+
+    def _next_line(self, number: int) -> bytes:
+        line = self._source.stream.readline(_MAX_LINE)
+        if len(line) == _MAX_LINE:
+            raise InputError(f"{self._source.name}: line {number} is longer than {_MAX_LINE:,} bytes")
+        return line
 
     def _chunk(self, lines: list[bytes], before: int) -> Chunk:
         rows: list[bytes] = []
@@ -89,20 +112,16 @@ class JsonlReader:
 
 
 class JsonlWriter:
-    """Writes the lines read with fields added."""
+    """Gives back the lines read with fields added."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def header(self) -> bytes:
+        """Nothing stands before the first line."""
+        return b""
 
-    def write(self, rows: list[bytes], answers: Answers) -> None:
-        """Add output lines."""
+    def encode(self, rows: list[bytes], answers: Answers) -> bytes:
+        """Output lines."""
         records = answers.columns.to_pylist(maps_as_pydicts="strict")
-        self._file.writelines(
-            _splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True)
-        )
-
-    def close(self) -> None:
-        """Nothing is buffered here."""
+        return b"".join(_splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True))
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:

@@ -1,4 +1,4 @@
-"""Which files a job reads and writes, and writing them so that they appear complete or not at all."""
+"""Which files a job reads and writes, and whether it may."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ import codecs
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin_serving.batch.chunks import Reject
+from tocsin_serving.batch.files import (
+    KINDS,
+    STREAM,
+    SUFFIXES,
+    FileFormat,
+    Input,
+    Place,
+    format_by_name,
+    place,
+    reaching,
+)
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+_P = TypeVar("_P", Path, UPath)
 REJECTS_SUFFIX = ".rejects.jsonl"
+MANIFEST_SUFFIX = ".manifest.json"
 _PARQUET_MAGIC = b"PAR1"
 # First bytes of what people rename by mistake.
 _OTHER_MAGIC = {
@@ -35,94 +48,166 @@ _OTHER_MAGIC = {
 class FilePair:
     """One file to read and the one to write."""
 
-    source: Path
-    target: Path
+    source: Place
+    target: Place
+    source_format: FileFormat
+    target_format: FileFormat
+    """Of the same kind, perhaps compressed otherwise."""
 
     @property
-    def rejects(self) -> Path:
+    def source_name(self) -> str:
+        """What to call the input."""
+        return "stdin" if self.source == STREAM else str(self.source)
+
+    @property
+    def target_name(self) -> str:
+        """What to call the output."""
+        return "stdout" if self.target == STREAM else str(self.target)
+
+    @property
+    def rejects(self) -> Place:
         """Where rows that cannot be scored go."""
         return self.target.with_name(self.target.name + REJECTS_SUFFIX)
 
+    @property
+    def manifest(self) -> Place:
+        """Where it is told what the output was made from."""
+        return self.target.with_name(self.target.name + MANIFEST_SUFFIX)
 
-def plan(source: str | Path, target: str | Path) -> list[FilePair]:
+
+def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: str | None = None) -> list[FilePair]:
     """Pair the files of a path, folder or glob with those to write.
 
     A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had.
 
+    :param source: a path, a URL, or ``-`` for stdin.
+    :param target: a path, a URL, or ``-`` for stdout.
+    :param file_format: one of `KINDS`, for files whose names tell none.
     :raises UsageError: the two do not go together.
     :raises InputError: there is nothing to read.
     """
-    path, target = Path(source), Path(target)
-    if path.is_dir():
-        if target.resolve().is_relative_to(path.resolve()):
-            raise UsageError(f"OUTPUT must not lie in the folder that is read: {target}")
-        return _plan_many(path, sorted(path.rglob("*")), target)
-    if not path.exists() and glob.has_magic(str(source)):
-        return _plan_many(_fixed_part(path), _globbed(str(source)), target)
-    if not path.exists():
-        raise InputError(f"{source}: no such file or folder")
-    _check_suffix(path)
-    if target.suffix.lower() != path.suffix.lower():
-        raise UsageError(f"OUTPUT must be of the same kind as INPUT: {target} should end in {path.suffix}")
-    if target.exists() and target.samefile(path):
-        raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
-    return [FilePair(path, target)]
+    if file_format not in (None, *KINDS):
+        raise UsageError(f"--format must be one of {', '.join(KINDS)}, not {file_format}")
+    start, end = place(source), place(target)
+    if start == STREAM:
+        return [_pair(start, end, file_format)]
+    with reaching(source):
+        if start.is_dir():
+            if _lies_in(end, start):
+                raise UsageError(f"OUTPUT must not lie in the folder that is read: {target}")
+            return _plan_many(start, _files_below(start), end)
+        if not start.exists() and glob.has_magic(str(source)):
+            return _plan_many(_fixed_part(start), _globbed(start), end)
+        if not start.exists():
+            raise InputError(f"{source}: no such file or folder")
+        if end != STREAM and _same_file(start, end):
+            raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
+    return [_pair(start, end, file_format)]
 
 
-def _plan_many(root: Path, found: Sequence[Path], target: Path) -> list[FilePair]:
-    sources = [path for path in found if path.is_file() and _is_input(path)]
+def _pair(source: Place, target: Place, file_format: str | None) -> FilePair:
+    """One file and its output, their formats told by name or by the option."""
+    read = _format(source, file_format)
+    written = FileFormat(read.kind) if target == STREAM else _format(target, file_format)
+    if read.kind != written.kind:
+        raise UsageError(f"OUTPUT must be of the same kind as INPUT: {target} should be {read.kind}")
+    return FilePair(source, target, read, written)
+
+
+def _format(where: Place, file_format: str | None) -> FileFormat:
+    found = format_by_name(where.name)
+    if found is not None and file_format in (None, found.kind):
+        return found
+    if found is not None:
+        raise UsageError(f"{where} is {found.kind} by its name; leave --format {file_format} out or rename it")
+    if file_format is None:
+        name = "stdin" if where == STREAM else where
+        raise UsageError(f"{name}: its name must end in {', '.join(SUFFIXES)}, or give --format")
+    return FileFormat(file_format)
+
+
+def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -> list[FilePair]:
+    """:param found: files with their names relative to the root."""
+    sources = [(path, name) for path, name in found if _is_input(path)]
     if not sources:
         raise InputError(f"No {', '.join(SUFFIXES)} file in {root}")
-    if target.suffix.lower() in SUFFIXES or target.is_file():
+    if target == STREAM or format_by_name(target.name) or target.is_file():
         raise UsageError(f"INPUT names several files, so OUTPUT must be a folder: {target}")
-    if target.resolve() == root.resolve():
+    if _same_file(root, target):
         raise UsageError(f"OUTPUT must be another folder than the one that is read: {target}")
-    return [FilePair(path, target / path.relative_to(root)) for path in sources]
+    return [_pair(path, target / name, None) for path, name in sources]
 
 
-def _globbed(pattern: str) -> list[Path]:
-    # Path.glob takes no absolute pattern.
-    return sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207
+def _files_below(root: Place) -> list[tuple[Place, str]]:
+    if isinstance(root, Path):
+        return _named(sorted(root.rglob("*")), root)
+    return _remote(root, root.fs.find(root.path), root)
 
 
-def _fixed_part(pattern: Path) -> Path:
+def _globbed(pattern: Place) -> list[tuple[Place, str]]:
+    if isinstance(pattern, Path):
+        # Path.glob takes no absolute pattern.
+        found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
+        return _named(found, _fixed_part(pattern))
+    return _remote(pattern, pattern.fs.glob(pattern.path), _fixed_part(pattern))
+
+
+def _named(found: Sequence[Path], root: Path) -> list[tuple[Place, str]]:
+    """Files with their names relative to a folder."""
+    return [(path, str(path.relative_to(root))) for path in found if path.is_file()]
+
+
+def _remote(store: UPath, keys: Sequence[str], root: UPath) -> list[tuple[Place, str]]:
+    """Objects with their names relative to a folder."""
+    return [
+        (place(store.fs.unstrip_protocol(key)), str(PurePosixPath(key).relative_to(root.path)))
+        for key in sorted(keys)
+        if store.fs.isfile(key)
+    ]
+
+
+def _fixed_part(pattern: _P) -> _P:
     """The folder a glob starts from."""
-    parts = pattern.parts[:-1]
-    magic = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return Path(*parts[:magic])
+    folder = pattern.parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder
 
 
-def _is_input(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.endswith(REJECTS_SUFFIX) and path.name[0] != "."
+def _same_file(one: Place, other: Place) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve() or (other.exists() and other.samefile(one))
+    return str(one).rstrip("/") == str(other).rstrip("/")
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: its name must end in {', '.join(SUFFIXES)}")
+def _lies_in(target: Place, folder: Place) -> bool:
+    if isinstance(target, Path) and isinstance(folder, Path):
+        return target != STREAM and target.resolve().is_relative_to(folder.resolve())
+    return f"{target}/".startswith(str(folder).rstrip("/") + "/")
 
 
-def check_content(path: Path) -> None:
+def _is_input(path: Place) -> bool:
+    return format_by_name(path.name) is not None and not path.name.endswith(REJECTS_SUFFIX) and path.name[0] != "."
+
+
+def check_content(source: Input) -> None:
     """Refuse a file that is not what its name says.
 
     :raises InputError: it is something else, cannot be read or is empty.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    start = source.start()
+    name, kind = source.name, source.format.kind
     if not start:
-        raise InputError(f"{path} is empty")
-    kind = path.suffix.lower()
+        raise InputError(f"{name} is empty")
     actual = next((name for magic, name in _OTHER_MAGIC.items() if start.startswith(magic)), None)
-    if kind == ".parquet" and actual != "Parquet":
-        raise InputError(f"{path} is not Parquet{f' but {actual}' if actual else ''}")
-    if kind != ".parquet" and actual is not None:
-        raise InputError(f"{path} is not {kind[1:].upper()} but {actual}")
-    if kind == ".csv" and start.lstrip(b"\xef\xbb\xbf \r\n")[:1] in (b"{", b"["):
-        raise InputError(f"{path} is not CSV: it looks like JSON")
-    if kind == ".csv" and _is_binary(start):
-        raise InputError(f"{path} is not CSV: its bytes are no text")
+    if kind == "parquet" and actual != "Parquet":
+        raise InputError(f"{name} is not Parquet{f' but {actual}' if actual else ''}")
+    if kind != "parquet" and actual is not None:
+        raise InputError(f"{name} is not {kind.upper()} but {actual}")
+    if kind == "csv" and start.lstrip(b"\xef\xbb\xbf \r\n")[:1] in (b"{", b"["):
+        raise InputError(f"{name} is not CSV: it looks like JSON")
+    if kind == "csv" and _is_binary(start):
+        raise InputError(f"{name} is not CSV: its bytes are no text")
 
 
 def _is_binary(start: bytes) -> bool:
@@ -138,58 +223,42 @@ def _is_binary(start: bytes) -> bool:
     return False
 
 
-def check_writable(pair: FilePair, *, overwrite: bool) -> None:
-    """Refuse an output that exists or a folder that takes none, before any work is done.
+def check_absent(pair: FilePair) -> None:
+    """Refuse an output that exists.
 
-    :raises UsageError: the output exists.
-    :raises TocsinError: the folder does not exist or is not writable.
+    :raises UsageError: naming it.
     """
-    if pair.target.is_dir():
-        raise UsageError(f"OUTPUT is a folder: {pair.target}. Give a file name.")
-    if not overwrite:
-        for path in (pair.target, pair.rejects):
+    for path in (pair.target, pair.rejects, pair.manifest):
+        with reaching(path):
             if path.exists():
                 raise UsageError(f"{path} exists; --overwrite replaces it.")
-    try:
-        pair.target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(pair.target, keep=False):
-            pass
-    except OSError as error:
-        raise TocsinError(f"Cannot write into {pair.target.parent}: {error.strerror}") from error
 
 
-@contextmanager
-def atomic(path: Path, *, keep: bool = True) -> Iterator[BinaryIO]:
-    """A file under a temporary name, which gets its own name when the block ends well and vanishes otherwise.
+def check_folder(pair: FilePair) -> None:
+    """Refuse a place that takes no files, before any work is done.
 
-    :param keep: false to only try whether the file could be written.
+    :raises UsageError: the output is a folder.
+    :raises TocsinError: the output's folder cannot be made or written into.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with reaching(pair.target):
+        if pair.target.is_dir():
+            raise UsageError(f"OUTPUT is a folder: {pair.target}. Give a file name.")
+    if not isinstance(pair.target, Path):
+        return
+    folder = pair.target.parent
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            temporary.replace(path)
-            _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{pair.target.name}.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TocsinError(f"Cannot write into {folder}: {error.strerror}") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def reject_line(source: Path, reject: Reject) -> bytes:
+def reject_line(source: str, reject: Reject) -> bytes:
     """A line of the rejects file; raw bytes that are no UTF-8 are kept as base64."""
     raw: dict[str, str] = (
         {"raw": reject.raw} if isinstance(reject.raw, str) else {"raw_base64": base64.b64encode(reject.raw).decode()}
     )
-    record = {"file": str(source), "row": reject.row, "reason": reject.reason, **raw}
+    record = {"file": source, "row": reject.row, "reason": reject.reason, **raw}
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()

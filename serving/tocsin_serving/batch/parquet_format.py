@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -14,48 +13,43 @@ import pyarrow.parquet as pq
 
 from tocsin import InputError, UsageError
 from tocsin_serving.batch.arrow_text import is_text, texts_of, value_problem
-from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject, closed_on_error
+from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject
+from tocsin_serving.batch.files import Input
 
 # Row groups of chunk size would make files slow to read.
 _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 64 * 1024 * 1024
+_BUFFER_BYTES = 1024 * 1024
 
 
 class ParquetReader:
     """Reads a Parquet file."""
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, source: Input, columns: Columns) -> None:
+        self._source = source
         try:
-            self._file = pq.ParquetFile(path)
+            # Pages, not whole row groups: some files have a single one.
+            self._file = pq.ParquetFile(source.stream, buffer_size=_BUFFER_BYTES)
         except pa.ArrowException as error:
-            raise InputError(f"{path} cannot be read as Parquet: {error}") from error
-        self._path = path
+            raise InputError(f"{source.name} cannot be read as Parquet: {error}") from error
         self._text = columns.text
         self.schema: pa.Schema = self._file.schema_arrow
         self._rows = self._file.metadata.num_rows
         self._read = 0
-        with closed_on_error(self):
-            columns.check(self.schema.names, path)
-            kind = self.schema.field(self._text).type
-            if not is_text(kind):
-                raise UsageError(f"Column '{self._text}' of {path} holds {kind}, not text.")
+        columns.check(self.schema.names, source.name)
+        kind = self.schema.field(self._text).type
+        if not is_text(kind):
+            raise UsageError(f"Column '{self._text}' of {source.name} holds {kind}, not text.")
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
-        try:
-            for batch in self._file.iter_batches(batch_size=CHUNK_ROWS):
-                yield self._chunk(pa.Table.from_batches([batch]), self._read)
-                self._read += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self._path}, after row {self._read}: {error}") from error
+        for batch in self._file.iter_batches(batch_size=CHUNK_ROWS):
+            yield self._chunk(pa.Table.from_batches([batch]), self._read)
+            self._read += batch.num_rows
 
     def progress(self) -> float:
         """Share of the rows read so far."""
         return self._read / self._rows if self._rows else 1.0
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
 
     def _chunk(self, table: pa.Table, before: int) -> Chunk:
         texts = texts_of(table.column(self._text))
@@ -72,32 +66,52 @@ class ParquetReader:
 
 
 class ParquetWriter:
-    """Writes the rows read with columns added."""
+    """Turns chunks into Arrow streams, and those at the end into one Parquet file.
 
-    def __init__(self, file: BinaryIO, reader: ParquetReader, added: pa.Schema) -> None:
-        schema = pa.schema([*reader.schema, *added], metadata=reader.schema.metadata)
-        self._writer = pq.ParquetWriter(file, schema, compression="zstd")
-        self._schema = schema
-        self._buffer: list[pa.Table] = []
+    A Parquet file cannot be taken up again once its writer is gone, streams laid one after the other can.
+    """
 
-    def write(self, rows: pa.Table, answers: Answers) -> None:
-        """Add output rows."""
+    def __init__(self, reader: ParquetReader, added: pa.Schema) -> None:
+        self._schema = pa.schema([*reader.schema, *added], metadata=reader.schema.metadata)
+
+    def header(self) -> bytes:
+        """Each stream brings its own schema."""
+        return b""
+
+    def encode(self, rows: pa.Table, answers: Answers) -> bytes:
+        """A chunk as a stream of its own."""
         table = rows.take(pa.array(answers.parents))
         columns = [*table.columns, *answers.columns.columns]
-        self._buffer.append(pa.Table.from_arrays(columns, schema=self._schema))
-        buffered = sum(table.num_rows for table in self._buffer)
-        if buffered >= _ROW_GROUP_ROWS or sum(table.nbytes for table in self._buffer) >= _ROW_GROUP_BYTES:
-            self._flush()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+            stream.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        return bytes(sink.getvalue())
 
-    def close(self) -> None:
-        """Write what is buffered and the footer; the file stays open."""
-        self._flush()
-        self._writer.close()
+    def assemble(self, spooled: Path, target: Path) -> None:
+        """One Parquet file from the streams of a file."""
+        with pq.ParquetWriter(target, self._schema, compression="zstd") as writer:
+            for group in _row_groups(_streams(spooled)):
+                writer.write_table(group)
 
-    def _flush(self) -> None:
-        if self._buffer:
-            self._writer.write_table(pa.concat_tables(self._buffer))
-            self._buffer.clear()
+
+def _streams(path: Path) -> Iterator[pa.Table]:
+    with pa.OSFile(str(path)) as file:
+        while file.tell() < file.size():
+            with pa.ipc.open_stream(file) as stream:
+                yield stream.read_all()
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    group: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        group.append(table)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
+            yield pa.concat_tables(group)
+            group, rows, size = [], 0, 0
+    if rows:
+        yield pa.concat_tables(group)
 
 
 def _as_json(row: pa.Table) -> str | bytes:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import sha256
@@ -30,11 +33,12 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 
-from tocsin import EventClassifier, ReleaseError, TocsinError, UsageError
+from tocsin import EventClassifier, InputError, ReleaseError, TocsinError, UsageError
 from tocsin.release import LAYOUT, Release
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.columns import Shape
-from tocsin_serving.batch.scoring import ChunkScorer, ScoreChunks, Scored
+from tocsin_serving.batch.records import package_versions
+from tocsin_serving.batch.scoring import ChunkScorer, ReadChunks, ScoreChunks, Scored
 from tocsin_serving.batch.tally import Tally
 
 # Shared memory of a cluster of this machine alone: the release and the chunks in the making.
@@ -64,33 +68,63 @@ _SCORED = pa.schema(
 )
 
 Key = tuple[int, int, str]
-ReadChunks = Callable[[], Iterator[Chunk]]
-"""Reads a file from its beginning; called here and in the cluster, it gives the same chunks."""
 
 
 @contextmanager
 def ray_scoring(
-    release: str | None,
+    classifier: EventClassifier,
     shape: Shape,
-    files: Sequence[ReadChunks],
+    expected: Sequence[ReadChunks],
     *,
     address: str | None,
     workers: int | None,
 ) -> Iterator[ScoreChunks]:
     """A function that scores the chunks of one file after the other on Ray; see `scoring` for one machine.
 
-    :param files: in the order in which they will be scored.
+    :param expected: what will be scored, in order; files that turn out otherwise are scored all the same.
     :param address: of a cluster that this machine is part of; none starts one of this machine alone.
     :param workers: of one CPU each; none for as many as there are CPUs.
-    :raises ReleaseError: at once, if the release cannot be used.
     :raises TocsinError: the cluster cannot be reached.
     """
-    checked = Release.open(EventClassifier.load(release).release.folder)
+    checked = Release.open(classifier.release.folder)
     with _connected(address, workers), _plain_errors():
-        dataset = _pipeline(files, PackedRelease.of(checked), shape, workers or _cluster_cpus())
-        with closing(_answers(dataset)) as answers:
-            numbers = iter(range(len(files)))
-            yield lambda chunks: _paired(next(numbers), chunks, answers)
+        release, size = PackedRelease.of(checked), workers or _cluster_cpus()
+        with closing(_Files(expected, lambda files: _pipeline(files, release, shape, size))) as files:
+            yield files.score
+
+
+class _Files:
+    """Scores one file after the other, as many as can be in one dataset: each dataset starts its workers anew."""
+
+    def __init__(
+        self, expected: Sequence[ReadChunks], dataset: Callable[[Sequence[ReadChunks]], ray.data.Dataset]
+    ) -> None:
+        self._expected = list(expected)
+        self._dataset = dataset
+        self._coming: deque[tuple[int, ReadChunks]] = deque()
+        """Files of the dataset that runs, with their numbers in it."""
+        self._answers: Generator[tuple[Key, Answers], None, None] | None = None
+
+    def score(self, chunks: Iterable[Chunk], read: ReadChunks) -> Scored:
+        """Chunks with their answers.
+
+        :param chunks: as they are read here.
+        :param read: as the cluster reads them.
+        """
+        if self._answers is None or not self._coming or self._coming[0][1] != read:
+            self.close()
+            # An output may be found finished, or further on, only once its turn has come.
+            rest = self._expected[self._expected.index(read) :] if read in self._expected else [read]
+            self._coming.extend(enumerate(rest))
+            self._answers = _answers(self._dataset(rest))
+        number, _ = self._coming.popleft()
+        return _paired(number, chunks, self._answers)
+
+    def close(self) -> None:
+        """End the dataset that runs."""
+        self._coming.clear()
+        if self._answers is not None:
+            self._answers.close()
 
 
 class PackedRelease:
@@ -152,7 +186,7 @@ def _pipeline(files: Sequence[ReadChunks], release: PackedRelease, shape: Shape,
         label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
     ).map_batches(
         _Worker,
-        fn_constructor_args=(release, shape),
+        fn_constructor_args=(release, shape, package_versions()),
         batch_size=None,
         batch_format="pyarrow",
         # The pool shrinks when it runs idle, which frees a CPU for a worker that died and starts anew.
@@ -204,12 +238,23 @@ def _key(file: int, number: int, chunk: Chunk) -> Key:
 class _Worker:
     """An actor that scores chunks in one thread."""
 
-    def __init__(self, release: PackedRelease, shape: Shape) -> None:
+    def __init__(self, release: PackedRelease, shape: Shape, versions: dict[str, str]) -> None:
+        """:param versions: on the machine with the command."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        self._differences = version_differences(versions, package_versions())
         self._score = ChunkScorer(EventClassifier.load(release.unpack(unpack_folder())), shape)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
-        """Rows of `_TO_SCORE` to rows of `_SCORED`."""
+        """Rows of `_TO_SCORE` to rows of `_SCORED`.
+
+        :raises TocsinError: this machine's answers could differ from the others'.
+        """
+        # Raised here, for what a constructor raises comes back as text.
+        if self._differences:
+            raise TocsinError(
+                f"{os.uname().nodename} has other versions than the machine with the command: "
+                f"{', '.join(self._differences)}. The output could differ from one machine's; install the same."
+            )
         return pa.Table.from_pylist([self._scored(row) for row in chunks.to_pylist()], schema=_SCORED)
 
     def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -223,6 +268,13 @@ class _Worker:
         }
 
 
+def version_differences(here: dict[str, str], there: dict[str, str]) -> list[str]:
+    """What another machine has otherwise, in words."""
+    return [
+        f"{name} {there.get(name)} (here {version})" for name, version in here.items() if there.get(name) != version
+    ]
+
+
 def _packed(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
@@ -234,23 +286,25 @@ def _packed(table: pa.Table) -> bytes:
 def _answers(dataset: ray.data.Dataset) -> Generator[tuple[Key, Answers], None, None]:
     """Every chunk's answers in order, as the cluster makes them."""
     batches: Iterable[pa.Table] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-    for batch in batches:
-        for row in batch.to_pylist():
-            columns = pa.ipc.open_stream(row["columns"]).read_all()
-            tally = Tally.from_json(row["tally"])
-            answers = Answers(columns, np.array(row["parents"], dtype=np.intp), tally)
-            yield (row["file"], row["chunk"], row["digest"]), answers
+    # Told apart where they arise: the job goes by the kind of error.
+    with _plain_errors():
+        for batch in batches:
+            for row in batch.to_pylist():
+                columns = pa.ipc.open_stream(row["columns"]).read_all()
+                tally = Tally.from_json(row["tally"])
+                answers = Answers(columns, np.array(row["parents"], dtype=np.intp), tally)
+                yield (row["file"], row["chunk"], row["digest"]), answers
 
 
 def _paired(file: int, chunks: Iterable[Chunk], answers: Iterator[tuple[Key, Answers]]) -> Scored:
     """A file's chunks as read here, with the answers to them as read in the cluster.
 
-    :raises TocsinError: they do not belong together.
+    :raises InputError: they do not belong together.
     """
     for number, chunk in enumerate(chunks):
         key, answer = next(answers, (None, None))
         if answer is None or key != _key(file, number, chunk):
-            raise TocsinError(
+            raise InputError(
                 f"The answers to rows {chunk.numbers[:1]} and following belong to other texts: "
                 "the input changed while the job ran. No output was written; start again."
             )
@@ -269,7 +323,9 @@ def _plain_errors() -> Iterator[None]:
         ours = _our_error(error)
         if ours is not None:
             raise ours from None
-        raise TocsinError(f"The job failed on Ray, no output was written: {error}") from error
+        raise TocsinError(
+            f"The job failed on Ray: {error}. No output was written; --resume goes on with the rows that are kept."
+        ) from error
 
 
 def _our_error(error: BaseException | None) -> TocsinError | None:
@@ -282,6 +338,17 @@ def _our_error(error: BaseException | None) -> TocsinError | None:
 def _cluster_cpus() -> int:
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(resources.get("CPU", 1)))
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does here: Ray would end the process without a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -300,7 +367,8 @@ def _connected(address: str | None, workers: int | None) -> Iterator[None]:
     own: dict[str, Any] = {"num_cpus": workers, "object_store_memory": _LOCAL_STORE_BYTES, "include_dashboard": False}
     given = own if address is None else {}
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **given)
+        with _own_sigterm():
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **given)
     except (OSError, RayError, RuntimeError, ValueError) as error:
         raise TocsinError(f"No Ray cluster to work on at {address or 'this machine'}: {error}") from error
     try:

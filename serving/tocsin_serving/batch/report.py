@@ -14,6 +14,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -25,8 +26,8 @@ import pyarrow.parquet as pq
 
 from tocsin import TocsinError, UsageError
 from tocsin_serving.batch.csv_format import delimiter_of
+from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, atomic
 from tocsin_serving.batch.job import FileSummary, JobOptions
-from tocsin_serving.batch.outputs import atomic
 from tocsin_serving.batch.tally import Tally
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _BINS = 20
 # Days up to which bars stand for days and for weeks; beyond, for months.
 _DAYS_BY_DAY, _DAYS_BY_WEEK = 62, 366
 _PACKAGES = ("jinja2", "matplotlib")
+# As in the template.
+_TITLE = b"<title>Tocsin report</title>"
 
 
 @dataclass(frozen=True, order=True)
@@ -97,9 +100,10 @@ class Findings:
         return sorted(chosen, key=lambda sample: -sample.probability)
 
 
-def check_report(path: Path, *, overwrite: bool) -> None:
+def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Refuse a report that could not be written, before any work is done.
 
+    :param resume: a report that is there may be this job's own, and is then written again.
     :raises UsageError: it exists, its name is no page's, or a package is missing.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
@@ -107,10 +111,15 @@ def check_report(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--report needs {' and '.join(missing)}: run `pip install 'tocsin[report]'`")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report writes a page: {path} should end in .html")
-    if path.exists() and not overwrite:
+    if path.exists() and not overwrite and not (resume and _is_report(path)):
         raise UsageError(f"{path} exists; --overwrite replaces it.")
     if not path.parent.is_dir():
         raise UsageError(f"--report: there is no folder {path.parent}")
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _TITLE in file.read(1024)
 
 
 def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptions) -> None:
@@ -119,8 +128,12 @@ def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptio
     :raises TocsinError: it cannot be written; the outputs stay.
     """
     findings = Findings()
-    for row in chain.from_iterable(output_rows(summary.files.target) for summary in summaries):
-        findings.add(row, options)
+    for files in (summary.files for summary in summaries):
+        where = options.stdout_copy if files.target == STREAM else files.target
+        if where is None:
+            raise UsageError("What went to stdout can be reported on only if a copy is kept")
+        for row in output_rows(where, files.target_format, options):
+            findings.add(row, options)
     try:
         with atomic(path) as file:
             file.write(_page(summaries, findings, options).encode())
@@ -128,19 +141,18 @@ def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptio
         raise TocsinError(f"{path} cannot be written: {error.strerror}. The outputs are complete.") from error
 
 
-def output_rows(path: Path) -> Iterator[dict[str, Any]]:
+def output_rows(where: Place, file_format: FileFormat, options: JobOptions) -> Iterator[dict[str, Any]]:
     """Rows of an output as dictionaries; in CSV every cell is text."""
-    if path.suffix.lower() == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=512):
-            yield from batch.to_pylist()
-        return
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        if path.suffix.lower() == ".jsonl":
-            yield from map(json.loads, file)
-            return
-        delimiter = delimiter_of(file.readline())
-        file.seek(0)
-        yield from csv.DictReader(file, delimiter=delimiter)
+    with closing(Input(where, file_format)) as source:
+        if file_format.kind == "parquet":
+            for batch in pq.ParquetFile(source.stream).iter_batches(batch_size=512):
+                yield from batch.to_pylist()
+        elif file_format.kind == "jsonl":
+            yield from map(json.loads, source.stream)
+        else:
+            lines = source.text("utf-8-sig", errors="replace")
+            header = lines.readline()
+            yield from csv.DictReader(chain([header], lines), delimiter=delimiter_of(header, options.text_column))
 
 
 def _events(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process, resource_tracker
 
 import numpy as np
 import pyarrow as pa
@@ -65,19 +67,17 @@ class ChunkScorer:
 
 
 Scored = Iterator[tuple[Chunk, Answers]]
-ScoreChunks = Callable[[Iterable[Chunk]], Scored]
+ReadChunks = Callable[[], Iterator[Chunk]]
+ScoreChunks = Callable[[Iterable[Chunk], ReadChunks], Scored]
+"""Scores a file's chunks lazily, in order; the second way to read them serves an engine that does so elsewhere too."""
 
 
 @contextmanager
-def scoring(release: str | None, shape: Shape, *, workers: int) -> Iterator[ScoreChunks]:
-    """A function that scores chunks in order, lazily, with as many processes as asked for.
-
-    :raises ReleaseError: at once, if the release cannot be used.
-    """
-    classifier = EventClassifier.load(release)
+def scoring(classifier: EventClassifier, shape: Shape, *, workers: int) -> Iterator[ScoreChunks]:
+    """A function that scores chunks in order, lazily, with as many processes as asked for."""
     if workers == 1:
         scorer = ChunkScorer(classifier, shape)
-        yield lambda chunks: ((chunk, scorer(chunk)) for chunk in chunks)
+        yield lambda chunks, _: ((chunk, scorer(chunk)) for chunk in chunks)
         return
     folder = str(classifier.release.folder)
     # spawn: a forked copy of onnxruntime's and Arrow's threads may hang.
@@ -85,9 +85,24 @@ def scoring(release: str | None, shape: Shape, *, workers: int) -> Iterator[Scor
         workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(folder, shape)
     )
     try:
-        yield lambda chunks: _in_order(pool, chunks, workers * _CHUNKS_AHEAD)
+        with _deaf_to_ctrl_c():
+            # The first task starts all processes.
+            pool.submit(os.getpid)
+        yield lambda chunks, _: _in_order(pool, chunks, workers * _CHUNKS_AHEAD)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, which a terminal sends to all: the job stops them."""
+    # Python's helper process is started with the first worker, and its start would let the signal through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: ChunkScorer | None = None
@@ -95,8 +110,17 @@ _worker: ChunkScorer | None = None
 
 def _start_worker(release: str, shape: Shape) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker = ChunkScorer(EventClassifier.load(release), shape)
+
+
+def _end_with_parent() -> None:
+    """A job that was killed cannot stop its workers, and they would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _score(texts: list[str], numbers: NDArray[np.int64]) -> Answers:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 from rich.table import Table
 from rich.text import Text
 
+from tocsin_serving.batch.records import Counts
 from tocsin_serving.batch.tally import Tally
 
 _LANGUAGES_SHOWN = 5
@@ -17,21 +16,7 @@ _LANGUAGES_SHOWN = 5
 Line = tuple[str, int | None, str]
 
 
-class Counted(Protocol):
-    """What became of one file's rows."""
-
-    rows_read: int
-    rows_rejected: int
-    tally: Tally
-    reject_reasons: Counter[str]
-
-
-def kind_of_reason(reason: str) -> str:
-    """A reject's reason without what is particular to its row, so that reasons can be counted."""
-    return re.sub(r"\d+", "N", reason.partition(": ")[0])
-
-
-def summary_table(files: Sequence[Counted], title: str | None = None) -> Table:
+def summary_table(files: Sequence[Counts], title: str | None = None) -> Table:
     """Events by type, share to review, languages, truncations and rejects over files."""
     table = Table("", "rows", "share", title=title, title_justify="left")
     for column in table.columns[1:]:
@@ -41,7 +26,7 @@ def summary_table(files: Sequence[Counted], title: str | None = None) -> Table:
     return table
 
 
-def _lines(files: Sequence[Counted]) -> Iterator[Line]:
+def _lines(files: Sequence[Counts]) -> Iterator[Line]:
     tally = sum((file.tally for file in files), Tally())
     read = sum(file.rows_read for file in files)
     rejected = sum(file.rows_rejected for file in files)

@@ -1,0 +1,52 @@
+"""Where a release comes from: what it was trained on, by which code, with which settings, and how it got promoted.
+
+It travels in the manifest. Releases made before these fields existed simply lack them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataLineage(_Section):
+    """The records a release was trained and measured on."""
+
+    name: str = Field(description="of the corpus folder; its path is nobody's business")
+    sha256: str = Field(description="of every record's split, id, text and labels")
+    records: dict[str, int] = Field(description="split -> records used")
+    labels: dict[str, int] = Field(description="label -> training records that have it")
+    without_event: int = Field(ge=0, description="training records without a label")
+    first: str | None = Field(description="earliest date or decade that a training record gives")
+    last: str | None = Field(description="latest date or decade that a training record gives")
+    licence: str | None = Field(description="as the recipe states it; none: not stated")
+
+
+class CodeLineage(_Section):
+    """The code that trained a release."""
+
+    version: str = Field(description="of the package")
+    commit: str | None = Field(description="git commit of the checkout; none where it was no checkout")
+    modified: bool | None = Field(description="whether files differed from that commit; none where it is unknown")
+
+
+class Lineage(_Section):
+    """Everything needed to judge a release's origin, and to make it again from the same data."""
+
+    data: DataLineage
+    code: CodeLineage
+    settings: dict[str, Any] = Field(description="the recipe with every default written out, paths cut to their names")
+
+
+class ForcedPromotion(_Section):
+    """A promotion against the advice of the comparison with the release it replaced."""
+
+    reason: str = Field(min_length=1, description="what the person who forced it said")
+    worse: tuple[str, ...] = Field(description="each margin that was missed, in words")
+    replaced: str = Field(description="name and version of the release before")
+    date: str = Field(description="ISO 8601, UTC")

@@ -1,0 +1,268 @@
+"""Where a job reads and writes: files here, objects in a store by URL, standard streams; compressed or not, by name.
+
+The one place that knows of compression and of stores. Local files are plain `Path`s; everything with a scheme
+(``s3://``, ``gs://``, ``memory://``) is a `UPath`, which is fsspec behind the methods of a path.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+import pyarrow as pa
+from upath import UPath
+
+from tocsin import InputError, TocsinError, UsageError
+
+Place = Path | UPath
+"""A file or folder, here or in a store."""
+
+STREAM = Path("-")
+"""Stands for stdin as an input and for stdout as an output."""
+
+KINDS = ("csv", "jsonl", "parquet")
+_KIND_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+_CODEC_BY_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
+SUFFIXES = (*_KIND_BY_SUFFIX, *(kind + codec for kind in (".csv", ".jsonl") for codec in _CODEC_BY_SUFFIX))
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+# Stores in which an upload shows only once it is complete, so that it needs no temporary name.
+_COMPLETE_OR_ABSENT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
+_UPLOAD_PART_BYTES = 8 * 1024 * 1024
+# S3 takes no more parts in one upload.
+_UPLOAD_PARTS = 10_000
+_BUFFER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """What a file holds and how it is compressed."""
+
+    kind: str
+    """One of `KINDS`."""
+    codec: str | None = None
+    """``gzip``, ``zstd`` or none; Parquet compresses within itself."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {self.codec}" if self.codec else self.kind
+
+
+def format_by_name(name: str) -> FileFormat | None:
+    """The format that a file's name tells, or none."""
+    path = PurePosixPath(name.lower())
+    codec = _CODEC_BY_SUFFIX.get(path.suffix)
+    kind = _KIND_BY_SUFFIX.get((path.with_suffix("") if codec else path).suffix)
+    # Compressed once more, Parquet could not be read at its end first.
+    return None if kind is None or (codec and kind == "parquet") else FileFormat(kind, codec)
+
+
+def place(path: str | Path | UPath) -> Place:
+    """A place from what a user wrote; a `Path` exactly when it is in this machine's file system.
+
+    :raises UsageError: the scheme is not known or its package is missing.
+    """
+    if isinstance(path, Path) or (isinstance(path, str) and not _SCHEME.match(path)):
+        return Path(path)
+    with reaching(path):
+        # Without the cache of listings: whether a file exists is asked anew each time.
+        remote = UPath(str(path), use_listings_cache=False)
+        return Path(remote.path) if remote.protocol in ("", "file", "local") else remote
+
+
+@contextmanager
+def reaching(where: object) -> Iterator[None]:
+    """Turn what a store's own client raises into a message: each has its own errors, and none of them is a bug here.
+
+    :raises TocsinError: naming the place.
+    """
+    try:
+        yield
+    except (TocsinError, FileNotFoundError):
+        # What is missing is called the same everywhere.
+        raise
+    except ImportError as error:
+        raise UsageError(
+            f"{where}: {error}. For s3:// run `pip install 'tocsin[s3]'`, for others the package named here."
+        ) from error
+    except Exception as error:
+        if isinstance(where, Path):
+            raise
+        raise TocsinError(f"{where}: {str(error) or type(error).__name__}") from error
+
+
+class Input:
+    """A file opened for reading: its bytes, decompressed, and how far it has been read.
+
+    :raises InputError: it cannot be opened.
+    """
+
+    def __init__(self, where: Place, file_format: FileFormat, name: str | None = None) -> None:
+        self.where = where
+        self.name = name or ("stdin" if where == STREAM else str(where))
+        self.format = file_format
+        try:
+            with reaching(where):
+                self._raw = _opened(where, seekable=file_format.kind == "parquet")
+                self._size = None if where == STREAM else int(where.stat().st_size)
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read: {error.strerror or error}") from error
+        self.stream = io.BufferedReader(_decompressed(self._raw, file_format), _BUFFER_BYTES)
+        # The outermost layer closes those below; dropped unclosed it would complain.
+        self._open: io.BufferedReader | io.TextIOWrapper = self.stream
+
+    def start(self) -> bytes:
+        """The first bytes, which stay to be read."""
+        return self.stream.peek(4096)[:4096]
+
+    def text(self, encoding: str, errors: str) -> io.TextIOWrapper:
+        """The rest as text, line ends kept."""
+        self._open = text = io.TextIOWrapper(self.stream, encoding, errors=errors, newline="")
+        return text
+
+    def progress(self) -> float:
+        """Share of the bytes read so far, from 0 to 1; 0 while the end is not known."""
+        if not self._size:
+            return 0.0
+        # Compressed, only whole buffers can be told: how far the reader is in one has no place in the file.
+        place = self._raw if self.format.codec else self.stream
+        return min(place.tell() / self._size, 1.0)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._open.close()
+
+
+@contextmanager
+def readable(source: Input) -> Iterator[None]:
+    """Tell a damaged file from a disk or a store in trouble, after which a job may go on.
+
+    Arrow's own faults carry no error number; the system's do.
+
+    :raises InputError: the content cannot be read.
+    """
+    try:
+        with reaching(source.where):
+            yield
+    except (OSError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) is not None or isinstance(error, (TimeoutError, ConnectionError)):
+            raise
+        raise InputError(f"{source.name} cannot be read: {error}") from error
+
+
+def _opened(where: Place, *, seekable: bool) -> BinaryIO:
+    if where != STREAM:
+        return where.open("rb")
+    return _copied(sys.stdin.buffer) if seekable else sys.stdin.buffer
+
+
+def _copied(stream: BinaryIO) -> BinaryIO:
+    """A pipe as a file in which one can go back; it vanishes with its handle."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    shutil.copyfileobj(stream, copy, _BUFFER_BYTES)
+    copy.seek(0)
+    return copy
+
+
+def _decompressed(raw: BinaryIO, file_format: FileFormat) -> Any:  # noqa: ANN401  pyarrow has no types
+    # Arrow's streams read members and frames one after the other, and refuse a file that was cut off.
+    return pa.CompressedInputStream(raw, file_format.codec) if file_format.codec else raw
+
+
+def compress(source: Path, target: Path, codec: str) -> None:
+    """Write a compressed copy: a single member or frame, for some readers stop after the first."""
+    with (
+        source.open("rb") as plain,
+        target.open("wb") as file,
+        pa.CompressedOutputStream(pa.PythonFile(file, "w"), codec) as packed,
+    ):
+        shutil.copyfileobj(plain, packed, _BUFFER_BYTES)
+
+
+def fingerprint(where: Place) -> str:
+    """Something cheap that changes when a file is written again: the store's tag, or size and time."""
+    if isinstance(where, Path):
+        found = where.stat()
+        return f"{found.st_size} bytes, {found.st_mtime_ns}"
+    with reaching(where):
+        return str(where.fs.ukey(where.path))
+
+
+def deliver(source: Path, target: Place) -> None:
+    """Put a finished file of this machine where it belongs, complete or not at all.
+
+    A local target is a rename, made to survive a power cut; in a store the upload is completed at its end.
+
+    :raises OSError: of a local file system.
+    :raises TocsinError: the store refused.
+    """
+    if isinstance(target, Path):
+        source.replace(target)
+        sync_folder(target.parent)
+        return
+    with reaching(target):
+        _upload(source, target)
+
+
+def _upload(source: Path, target: UPath) -> None:
+    if target.protocol in _COMPLETE_OR_ABSENT:
+        target.fs.put_file(str(source), target.path, **_upload_options(source, target))
+        return
+    # File servers show what has been written so far.
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.fs.put_file(str(source), temporary.path)
+        target.fs.mv(temporary.path, target.path)
+    except Exception:
+        with suppress(Exception):
+            temporary.unlink()
+        raise
+
+
+def _upload_options(source: Path, target: UPath) -> dict[str, int]:
+    """Small parts, few at once: the default of s3fs holds half a gigabyte in memory."""
+    if target.protocol not in ("s3", "s3a"):
+        return {}
+    part = max(_UPLOAD_PART_BYTES, math.ceil(source.stat().st_size / _UPLOAD_PARTS))
+    return {"chunksize": part, "max_concurrency": 2}
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A local file under a temporary name, which gets its own when the block ends well and vanishes otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,162 @@
+"""What a job keeps about itself: how far it is, so that it can go on, and afterwards a manifest beside the output."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tocsin import Release
+from tocsin.release import LAYOUT, sha256
+from tocsin_serving.batch.chunks import Answers, Chunk
+from tocsin_serving.batch.files import Place, reaching
+from tocsin_serving.batch.tally import Tally
+
+# Of another version, the rest of an output could differ from its beginning.
+_PACKAGES = ("tocsin", "numpy", "onnxruntime", "pyarrow", "tokenizers")
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What became of a file's rows."""
+
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_rejected: int = 0
+    rows_written: int = 0
+    """Equal to the rows scored, or the number of sentences with `split_sentences` and of events with `acled`."""
+    tally: Tally = field(default_factory=Tally)
+    """What the answers say."""
+    reject_reasons: Counter[str] = field(default_factory=Counter)
+    """Kind of reason -> rows rejected."""
+
+    def add(self, chunk: Chunk, answers: Answers) -> None:
+        """Count one chunk."""
+        self.rows_read += chunk.read
+        self.rows_scored += len(chunk.texts)
+        self.rows_rejected += len(chunk.rejects)
+        self.rows_written += answers.columns.num_rows
+        self.tally += answers.tally
+        self.reject_reasons += Counter(kind_of_reason(reject.reason) for reject in chunk.rejects)
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reject's reason without what is particular to its row, so that reasons can be counted."""
+    return re.sub(r"\d+", "N", reason.partition(": ")[0])
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileRecord(_Record):
+    """A file and what it held."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, where: Place, name: str | None = None) -> FileRecord:
+        """Read a file once, a piece at a time.
+
+        :param name: to be recorded instead of the file's own.
+        :raises OSError: it cannot be read.
+        :raises TocsinError: a store refused it.
+        """
+        with reaching(where), where.open("rb") as file:
+            digest, size = hashlib.sha256(), 0
+            while piece := file.read(1024 * 1024):
+                digest.update(piece)
+                size += len(piece)
+        return cls(path=name or str(where), bytes=size, sha256=digest.hexdigest())
+
+
+class ReleaseRecord(_Record):
+    """Which release gave the answers."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of its manifest, which holds the hash of every other file."""
+
+    @classmethod
+    def of(cls, release: Release) -> ReleaseRecord:
+        """Name and hash of a checked release."""
+        manifest = release.manifest
+        return cls(name=manifest.name, version=manifest.version, sha256=sha256(release.folder / LAYOUT.manifest))
+
+
+class Identity(_Record):
+    """Everything an output depends on: jobs of the same identity write the same bytes."""
+
+    input: FileRecord
+    release: ReleaseRecord
+    settings: dict[str, str | bool | None]
+    versions: dict[str, str]
+
+    def differences(self, other: Identity) -> list[str]:
+        """In words, what another identity has otherwise."""
+        return list(_differences("", self.model_dump(), other.model_dump()))
+
+
+def _differences(prefix: str, mine: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for key in sorted({*mine, *others}):
+        left, right = mine.get(key), others.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += _differences(f"{prefix}{key} ", left, right)
+        elif left != right:
+            found.append(f"{prefix}{key} (was {left}, is {right})")
+    return found
+
+
+def package_versions() -> dict[str, str]:
+    """Exact versions of what computes and writes answers, and the kind of processor it runs on."""
+    return {**{name: version(name) for name in _PACKAGES}, "machine": platform.machine()}
+
+
+class Progress(_Record):
+    """The journal of a job: a state from which it can go on. Replaced as a whole after each chunk."""
+
+    identity: Identity
+    chunks: int = 0
+    """Chunks whose rows are in the unfinished output."""
+    output_bytes: int = 0
+    rejects_bytes: int = 0
+    counts: Counts
+    started: str
+    """ISO 8601, UTC."""
+    resumed: int = 0
+    """How often the job has been taken up again."""
+    finished: bool = False
+    """All files are ready and only need to be put in place."""
+
+
+class JobManifest(_Record):
+    """Stands beside an output and says where it comes from."""
+
+    tocsin: str
+    input: FileRecord
+    output: FileRecord
+    rejects: FileRecord | None
+    """None when no row was rejected."""
+    release: ReleaseRecord
+    settings: dict[str, str | bool | None]
+    versions: dict[str, str]
+    counts: Counts
+    started: str
+    finished: str
+    resumed: int
+
+    @property
+    def identity(self) -> Identity:
+        """What the output depends on."""
+        return Identity(input=self.input, release=self.release, settings=self.settings, versions=self.versions)

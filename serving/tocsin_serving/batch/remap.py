@@ -1,0 +1,220 @@
+"""Old batch output under new label names: what `tocsin score` wrote, without scoring again.
+
+A map says which old identifier is called what now; a taxonomy gives each its plain name and its columns. Labels may be
+renamed and several may become one (the highest probability stands for it: that of any of them is at least as high).
+One label cannot become several, and none can vanish: that takes a model, so it is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
+from tocsin_serving.batch.columns import EVENT
+from tocsin_serving.batch.files import atomic
+
+_FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")
+_NEEDED = ("events", *_FIRST_EVENT, "probability")
+# Where the added fields of a JSON Lines row begin: what stands before is the user's and is kept byte for byte.
+_JSONL_MARK = b', "events": '
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """Old label identifier -> label of the new taxonomy."""
+
+    renamed: Mapping[str, str]
+    taxonomy: Taxonomy
+    _labels: dict[str, Label] = field(default_factory=dict, init=False, repr=False)
+
+    def label(self, old: str) -> Label:
+        """The new label of an old one.
+
+        :raises InputError: neither the map nor the taxonomy knows it.
+        """
+        if old not in self._labels:
+            try:
+                index = self.taxonomy.index(self.renamed.get(old, old))
+            except TaxonomyError:
+                raise InputError(
+                    f"label {old!r} is not in the new taxonomy; add a line to [labels] of the map: "
+                    f'{old} = "one of: {", ".join(self.taxonomy.names)}"'
+                ) from None
+            self._labels[old] = self.taxonomy.labels[index]
+        return self._labels[old]
+
+    def events(self, old: list[Row]) -> list[Row]:
+        """A row's events under their new names, most probable first."""
+        best: dict[str, Row] = {}
+        for event in old:
+            label = self.label(event["label"])
+            columns = {name: getattr(label, name) for name in ("label", "name", *_FIRST_EVENT[1:])}
+            if label.label not in best or event["probability"] > best[label.label]["probability"]:
+                best[label.label] = columns | {"probability": event["probability"]}
+        return sorted(best.values(), key=lambda event: -event["probability"])
+
+    def scores(self, old: Mapping[str, float]) -> dict[str, float]:
+        """A row's probability of every label under the new names."""
+        new: dict[str, float] = {}
+        for name, probability in old.items():
+            label = self.label(name).label
+            new[label] = max(probability, new.get(label, 0.0))
+        return new
+
+    def row(self, old: Row) -> Row:
+        """The columns that change, of one row: ``events``, those of the first event, and ``scores`` if it is there."""
+        events = self.events(old["events"] or [])
+        first = events[0] if events else dict.fromkeys((*_FIRST_EVENT, "probability"))
+        changed = {"events": events} | {name: first[name] for name in (*_FIRST_EVENT, "probability")}
+        if old.get("scores") is not None:
+            changed["scores"] = self.scores(dict(old["scores"]))
+        return changed
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """The table ``[labels]`` of a map: old identifier -> new identifier.
+
+    :raises UsageError: it cannot be read or has no such table of names.
+    """
+    try:
+        labels = tomllib.loads(path.read_text(encoding="utf-8")).get("labels")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from error
+    if not isinstance(labels, dict) or not all(isinstance(new, str) for new in labels.values()):
+        raise UsageError(f'{path}: a table [labels] with lines like old_label = "new_label" is needed')
+    return labels
+
+
+def remap(source: Path, target: Path, renaming: Renaming, *, overwrite: bool = False) -> int:
+    """Write a batch output anew under new names; it appears only when it is complete.
+
+    :return: rows.
+    :raises UsageError: the two files do not go together, or the output exists.
+    :raises InputError: the input is no batch output, or has a label that nothing is said about.
+    """
+    kinds = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    kind = source.suffix.lower()
+    if kind not in kinds or target.suffix.lower() != kind:
+        raise UsageError(f"{source} and {target} must both end in one of: {', '.join(kinds)}")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists; --overwrite replaces it.")
+    if target.exists() and target.samefile(source):
+        raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
+    try:
+        with atomic(target) as output:
+            return kinds[kind](source, output, renaming)
+    except OSError as error:
+        raise InputError(f"{source} to {target}: {error.strerror or error}. No output was written.") from error
+
+
+def _jsonl(source: Path, output: BinaryIO, renaming: Renaming) -> int:
+    rows = 0
+    with source.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                output.write(_jsonl_row(line.strip(), f"{source}:{number}", renaming))
+                rows += 1
+    return rows
+
+
+def _jsonl_row(line: bytes, place: str, renaming: Renaming) -> bytes:
+    # The last one: a field of the user's stands before those that were added.
+    mark = line.rfind(_JSONL_MARK)
+    try:
+        added = json.loads(b"{" + line[mark + 2 :]) if mark >= 0 else {}
+    except ValueError as error:
+        raise InputError(f"{place}: not a row that `tocsin score` wrote: {error}") from error
+    _check_columns(added, place)
+    changed = _placed(place, lambda: renaming.row(added))
+    return line[:mark] + b", " + json.dumps(added | changed, ensure_ascii=False)[1:].encode() + b"\n"
+
+
+def _csv(source: Path, output: BinaryIO, renaming: Renaming) -> int:
+    csv.field_size_limit(64 * 1024 * 1024)
+    with source.open("rb") as binary:
+        start = binary.readline()
+    delimiter = max(",;\t|", key=start.decode("utf-8", "replace").count)
+    encoding = "utf-8-sig" if start.startswith(b"\xef\xbb\xbf") else "utf-8"
+    rows = 0
+    with source.open(encoding=encoding, newline="") as stream:
+        reader = csv.reader(stream, delimiter=delimiter)
+        header = next(reader, [])
+        _check_columns(header, str(source))
+        text = io.TextIOWrapper(output, encoding, newline="", write_through=True)
+        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(header)
+        for cells in filter(None, reader):
+            writer.writerow(_csv_row(header, cells, f"{source}:{reader.line_num}", renaming))
+            rows += 1
+        # The file is not this function's to close.
+        text.detach()
+    return rows
+
+
+def _csv_row(header: list[str], cells: list[str], place: str, renaming: Renaming) -> list[str]:
+    row: Row = dict(zip(header, cells, strict=False))
+    try:
+        decoded = {name: json.loads(row[name]) for name in ("events", "scores") if row.get(name)}
+    except ValueError as error:
+        raise InputError(f"{place}: not a row that `tocsin score` wrote: {error}") from error
+    changed = _placed(place, lambda: renaming.row({"events": []} | decoded))
+    encoded = {
+        name: json.dumps(value, ensure_ascii=False) if name in ("events", "scores") else "" if value is None else value
+        for name, value in changed.items()
+    }
+    return [str(encoded.get(name, cell)) for name, cell in zip(header, cells, strict=False)]
+
+
+def _parquet(source: Path, output: BinaryIO, renaming: Renaming) -> int:
+    try:
+        file = pq.ParquetFile(source)
+    except pa.ArrowException as error:
+        raise InputError(f"{source} cannot be read as Parquet: {error}") from error
+    schema = file.schema_arrow
+    _check_columns(schema.names, str(source))
+    with file, pq.ParquetWriter(output, schema, compression="zstd") as writer:
+        for batch in file.iter_batches():
+            writer.write_table(_parquet_rows(pa.Table.from_batches([batch]), str(source), renaming))
+        return int(file.metadata.num_rows)
+
+
+def _parquet_rows(table: pa.Table, place: str, renaming: Renaming) -> pa.Table:
+    names = [name for name in ("events", "scores") if name in table.column_names]
+    old: Iterator[Row] = iter(table.select(names).to_pylist(maps_as_pydicts="strict"))
+    changed = [_placed(place, lambda row=row: renaming.row(row)) for row in old]  # type: ignore[misc]
+    for name in changed[0] if changed else ():
+        kind = pa.list_(EVENT) if name == "events" else table.schema.field(name).type
+        values = [list(row[name].items()) if name == "scores" else row[name] for row in changed]
+        column = table.column_names.index(name)
+        table = table.set_column(column, table.schema.field(name), pa.array(values, kind))
+    return table
+
+
+def _placed(place: str, work: Callable[[], Row]) -> Row:
+    """Do something, and say where it went wrong."""
+    try:
+        return work()
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{place}: its events are not those that `tocsin score` writes") from error
+
+
+def _check_columns(names: object, place: str) -> None:
+    missing = [name for name in _NEEDED if name not in names]  # type: ignore[operator]
+    if missing:
+        raise InputError(f"{place}: not an output of `tocsin score`: it has no {', '.join(missing)}")

@@ -1,0 +1,123 @@
+"""Reading request bodies: never more than the limits, never for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive
+
+from tocsin.text import replace_lone_surrogates
+from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, not_json, overloaded
+from tocsin_serving.schemas import FieldProblem
+
+# How much of an over-long body is read and dropped, so that its sender gets to read the answer.
+_DRAIN_FACTOR = 16
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class BodyMemory:
+    """Bytes of request bodies that a worker holds, all requests together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Count bytes; give them back with `release`.
+
+        :raises RefusedError: 503, there would be too many.
+        """
+        if self.held + size > self._limit:
+            raise overloaded(1)
+        self.held += size
+
+    def release(self, size: int) -> None:
+        """Bytes that are no longer held."""
+        self.held -= size
+
+
+async def body_parts(receive: Receive, seconds: float) -> AsyncIterator[bytes]:
+    """The parts of a body as they come in.
+
+    :param seconds: longest wait for one part.
+    :raises ClientGoneError: the client hung up.
+    :raises RefusedError: 408, a part did not come in time.
+    """
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(seconds):
+                message = await receive()
+        except TimeoutError:
+            raise RefusedError(408, f"The request body stopped coming for {seconds:.0f} s.") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+async def read_body(receive: Receive, *, limit: int, seconds: float, memory: BodyMemory) -> bytes:
+    """The whole request body, counted into `memory`, from which the caller takes it again.
+
+    :param limit: longest body in bytes.
+    :param seconds: time for all of it.
+    :raises RefusedError: 413, too long; 408, too slow; 503, too many bodies at once.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(receive, limit, seconds, memory)
+    except TimeoutError:
+        raise RefusedError(408, f"The request body was not complete after {seconds:.0f} s.") from None
+
+
+async def _read(receive: Receive, limit: int, seconds: float, memory: BodyMemory) -> bytes:
+    body = bytearray()
+    size = 0
+    try:
+        async for part in body_parts(receive, seconds):
+            size += len(part)
+            if size <= limit:
+                memory.take(len(part))
+                body += part
+            elif size > limit * _DRAIN_FACTOR:
+                break
+        if size > limit:
+            problem = FieldProblem(field="body", message=f"is longer than {limit:,} bytes; send it in several requests")
+            raise RefusedError(413, "The request body is too large.", problem)
+    except BaseException:
+        memory.release(len(body))
+        raise
+    return bytes(body)
+
+
+async def drain(receive: Receive, *, limit: int, seconds: float) -> None:
+    """Read and drop what is left of a refused request's body, so that its sender gets to read the answer."""
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in body_parts(receive, seconds):
+                size += len(part)
+                if size > limit:
+                    return
+    except (TimeoutError, ClientGoneError, RefusedError):
+        return
+
+
+def parsed(model: type[Model], body: bytes) -> tuple[Model, bytes]:
+    """The request, and its body with lone surrogates replaced.
+
+    :raises RefusedError: 400 naming each field at fault.
+    """
+    try:
+        # Only a \u escape can bring a surrogate into valid UTF-8.
+        if b"\\u" in body:
+            body = replace_lone_surrogates(json.dumps(json.loads(body), ensure_ascii=False)).encode()
+        return model.model_validate_json(body), body
+    except ValidationError as error:
+        raise invalid(error) from error
+    except (ValueError, RecursionError) as error:
+        raise not_json(str(error)) from error

@@ -1,0 +1,121 @@
+"""Where a request becomes work: counted in tokens, taken on or turned away, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin.sentences import split_sentences
+from tocsin.text import replace_lone_surrogates
+from tocsin_serving.refusal import RefusedError, overloaded
+from tocsin_serving.releases import ServedRelease, measured_seconds_per_token
+from tocsin_serving.schemas import ClassifyRequest, DocumentRequest, FieldProblem, Options
+from tocsin_serving.settings import Settings
+from tocsin_serving.work import Pace, WorkQueue
+
+# Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
+_QUICK_CHARACTERS = 10_000
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A request that was taken on; its classifier answers all of it, whatever is loaded meanwhile."""
+
+    classifier: EventClassifier
+    options: Options
+    texts: Sequence[str]
+    tokens: Sequence[int]
+    finish: Callable[[list[Prediction]], DocumentPrediction] | None = None
+    """For a document: its answer from those of its sentences."""
+
+
+ADMITTED: ContextVar[Ticket] = ContextVar("ADMITTED")
+"""The ticket of the request at hand, from the guard to the service's method, with BentoML in between."""
+
+
+class Desk:
+    """Takes on what can be answered in time."""
+
+    def __init__(self, releases: ServedRelease, settings: Settings) -> None:
+        self.releases = releases
+        self._settings = settings
+        pace = Pace(measured_seconds_per_token(releases.classifier))
+        self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens)
+
+    def check_capacity(self, tokens: int = 1) -> None:
+        """Turn a request away when it would wait too long for others, or could not be answered within its time.
+
+        :param tokens: its length; 1 while that is not known.
+        :raises RefusedError: 503 with the time after which the work at hand is done.
+        """
+        queue = self.queue
+        crowded = queue.seconds_ahead(tokens) * 1000 > self._settings.max_wait_ms
+        # An empty queue takes anything: refusing what nothing holds up would refuse it for ever.
+        late = queue.waiting_tokens and queue.seconds_waiting + self._seconds(tokens) > self._settings.timeout_seconds
+        if crowded or late:
+            raise overloaded(queue.seconds_waiting)
+
+    async def admit(self, request: ClassifyRequest | DocumentRequest) -> Ticket:
+        """Take a request on.
+
+        :raises RefusedError: 400, the release has no such objective; 503, there is too much work.
+        """
+        classifier = self.releases.classifier
+        check_objective(classifier, request)
+        if isinstance(request, DocumentRequest):
+            ticket = await _document_ticket(classifier, request)
+        else:
+            ticket = Ticket(classifier, request, request.texts, await count_tokens(classifier, request.texts))
+        self.check_capacity(sum(ticket.tokens))
+        return ticket
+
+    async def answer(self, ticket: Ticket) -> list[Prediction]:
+        """Answers to the ticket's texts, in their order."""
+        return await self.queue.run(ticket.classifier, ticket.options, ticket.texts, ticket.tokens)
+
+    async def answer_document(self, ticket: Ticket) -> DocumentPrediction:
+        """The answer to a ticket that is a document's."""
+        if ticket.finish is None:
+            raise TypeError("the ticket is not a document's")
+        predictions = await self.answer(ticket)
+        return await asyncio.to_thread(ticket.finish, predictions)
+
+    def _seconds(self, tokens: int) -> float:
+        return tokens * self.queue.pace.seconds_per_token
+
+
+def check_objective(classifier: EventClassifier, options: Options) -> None:
+    """Refuse thresholds that the release does not carry.
+
+    :raises RefusedError: 400 naming those it does.
+    """
+    if options.objective not in classifier.objectives:
+        known = ", ".join(classifier.objectives)
+        message = f"{options.objective!r} is not one of the objectives of {classifier.version}, which are: {known}"
+        raise RefusedError(400, f"objective: {message}", FieldProblem(field="objective", message=message))
+
+
+async def count_tokens(classifier: EventClassifier, texts: Sequence[str]) -> list[int]:
+    """Cost of each text."""
+    if sum(map(len, texts)) <= _QUICK_CHARACTERS:
+        return classifier.token_counts(texts)
+    return await asyncio.to_thread(classifier.token_counts, texts)
+
+
+async def _document_ticket(classifier: EventClassifier, request: DocumentRequest) -> Ticket:
+    document = replace_lone_surrogates(request.document)
+    sentences = await asyncio.to_thread(split_sentences, document)
+    texts = [sentence.text for sentence in sentences]
+    return Ticket(
+        classifier,
+        request,
+        texts,
+        await count_tokens(classifier, texts),
+        finish=lambda predictions: classifier.roll_up(document, sentences, predictions),
+    )

@@ -1,0 +1,156 @@
+"""Long lists as lines of JSON (application/x-ndjson): one line in, one line out, in order, in bounded memory.
+
+No more lines are read than one turn of work holds until their answers are sent, so a stream may be endless. A client
+has to read while it sends, as `curl -T` does; one that sends everything first fills the buffers in between, and is cut
+off after `idle_seconds`. A line that cannot be used is answered in its place with what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from starlette.types import Receive, Send
+
+from tocsin import Prediction
+from tocsin_serving.body import body_parts, parsed
+from tocsin_serving.desk import Desk, Ticket, count_tokens
+from tocsin_serving.refusal import ClientGoneError, RefusedError
+from tocsin_serving.request_log import Exchange
+from tocsin_serving.schemas import FieldProblem, Line, LineProblem
+from tocsin_serving.settings import Settings
+
+NDJSON = "application/x-ndjson"
+
+
+@dataclass
+class Chunk:
+    """Lines that are answered together: texts to classify, and problems that stand for their answers."""
+
+    lines: list[str | LineProblem] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def texts(self) -> list[str]:
+        """Lines that can be classified."""
+        return [line for line in self.lines if isinstance(line, str)]
+
+    def answered(self, predictions: Sequence[Prediction]) -> bytes:
+        """Lines of JSON, one for each of the chunk's lines."""
+        rest = iter(predictions)
+        answers = (next(rest) if isinstance(line, str) else line for line in self.lines)
+        return b"".join(answer.model_dump_json().encode() + b"\n" for answer in answers)
+
+
+class LineStream:
+    """One request that is answered line by line."""
+
+    def __init__(self, desk: Desk, ticket: Ticket, settings: Settings, exchange: Exchange, send: Send) -> None:
+        """A stream about to start.
+
+        :param ticket: classifier and options; its texts, if any, are those of a request that came as one body.
+        """
+        self._desk = desk
+        self._ticket = ticket
+        self._settings = settings
+        self._exchange = exchange
+        self._send_message = send
+
+    async def answer_texts(self) -> None:
+        """Answer the ticket's own texts."""
+        await self._start()
+        tokens = self._ticket.tokens
+        begin = 0
+        for end in _turn_ends(tokens, self._settings.batch_tokens):
+            await self._answer(Chunk(list(self._ticket.texts[begin:end]), list(tokens[begin:end])))
+            begin = end
+        await self._send(b"", more=False)
+
+    async def answer_lines(self, receive: Receive) -> None:
+        """Answer the lines of a body while it comes in."""
+        await self._start()
+        try:
+            async for chunk in self._chunks(receive):
+                await self._answer(chunk)
+        except RefusedError:
+            # Headers are gone, so all that can be done is not to end the answer properly: clients notice that.
+            raise ClientGoneError from None
+        await self._send(b"", more=False)
+
+    async def _chunks(self, receive: Receive) -> AsyncIterator[Chunk]:
+        """What is complete is answered at once: a client may wait for an answer before its next line."""
+        number = 0
+        async for lines in line_groups(receive, self._settings.max_body_bytes, self._settings.idle_seconds):
+            chunk = Chunk()
+            for line in lines:
+                number += 1
+                await self._put(chunk, line, number)
+                if sum(chunk.tokens) >= self._settings.batch_tokens:
+                    yield chunk
+                    chunk = Chunk()
+            if chunk.lines:
+                yield chunk
+
+    async def _put(self, chunk: Chunk, line: bytes | None, number: int) -> None:
+        try:
+            if line is None:
+                message = f"is longer than {self._settings.max_body_bytes:,} bytes"
+                raise RefusedError(413, "The line is too long.", FieldProblem(field="line", message=message))
+            text = parsed(Line, line)[0].text
+        except RefusedError as refused:
+            chunk.lines.append(LineProblem(line=number, **dict(refused.problem)))
+            # Problems are answers too: a stream of nothing else must not gather in memory.
+            chunk.tokens.append(1)
+            return
+        chunk.lines.append(text)
+        chunk.tokens += await count_tokens(self._ticket.classifier, [text])
+
+    async def _answer(self, chunk: Chunk) -> None:
+        texts = chunk.texts
+        self._exchange.saw(texts)
+        costs = (cost for line, cost in zip(chunk.lines, chunk.tokens, strict=True) if isinstance(line, str))
+        work = Ticket(self._ticket.classifier, self._ticket.options, texts, list(costs))
+        predictions = await self._desk.answer(work) if texts else []
+        await self._send(chunk.answered(predictions), more=True)
+
+    async def _start(self) -> None:
+        headers = [(b"content-type", NDJSON.encode())]
+        await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _send(self, body: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._settings.idle_seconds):
+                await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            raise ClientGoneError from None
+
+
+async def line_groups(receive: Receive, longest: int, idle_seconds: float) -> AsyncIterator[list[bytes | None]]:
+    """The lines of a body without their ends, grouped as they come in; none stands for one that is too long.
+
+    :param longest: longest line in bytes; no more than that and one part of the body is ever held.
+    """
+    rest, skipping = b"", False
+    async for part in body_parts(receive, idle_seconds):
+        *complete, rest = (rest + part).split(b"\n")
+        group: list[bytes | None] = []
+        for line in complete:
+            group.append(None if skipping or len(line) > longest else line)
+            skipping = False
+        if len(rest) > longest:
+            rest, skipping = b"", True
+        yield group
+    if rest or skipping:
+        yield [None if skipping else rest]
+
+
+def _turn_ends(tokens: Sequence[int], budget: int) -> list[int]:
+    """Where to cut a list so that each piece but the last reaches the budget and no sooner."""
+    ends, held = [], 0
+    for position, cost in enumerate(tokens, 1):
+        held += cost
+        if held >= budget or position == len(tokens):
+            ends.append(position)
+            held = 0
+    return ends

@@ -1,0 +1,181 @@
+"""The work of one worker: texts of all requests, taken in turn, computed in one thread, measured.
+
+BentoML's adaptive batcher counts requests and not texts, and finds out that it is overloaded only when a request has
+waited too long. Here every text has a cost in tokens, every turn has a budget of them, requests take turns text by
+text, so that one text never waits behind someone's thousand, and the wait is known before a request is taken on: tokens
+ahead of it times the measured seconds a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from tocsin import EventClassifier, Prediction
+from tocsin_serving.schemas import Options
+
+# Share of the newest turn in the estimate: after 20 turns an old pace counts for an eighth.
+_WEIGHT = 0.1
+
+
+class Pace:
+    """Seconds a token takes, as an exponentially weighted moving average over turns."""
+
+    def __init__(self, seconds_per_token: float) -> None:
+        self.seconds_per_token = seconds_per_token
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        """Take a turn into account."""
+        self.seconds_per_token += _WEIGHT * (seconds / tokens - self.seconds_per_token)
+
+
+@dataclass(eq=False)
+class Job:
+    """The texts of one request; all of them are answered by the classifier it came in with."""
+
+    classifier: EventClassifier
+    options: Options
+    texts: Sequence[str]
+    tokens: Sequence[int]
+    done: asyncio.Future[list[Prediction]]
+    answers: list[Prediction] = field(default_factory=list)
+    taken: int = 0
+    remaining: int = 0
+    """Tokens of the texts not yet taken."""
+
+    def __post_init__(self) -> None:
+        self.remaining = sum(self.tokens)
+
+    @property
+    def kind(self) -> tuple[EventClassifier, str]:
+        """Jobs of one kind can share a turn."""
+        return self.classifier, self.options.objective
+
+    def take(self) -> str:
+        """The next text, for the turn at hand."""
+        text = self.texts[self.taken]
+        self.remaining -= self.tokens[self.taken]
+        self.taken += 1
+        return text
+
+    def give(self, answers: Sequence[Prediction]) -> None:
+        """Answers of the texts taken last, in their order."""
+        self.answers += answers
+        if len(self.answers) == len(self.texts) and not self.done.done():
+            self.done.set_result(self.answers)
+
+
+@dataclass
+class Turn:
+    """Texts that are computed together, with the job of each."""
+
+    items: list[tuple[Job, str]] = field(default_factory=list)
+    tokens: int = 0
+
+    def compute(self) -> dict[Job, list[Prediction]]:
+        """Answers by job, each in the order of its texts. Runs in the computing thread."""
+        classifier, objective = self.items[0][0].kind
+        scores = classifier.score_batch([text for _, text in self.items], objective=objective)
+        answers: dict[Job, list[Prediction]] = {}
+        for row, (job, _) in enumerate(self.items):
+            prediction = scores.prediction(row, scores=job.options.scores)
+            answers.setdefault(job, []).append(job.options.narrowed(prediction))
+        return answers
+
+
+class WorkQueue:
+    """Jobs that take turns; belongs to one event loop."""
+
+    def __init__(self, *, pace: Pace, turn_tokens: int) -> None:
+        """An empty queue.
+
+        :param turn_tokens: a turn ends with the text that reaches it, and holds at least one text.
+        """
+        self.pace = pace
+        self.waiting_tokens = 0
+        """Tokens of all texts not yet answered."""
+        self._turn_tokens = turn_tokens
+        self._jobs: deque[Job] = deque()
+        self._turn = Turn()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-compute")
+        self._working: asyncio.Task[None] | None = None
+
+    def seconds_ahead(self, tokens: int) -> float:
+        """How long a request of so many tokens would be held up by others.
+
+        Requests take turns, so another one holds it up by no more than its own length, and by the turn under way.
+        """
+        ahead = sum(min(job.remaining, tokens) for job in self._jobs) + self._turn.tokens
+        return ahead * self.pace.seconds_per_token
+
+    @property
+    def seconds_waiting(self) -> float:
+        """How long all the work at hand is measured to take."""
+        return self.waiting_tokens * self.pace.seconds_per_token
+
+    async def run(
+        self, classifier: EventClassifier, options: Options, texts: Sequence[str], tokens: Sequence[int]
+    ) -> list[Prediction]:
+        """Answers to some texts, in their order. Cancelling it takes the texts not yet computed out of the queue.
+
+        :param tokens: cost of each text.
+        """
+        job = Job(classifier, options, texts, tokens, asyncio.get_running_loop().create_future())
+        self._jobs.append(job)
+        self.waiting_tokens += job.remaining
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        try:
+            return await job.done
+        finally:
+            self._forget(job)
+
+    def close(self) -> None:
+        """Let the computing thread end."""
+        self._thread.shutdown(wait=False)
+
+    def _forget(self, job: Job) -> None:
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self.waiting_tokens -= job.remaining
+
+    async def _work(self) -> None:
+        while self._jobs:
+            self._turn = self._next_turn()
+            try:
+                await self._compute(self._turn)
+            finally:
+                self.waiting_tokens -= self._turn.tokens
+                self._turn = Turn()
+
+    async def _compute(self, turn: Turn) -> None:
+        begun = time.perf_counter()
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, turn.compute)
+        except Exception as error:
+            for job, _ in turn.items:
+                self._forget(job)
+                if not job.done.done():
+                    job.done.set_exception(error)
+            return
+        # Measured here and not in the thread: what the event loop costs is part of the wait.
+        self.pace.measured(turn.tokens, time.perf_counter() - begun)
+        for job, given in answers.items():
+            job.give(given)
+
+    def _next_turn(self) -> Turn:
+        """One text of each job in turn, until the budget is reached or the next job is of another kind."""
+        turn = Turn()
+        while self._jobs and turn.tokens < self._turn_tokens:
+            if turn.items and self._jobs[0].kind != turn.items[0][0].kind:
+                break
+            job = self._jobs.popleft()
+            turn.tokens += job.tokens[job.taken]
+            turn.items.append((job, job.take()))
+            if job.taken < len(job.texts):
+                self._jobs.append(job)
+        return turn

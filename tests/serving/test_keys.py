@@ -1,0 +1,104 @@
+"""Keys: made, stored as hashes, found again, counted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tocsin import UsageError
+from tocsin_serving.cli import key
+from tocsin_serving.keys import FILE_VARIABLE, VARIABLE, Keyring, new_key
+from tocsin_serving.rate_limit import RateLimiter
+
+
+def test_only_the_very_key_is_found() -> None:
+    secret, stored = new_key("a")
+    keyring = Keyring([stored, new_key("b")[1]])
+    assert keyring.find(secret) == stored
+    for wrong in ("", "_", "__", secret[:-1], secret + "x", secret.upper(), stored.sha256, f"tocsin_{stored.id}_"):
+        assert keyring.find(wrong) is None
+
+
+def test_the_secret_is_not_stored() -> None:
+    secret, stored = new_key("a")
+    assert secret.split("_", 2)[2] not in stored.model_dump_json()
+    assert len(secret) >= 60
+
+
+def test_a_key_made_on_the_command_line_opens_the_server_that_reads_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    runner = CliRunner()
+    done = [runner.invoke(key, ["new", name, "--file", str(file), *more]) for name, *more in (("a",), ("b", "--admin"))]
+    assert [result.exit_code for result in done] == [0, 0]
+    assert file.stat().st_mode & 0o077 == 0
+    keyring = Keyring.from_environment({FILE_VARIABLE: str(file)})
+    first, second = (keyring.find(result.stdout.strip()) for result in done)
+    assert first is not None
+    assert second is not None
+    assert (first.name, first.admin, second.name, second.admin) == ("a", False, "b", True)
+
+
+def test_keys_come_from_the_environment_too() -> None:
+    secret, stored = new_key("a")
+    assert Keyring.from_environment({VARIABLE: stored.model_dump_json()}).find(secret) == stored
+    assert not Keyring.from_environment({})
+
+
+LINE = new_key("a")[1].model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "holds no key"),
+        (LINE + "\n" + LINE, "given twice"),
+        (LINE + "\n{", "line 2"),
+        (json.dumps({**json.loads(LINE), "sha256": "my password"}), "sha256"),
+        (json.dumps({**json.loads(LINE), "requests_per_minute": 0}), "requests_per_minute"),
+        (json.dumps({**json.loads(LINE), "amdin": True}), "amdin"),
+    ],
+)
+def test_a_wrong_key_file_is_refused_by_line_and_never_quoted(tmp_path: Path, content: str, told: str) -> None:
+    file = tmp_path / "keys.jsonl"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=told) as refused:
+        Keyring.from_environment({FILE_VARIABLE: str(file)})
+    assert "my password" not in str(refused.value)
+
+
+def test_a_missing_key_file_does_not_open_the_service(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        Keyring.from_environment({FILE_VARIABLE: str(tmp_path / "none")})
+
+
+def test_a_bucket_empties_and_refills_evenly(tmp_path: Path) -> None:
+    now = 1000.0
+    limiter = RateLimiter(tmp_path / "rates", clock=lambda: now)
+    assert [limiter.seconds_to_wait("a", 4) for _ in range(4)] == [0, 0, 0, 0]
+    assert limiter.seconds_to_wait("a", 4) == pytest.approx(15)
+    assert limiter.seconds_to_wait("b", 4) == 0
+    now += 14.9
+    assert limiter.seconds_to_wait("a", 4) > 0
+    now += 0.1
+    assert limiter.seconds_to_wait("a", 4) == 0
+    assert limiter.seconds_to_wait("a", 4) == pytest.approx(15)
+
+
+_COUNT = """
+import sys
+from pathlib import Path
+from tocsin_serving.rate_limit import RateLimiter
+limiter = RateLimiter(Path(sys.argv[1]), clock=lambda: 1000.0)
+print(sum(limiter.seconds_to_wait("a", 100) == 0 for _ in range(80)))
+"""
+
+
+def test_workers_count_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _COUNT, str(tmp_path / "rates")]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sum(int(worker.communicate()[0]) for worker in workers) == 100

@@ -1,0 +1,133 @@
+"""Old output under new names: renamed where it says so, and otherwise as it was, to the byte."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import TAXONOMY
+
+from tocsin import InputError, Taxonomy, UsageError
+from tocsin_serving.batch import score_file
+from tocsin_serving.batch.remap import Renaming, read_names, remap
+
+TEXTS = ["An airstrike, and shelling.", "The minister spoke.", 'Looting, "events": [] and protest.']
+
+
+@pytest.fixture
+def renaming(tmp_path: Path) -> Renaming:
+    """Airstrikes get another name; shelling and airstrikes stay two; arrests join looting."""
+    text = TAXONOMY.read_text()
+    text = text.replace('label = "air_drone_strike"', 'label = "air_strike"').replace(
+        '"Air/drone strike"', '"Air strike"'
+    )
+    head, *labels = text.split("[[labels]]")
+    kept = [label for label in labels if 'label = "arrests"' not in label]
+    new = tmp_path / "new.toml"
+    new.write_text("[[labels]]".join([head, *kept]))
+    names = tmp_path / "map.toml"
+    names.write_text('[labels]\nair_drone_strike = "air_strike"\narrests = "looting_property_destruction"\n')
+    return Renaming(read_names(names), Taxonomy.load(new))
+
+
+def make_input(kind: str, path: Path) -> None:
+    numbers = ["1.50", "2e3", "3"]
+    if kind == "jsonl":
+        lines = (f'{{"n": {n},  "text": {json.dumps(t)}}}\n' for n, t in zip(numbers, TEXTS, strict=True))
+        path.write_text("".join(lines))
+    elif kind == "csv":
+        with path.open("w", newline="") as stream:
+            csv.writer(stream).writerows([["n", "text"], *zip(numbers, TEXTS, strict=True)])
+    else:
+        pq.write_table(pa.table({"n": numbers, "text": TEXTS}), path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
+        return rows
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as stream:
+        return [row | {name: json.loads(row[name]) for name in ("events", "scores")} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_only_names_change(kind: str, tiny_release: Path, renaming: Renaming, tmp_path: Path) -> None:
+    source, scored, target = (tmp_path / f"{name}.{kind}" for name in ("in", "scored", "out"))
+    make_input(kind, source)
+    score_file(source, scored, release=tiny_release, scores=True)
+
+    assert remap(scored, target, renaming) == len(TEXTS)
+
+    before, after = read(scored), read(target)
+    assert [event["label"] for event in before[0]["events"]][:1] == ["air_drone_strike"]
+    for old, new in zip(before, after, strict=True):
+        assert list(old) == list(new)
+        swap = {"air_drone_strike": "air_strike", "arrests": "looting_property_destruction"}
+        assert [swap.get(event["label"], event["label"]) for event in old["events"]] == [
+            event["label"] for event in new["events"]
+        ]
+        first = new["events"][0] if new["events"] else {}
+        for name in ("label", "sub_event_type", "event_type", "disorder_type"):
+            assert (new[name] or None) == first.get(name)
+        assert set(new["scores"]) == {label.label for label in renaming.taxonomy.labels}
+        merged = max(old["scores"]["arrests"], old["scores"]["looting_property_destruction"])
+        assert new["scores"]["looting_property_destruction"] == merged
+        changed = {"events", "label", "sub_event_type", "event_type", "disorder_type", "scores"}
+        assert {name: old[name] for name in old.keys() - changed} == {name: new[name] for name in new.keys() - changed}
+    assert after[0]["sub_event_type"] == "Air strike"
+    if kind == "jsonl":
+        for old_line, new_line in zip(scored.read_bytes().splitlines(), target.read_bytes().splitlines(), strict=True):
+            kept = old_line[: old_line.rfind(b', "events": ')]
+            assert new_line.startswith(kept)
+    if kind == "parquet":
+        assert pq.read_schema(target) == pq.read_schema(scored)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_map_that_changes_nothing_gives_the_same_bytes(kind: str, tiny_release: Path, tmp_path: Path) -> None:
+    source, scored, target = (tmp_path / f"{name}.{kind}" for name in ("in", "scored", "out"))
+    make_input(kind, source)
+    score_file(source, scored, release=tiny_release, scores=True)
+    remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY)))
+    assert target.read_bytes() == scored.read_bytes()
+
+
+def test_labels_that_become_one_are_one_event_with_the_highest_probability(renaming: Renaming) -> None:
+    old = [{"label": "arrests", "probability": 0.9}, {"label": "looting_property_destruction", "probability": 0.6}]
+    (event,) = renaming.events(old)
+    assert (event["label"], event["probability"]) == ("looting_property_destruction", 0.9)
+
+
+def test_a_label_that_nothing_is_said_about_is_refused_by_row(tiny_release: Path, tmp_path: Path) -> None:
+    source, scored, target = (tmp_path / f"{name}.jsonl" for name in ("in", "scored", "out"))
+    make_input("jsonl", source)
+    score_file(source, scored, release=tiny_release)
+    text = TAXONOMY.read_text().replace('label = "air_drone_strike"', 'label = "air_strike"')
+    (tmp_path / "new.toml").write_text(text)
+    with pytest.raises(InputError, match=r"scored\.jsonl:1: label 'air_drone_strike' is not in the new taxonomy"):
+        remap(scored, target, Renaming({}, Taxonomy.load(tmp_path / "new.toml")))
+    assert not target.exists()
+
+
+def test_what_is_no_output_of_ours_is_refused(renaming: Renaming, tmp_path: Path) -> None:
+    for kind in ("csv", "jsonl", "parquet"):
+        source = tmp_path / f"in.{kind}"
+        make_input(kind, source)
+        with pytest.raises(InputError, match="not an output of `tocsin score`"):
+            remap(source, tmp_path / f"out.{kind}", renaming)
+    with pytest.raises(UsageError, match="both end in"):
+        remap(tmp_path / "in.csv", tmp_path / "out.jsonl", renaming)
+
+
+@pytest.mark.parametrize("content", ["[labels", "labels = 3", "", "[labels]\na = 1"])
+def test_a_map_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "map.toml").write_text(content)
+    with pytest.raises(UsageError, match=r"map\.toml"):
+        read_names(tmp_path / "map.toml")

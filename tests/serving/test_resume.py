@@ -1,0 +1,361 @@
+"""Jobs that are killed, stopped, refused or out of space: nothing half-visible, and the same bytes in the end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import make_tiny_release
+
+from tocsin import InputError, TocsinError, UsageError
+from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
+from tocsin_serving.batch.chunks import Answers
+from tocsin_serving.batch.csv_format import CsvWriter
+from tocsin_serving.batch.workspace import Workspace
+
+FORMATS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst")
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("csv_format", "parquet_format"):
+        monkeypatch.setattr(f"tocsin_serving.batch.{module}.CHUNK_ROWS", 20)
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr("tocsin_serving.batch.parquet_format._ROW_GROUP_ROWS", 70)
+
+
+def write(path: Path, rows: int = 300) -> None:
+    """A file of texts, every ninth of them empty."""
+    texts = ["" if n % 9 == 0 else f'An "airstrike" number {n},\nthen a protest.' for n in range(rows)]
+    if path.suffix == ".parquet":
+        kinds = pa.array([f"kind {n // 7}" for n in range(rows)]).dictionary_encode()
+        pq.write_table(pa.table({"text": texts, "kind": kinds}), path)
+        return
+    if ".csv" in path.name:
+        quoted = [text.replace('"', '""') for text in texts]
+        content = ("id,text\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(quoted))).encode()
+    else:
+        content = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts)).encode()
+    packed = {".gz": gzip.compress, ".zst": lambda plain: pa.compress(plain, codec="zstd", asbytes=True)}
+    path.write_bytes(packed.get(path.suffix, bytes)(content))
+
+
+def visible(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name[0] != "."}
+
+
+def finished(name: str) -> set[str]:
+    return {name, f"{name}.rejects.jsonl", f"{name}.manifest.json"}
+
+
+def killed(source: Path, target: Path, release: Path, seconds: float) -> bool:
+    """Run a resumable job in a child and shoot it after a time; false when it was done before."""
+    child = os.fork()
+    if child == 0:
+        # No exec: an interpreter's start would take longer than the job.
+        slow = job.Spool.commit
+
+        def commit(self: job.Spool, output: bytes, rejects: bytes) -> None:
+            time.sleep(0.005)
+            slow(self, output, rejects)
+
+        job.Spool.commit = commit  # type: ignore[method-assign]
+        try:
+            score_file(source, target, release=release, resume=True)
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.usefixtures("small_chunks")
+def test_a_job_killed_anywhere_resumes_to_the_same_bytes(suffix: str, tmp_path: Path, tiny_release: Path) -> None:
+    chance = random.Random(7)
+    source, whole = tmp_path / f"in{suffix}", tmp_path / "whole"
+    write(source)
+    whole.mkdir()
+    score_file(source, whole / f"out{suffix}", release=tiny_release)
+    kills = 0
+    for turn in range(3):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        target = folder / f"out{suffix}"
+        for _ in range(6):
+            if not killed(source, target, tiny_release, chance.uniform(0.05, 0.5)):
+                break
+            kills += 1
+            # The output comes last: without it there may be no more than its companions.
+            assert target.name not in visible(folder) or visible(folder) == finished(target.name)
+        score_file(source, target, release=tiny_release, resume=True)
+        assert visible(folder) == finished(target.name)
+        assert target.read_bytes() == (whole / target.name).read_bytes()
+        assert (folder / f"{target.name}.rejects.jsonl").read_bytes() == (
+            whole / f"{target.name}.rejects.jsonl"
+        ).read_bytes()
+    assert kills >= 3
+
+
+class _Stop(KeyboardInterrupt):
+    """Ctrl-C at a chosen chunk."""
+
+
+def stop_after(source: Path, target: Path, release: Path, chunks: int = 3, **options: object) -> None:
+    """Leave an unfinished output behind."""
+
+    def stop(summary: FileSummary, share: float) -> None:
+        nonlocal chunks
+        chunks -= 1
+        if not chunks:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        job.run(plan(source, target), JobOptions(release=str(release), **options), stop)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_resumed_job_scores_only_what_is_missing(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    stop_after(source, target, tiny_release, chunks=10)
+    assert visible(tmp_path) == {"in.csv"}
+    scored: list[int] = []
+    encode = CsvWriter.encode
+
+    def counted(self: CsvWriter, rows: list[list[str]], answers: Answers) -> bytes:
+        scored.append(len(rows))
+        return encode(self, rows, answers)
+
+    monkeypatch.setattr(CsvWriter, "encode", counted)
+    summary = score_file(source, target, release=tiny_release, resume=True)
+    assert len(scored) == 5
+    assert (summary.rows_read, summary.rows_rejected) == (300, 34)
+    manifest = json.loads((tmp_path / "out.csv.manifest.json").read_bytes())
+    assert manifest["resumed"] == 1
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("change", ["input", "settings", "release"])
+def test_what_was_begun_otherwise_is_not_resumed(change: str, tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    stop_after(source, target, tiny_release)
+    release = tiny_release
+    if change == "input":
+        write(source, rows=301)
+    if change == "release":
+        release = make_tiny_release(tmp_path / "other", window_tokens=48)
+    with pytest.raises(UsageError, match=rf"was begun otherwise: .*{change}"):
+        score_file(source, target, release=release, scores=change == "settings", resume=True)
+    # Nothing was lost by asking.
+    assert Workspace.of(target, None).progress() is not None
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_an_unfinished_output_is_not_started_over_unless_told(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    stop_after(source, target, tiny_release)
+    with pytest.raises(UsageError, match=r"60 rows are kept\. --resume goes on, --overwrite starts anew"):
+        score_file(source, target, release=tiny_release)
+    assert score_file(source, target, release=tiny_release, overwrite=True).rows_read == 300
+    assert json.loads((tmp_path / "out.csv.manifest.json").read_bytes())["resumed"] == 0
+
+
+def test_a_finished_output_is_left_alone_by_resume_and_a_foreign_one_refused(
+    tmp_path: Path, tiny_release: Path
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    first = score_file(source, target, release=tiny_release)
+    before = target.stat()
+    assert score_file(source, target, release=tiny_release, resume=True) == first
+    assert target.stat().st_ino == before.st_ino
+    target.write_text("edited")
+    with pytest.raises(UsageError, match="exists; --overwrite"):
+        score_file(source, target, release=tiny_release, resume=True)
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_job_killed_while_its_files_are_put_in_place_ends_well(
+    step: int, suffix: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write(source)
+    deliver, left = job.deliver, step
+
+    def deliver_some(made: Path, where: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise _Stop
+        deliver(made, where)
+
+    with monkeypatch.context() as patch, pytest.raises(_Stop):
+        patch.setattr(job, "deliver", deliver_some)
+        score_file(source, target, release=tiny_release)
+    assert not target.exists()
+    score_file(source, target, release=tiny_release, resume=True)
+    assert visible(tmp_path) == {source.name} | finished(target.name)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_manifest_tells_what_the_output_was_made_from(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    score_file(source, target, release=tiny_release, scores=True)
+    manifest = json.loads((tmp_path / "out.csv.manifest.json").read_bytes())
+    for name, path in (("input", source), ("output", target), ("rejects", tmp_path / "out.csv.rejects.jsonl")):
+        content = path.read_bytes()
+        assert manifest[name] == {"path": str(path), "bytes": len(content), "sha256": sha256(content).hexdigest()}
+    assert manifest["release"]["sha256"] == sha256((tiny_release / "manifest.json").read_bytes()).hexdigest()
+    assert manifest["settings"]["scores"] is True
+    counts = manifest["counts"]
+    assert (counts["rows_read"], counts["rows_scored"], counts["rows_rejected"]) == (300, 266, 34)
+    tally = counts["tally"]
+    assert (tally["scored"], tally["with_event"], tally["labels"]["air_drone_strike"]) == (266, 266, 266)
+    assert tally["languages"] == {"en": 266}
+    assert counts["reject_reasons"] == {"text is empty": 34}
+
+
+def test_two_jobs_on_one_output_refuse_each_other_and_a_dead_ones_lock_does_not(
+    tmp_path: Path, tiny_release: Path
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    with Workspace.of(target, None).locked(target), pytest.raises(UsageError, match="Another job is writing"):
+        score_file(source, target, release=tiny_release)
+    folder = Workspace.of(target, None).folder
+    folder.mkdir()
+    (folder / "lock").write_text("of a job that was killed")
+    assert score_file(source, target, release=tiny_release).rows_read == 300
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_full_disk_is_said_plainly_and_resumed_from(suffix: str, tmp_path: Path, tiny_release: Path) -> None:
+    """The limit on a file's size stands for the end of the disk: the write that passes it fails like one there."""
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write(source)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(TocsinError, match=r"No output was written; [\d,]+ rows are kept, --resume goes on"):
+            score_file(source, target, release=tiny_release)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert visible(tmp_path) == {source.name}
+    score_file(source, target, release=tiny_release, resume=True)
+    other = tmp_path / f"whole{suffix}"
+    score_file(source, other, release=tiny_release)
+    assert target.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_small_disk_runs_full_and_is_resumed_from(tmp_path: Path, tiny_release: Path) -> None:
+    source, disk = tmp_path / "in.jsonl", tmp_path / "disk"
+    write(source)
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount here")
+    try:
+        with pytest.raises(TocsinError, match=r"No space left on device. No output was written; [\d,]+ rows are kept"):
+            score_file(source, disk / "out.jsonl", release=tiny_release)
+        assert visible(disk) == set()
+        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+        score_file(source, disk / "out.jsonl", release=tiny_release, resume=True)
+        score_file(source, tmp_path / "whole.jsonl", release=tiny_release)
+        assert (disk / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_an_input_that_changes_while_it_is_read_is_refused(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+
+    def append(summary: FileSummary, share: float) -> None:
+        with source.open("a") as file:
+            file.write("301,more\n")
+
+    with pytest.raises(InputError, match="was changed while it was read"):
+        job.run(plan(source, target), JobOptions(release=str(tiny_release)), append)
+    assert visible(tmp_path) == {"in.csv"}
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_how_to_go_on(sign: signal.Signals, tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    write(source, rows=3000)
+    # A job that waits in its second chunk, workers and all, for the signal that a terminal sends to the whole group.
+    program = textwrap.dedent("""
+        import sys, time
+        from tocsin_serving.batch import job, csv_format
+        csv_format.CHUNK_ROWS = 20
+        commit = job.Spool.commit
+        def slow(self, *chunk):
+            commit(self, *chunk)
+            print("committed", flush=True)
+            time.sleep(0.5)
+        job.Spool.commit = slow
+        from tocsin.cli.main import main
+        main()
+    """)
+    command = [sys.executable, "-c", program, "score", "in.csv", "out.csv", "--release", str(tiny_release)]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "committed\n"
+    os.killpg(process.pid, sign) if sign is signal.SIGINT else process.send_signal(sign)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "rows are kept. Go on with: tocsin score in.csv out.csv" in stderr
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    assert visible(tmp_path) == {"in.csv"}
+
+
+def test_workers_end_with_a_job_that_is_killed(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    write(source, rows=20_000)
+    command = [sys.executable, "-m", "tocsin.cli.main", "score", "in.csv", "out.csv", "--release", str(tiny_release)]
+    process = psutil.Popen([*command, "--workers", "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    workspace = Workspace.of(tmp_path / "out.csv", None)
+    deadline = time.monotonic() + 60
+    while workspace.progress() is None and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = process.children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.wait(timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []

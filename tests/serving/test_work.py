@@ -1,0 +1,151 @@
+"""Turns: fair, within the budget, by one classifier a request, measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from tocsin import EventClassifier, Prediction
+from tocsin_serving.schemas import Options
+from tocsin_serving.work import Pace, WorkQueue
+
+
+class Classifier:
+    """Remembers its turns; a text's answer is the text itself, in the place of the language."""
+
+    def __init__(self, version: str = "1", *, broken: str | None = None) -> None:
+        self.version = version
+        self.turns: list[list[str]] = []
+        self._broken = broken
+
+    def score_batch(self, texts: Sequence[str], *, objective: str) -> Answers:
+        self.turns.append(list(texts))
+        if self._broken in texts:
+            raise RuntimeError("broken")
+        return Answers(list(texts), self.version)
+
+
+class Answers:
+    def __init__(self, texts: list[str], version: str) -> None:
+        self._texts, self._version = texts, version
+
+    def prediction(self, row: int, *, scores: bool) -> Prediction:
+        return Prediction(
+            events=(),
+            no_event_probability=1,
+            needs_review=False,
+            truncated=False,
+            language=self._texts[row],
+            scores={} if scores else None,
+            event_type_scores=None,
+            model_version=self._version,
+        )
+
+
+def queue(turn_tokens: int = 4) -> WorkQueue:
+    return WorkQueue(pace=Pace(1.0), turn_tokens=turn_tokens)
+
+
+async def ask(
+    work: WorkQueue, classifier: Classifier, texts: Sequence[str], options: Options | None = None, cost: int = 1
+) -> list[str]:
+    given = await work.run(cast("EventClassifier", classifier), options or Options(), texts, [cost] * len(texts))
+    return [f"{prediction.language}{prediction.model_version}" for prediction in given]
+
+
+def test_one_text_does_not_wait_behind_someones_thousand() -> None:
+    async def scenario() -> tuple[list[str], bool]:
+        work, classifier = queue(), Classifier()
+        long = asyncio.create_task(ask(work, classifier, ["long"] * 1000))
+        await asyncio.sleep(0)
+        short = await ask(work, classifier, ["short"])
+        early = not long.done()
+        await long
+        return short, early
+
+    assert asyncio.run(scenario()) == (["short1"], True)
+
+
+def test_requests_share_turns_within_the_budget_and_keep_their_order() -> None:
+    async def scenario() -> tuple[list[list[str]], Classifier, int]:
+        work, classifier = queue(turn_tokens=4), Classifier()
+        wanted = [[f"{name}{number}" for number in range(5)] for name in "abc"]
+        answers = await asyncio.gather(*(ask(work, classifier, texts) for texts in wanted))
+        return answers, classifier, work.waiting_tokens
+
+    answers, classifier, left = asyncio.run(scenario())
+    assert answers == [[f"{name}{number}1" for number in range(5)] for name in "abc"]
+    assert classifier.turns[0] == ["a0", "b0", "c0", "a1"]
+    assert max(map(len, classifier.turns)) == 4
+    assert left == 0
+
+
+def test_a_request_is_answered_by_one_classifier() -> None:
+    async def scenario() -> list[list[str]]:
+        work, old, new = queue(), Classifier("old"), Classifier("new")
+        return await asyncio.gather(*(ask(work, each, ["x"] * 9) for each in (old, new, old)))
+
+    assert asyncio.run(scenario()) == [["xold"] * 9, ["xnew"] * 9, ["xold"] * 9]
+
+
+def test_options_travel_with_each_request() -> None:
+    async def scenario() -> list[list[Prediction]]:
+        work, classifier = queue(), cast("EventClassifier", Classifier())
+        wanted = (Options(scores=True), Options())
+        return await asyncio.gather(*(work.run(classifier, each, ["x"], [1]) for each in wanted))
+
+    (with_scores,), (without,) = asyncio.run(scenario())
+    assert (with_scores.scores, without.scores) == ({}, None)
+
+
+def test_a_failure_reaches_those_concerned_and_the_queue_goes_on() -> None:
+    async def scenario() -> tuple[Any, list[str], int]:
+        work, classifier = queue(turn_tokens=1), Classifier(broken="bad")
+        failed = asyncio.create_task(ask(work, classifier, ["bad", "never"]))
+        fine = await ask(work, classifier, ["fine"])
+        (error,) = await asyncio.gather(failed, return_exceptions=True)
+        return error, fine, work.waiting_tokens
+
+    error, fine, left = asyncio.run(scenario())
+    assert isinstance(error, RuntimeError)
+    assert fine == ["fine1"]
+    assert left == 0
+
+
+def test_texts_of_a_client_who_left_are_not_computed() -> None:
+    async def scenario() -> tuple[Classifier, int]:
+        work, classifier = queue(turn_tokens=1), Classifier()
+        leaver = asyncio.create_task(ask(work, classifier, ["x"] * 100))
+        await ask(work, classifier, ["y"])
+        leaver.cancel()
+        await asyncio.gather(leaver, return_exceptions=True)
+        await ask(work, classifier, ["z"])
+        return classifier, work.waiting_tokens
+
+    classifier, left = asyncio.run(scenario())
+    assert sum(turn.count("x") for turn in classifier.turns) < 10
+    assert left == 0
+
+
+def test_the_wait_counts_no_more_of_another_than_ones_own_length() -> None:
+    async def scenario() -> tuple[float, float, float]:
+        work, classifier = queue(), Classifier()
+        work.pace.seconds_per_token = 0.5
+        waiting = [asyncio.create_task(ask(work, classifier, ["x"] * 10)) for _ in range(3)]
+        await asyncio.sleep(0)
+        # Nothing is computed yet: the queue's own task has not had its turn.
+        told = work.seconds_ahead(1), work.seconds_ahead(100), work.seconds_waiting
+        await asyncio.gather(*waiting)
+        return told
+
+    assert asyncio.run(scenario()) == (1.5, 15.0, 15.0)
+
+
+def test_the_pace_follows_what_is_measured() -> None:
+    pace = Pace(1.0)
+    for _ in range(100):
+        pace.measured(10, 20.0)
+    assert pace.seconds_per_token == pytest.approx(2.0, abs=1e-3)

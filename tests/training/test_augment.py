@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from tocsin_training.augment import Example, augment
+from tocsin_training.config import AugmentSettings, Settings
+from tocsin_training.corpus import learned_records, load_corpus
+
+RECORDS = [
+    *(Example(f"event-{n}", f"District {n} reported heavy shelling overnight.", ("shelling",)) for n in range(30)),
+    *(Example(f"none-{n}", f"Parliament debated budget number {n}, the speaker said.", ()) for n in range(30)),
+]
+BY_TEXT = {record.text: record for record in RECORDS}
+
+
+def test_a_joined_text_is_two_records_whole_with_the_labels_of_both() -> None:
+    joined = augment(RECORDS, AugmentSettings(joined_share=1))
+    assert len(joined) == len(RECORDS)
+    for example in joined:
+        first, _, second = example.text.partition(". ")
+        parts = [BY_TEXT[f"{first}."], BY_TEXT[second]]
+        assert set(example.labels) == {label for part in parts for label in part.labels}
+    without_event = sum(not example.labels for example in joined)
+    assert 0 < without_event < len(joined)
+
+
+def test_slips_change_letters_and_punctuation_but_no_label() -> None:
+    changed = 0
+    for example in augment(RECORDS, AugmentSettings(slips_share=1)):
+        source = max(RECORDS, key=lambda record: SequenceMatcher(None, record.text, example.text).ratio())
+        assert example.labels == source.labels
+        changed += example.text != source.text
+    assert changed > len(RECORDS) // 3
+
+
+def test_the_same_settings_give_the_same_examples_and_another_seed_others() -> None:
+    once, again, other = (
+        augment(RECORDS, AugmentSettings(joined_share=0.5, slips_share=0.5, seed=seed)) for seed in (1, 1, 2)
+    )
+    assert once == again
+    assert once != other
+    assert len({example.id for example in once}) == len(once)
+
+
+def test_only_the_training_split_grows_and_foreign_texts_are_not_mixed_in(
+    settings: Settings, corpus: Path, edit_line: Callable[..., None]
+) -> None:
+    edit_line(corpus / "train" / "one.jsonl", 1, text="Zzyzx a b c.", labels=[], reason="foreign_language")
+    plain = load_corpus(corpus)
+    learned = learned_records(settings.data.model_copy(update={"corpus": corpus}), AugmentSettings(joined_share=2))
+    there = len(plain["train"])
+    assert len(learned["train"]) == there + 2 * (there - 1)
+    assert learned["train"]["id"][:there] == plain["train"]["id"]
+    assert sum("Zzyzx" in text for text in learned["train"]["text"]) == 1
+    assert learned["validation"]["id"] == plain["validation"]["id"]

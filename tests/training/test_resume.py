@@ -1,0 +1,147 @@
+"""A training that was killed goes on, and nothing about it is lost but the work since the last evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tocsin.errors import UsageError
+from tocsin_training.config import FinetuneSettings, SearchSettings, Settings, load_settings, to_toml
+from tocsin_training.errors import ConfigError
+from tocsin_training.finetune import last_checkpoint
+from tocsin_training.model import EventModel
+from tocsin_training.pipeline import go_on, train
+from tocsin_training.run import Run
+
+
+def changed(settings: Settings, runs: Path, **finetune: object) -> Settings:
+    options = FinetuneSettings.model_validate(settings.finetune.model_dump() | finetune)
+    return settings.model_copy(update={"runs": runs, "finetune": options})
+
+
+def kill_after_checkpoints(recipe: Path, runs: Path, count: int) -> Run:
+    """Train in a process of its own and kill it as soon as so many checkpoints were begun."""
+    command = [sys.executable, "-m", "tocsin.cli.main", "train", "--config", str(recipe), "--name", "killed"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        seen: set[str] = set()
+        deadline = time.monotonic() + 400
+        while len(seen) < count:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            seen |= {path.name for path in runs.glob("*/checkpoints/checkpoint-*")}
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    (folder,) = runs.iterdir()
+    return Run.open(folder)
+
+
+def test_a_killed_training_that_goes_on_gives_the_model_of_one_that_was_left_alone(
+    trained_run: Run, settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(changed(settings, tmp_path / "runs")))
+    killed = kill_after_checkpoints(recipe, tmp_path / "runs", 3)
+    begun = last_checkpoint(killed.checkpoints)
+    assert begun is not None
+    assert not killed.model.exists()
+
+    run = go_on(killed, console)
+
+    assert "going on from checkpoint-" in run.log.read_text()
+    history = [entry["epoch"] for entry in run.figures()["finetune"]["history"] if "eval_macro_f1" in entry]
+    assert history == [1, 2, 3, 4, 5, 6, 7, 8]
+    first, second = (EventModel.load(each.model).state_dict() for each in (trained_run, run))
+    assert all((first[name] == second[name]).all() for name in first)
+    assert not run.checkpoints.exists()
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(run_copy: Run, console: Console) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run_copy.release.iterdir()}
+    go_on(run_copy, console)
+    assert {path: path.stat().st_mtime_ns for path in run_copy.release.iterdir()} == before
+
+
+def test_a_checkpoint_that_was_being_written_is_not_gone_on_from(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path) is None
+    for step, state in ((20, "{}"), (100, '{"global_step": 100, "log_his'), (120, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == "checkpoint-20"
+
+
+def test_training_stops_when_it_gets_no_better_and_reports_where_it_was_asked_to(
+    settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    eager = changed(settings, tmp_path, epochs=40, patience=1, learning_rate=1e-9, report_to=["tensorboard"])
+    run = train(eager, "eager", console, until="finetune")
+    epochs = [entry for entry in run.figures()["finetune"]["history"] if "eval_macro_f1" in entry]
+    assert len(epochs) < 5
+    assert list((run.folder / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_a_search_puts_its_best_settings_into_the_recipe_and_lacks_no_trial_after_a_stop(
+    settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    searching = changed(settings, tmp_path, epochs=1).model_copy(update={"search": SearchSettings(trials=2)})
+    run = train(searching, "search", console, until="search")
+    found = run.figures()["search"]
+    assert len(found["trials"]) == 2
+    assert found["macro_f1"] == max(trial["macro_f1"] for trial in found["trials"])
+    assert run.settings().finetune.learning_rate == found["best"]["learning_rate"] != 5e-3
+    assert run.settings().data == settings.data
+
+    # As if it had been killed with one trial missing.
+    figures = run.figures()
+    del figures["minutes"]["search"]
+    run.metrics.write_text(json.dumps(figures))
+    run.change_settings(searching.model_copy(update={"search": SearchSettings(trials=3)}))
+    go_on(run, console, until="search")
+    assert [trial["state"] for trial in run.figures()["search"]["trials"]] == ["COMPLETE"] * 3
+
+
+def test_the_estimate_is_of_the_right_size(trained_run: Run) -> None:
+    found = trained_run.figures()["estimate"]
+    spent = trained_run.figures()["minutes"]["finetune"]
+    assert found["steps"] == 160
+    assert found["minutes"] < 10 * spent
+    assert spent < 10 * found["minutes"] + 0.5
+    assert 1e8 < found["memory_bytes"] < 1e10
+    assert found["parameters"] == found["trained_parameters"]
+
+
+def test_a_preset_goes_over_the_recipe(trained_run: Run) -> None:
+    plain, base = load_settings(trained_run.config), load_settings(trained_run.config, preset="base")
+    assert base.model.base == "mpnet"
+    assert base.finetune.learning_rate != plain.finetune.learning_rate
+    assert base.model.max_tokens == plain.model.max_tokens
+    with pytest.raises(ConfigError, match="presets are: small, base"):
+        load_settings(trained_run.config, preset="huge")
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_starts(
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="pip install mlflow"):
+        train(changed(settings, tmp_path / "runs", report_to=["mlflow"]), "tracked", console)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_a_run_can_be_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a training run"):
+        Run.open(tmp_path)

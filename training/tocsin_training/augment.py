@@ -1,0 +1,77 @@
+"""More training texts made of those there are: two in one, and with the slips that real copy has.
+
+Snippets of real articles carry background and second events that one-event records lack: two records joined make such a
+text, with the labels of both. Typing errors and lost punctuation leave the labels as they are. Casing needs nothing
+here: the tokenizers of the bases used read lower case only.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tocsin_training.config import AugmentSettings
+
+# Words of a joined text at most: more would not fit the window.
+_MOST_WORDS = 85
+# Of the second half of a joined text: as in the news, most of what stands around an event is no event.
+_NONE_SHARE = 0.6
+_TYPO_SHARE = 0.06
+_MOST_LABELS = 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training text."""
+
+    id: str
+    text: str
+    labels: tuple[str, ...]
+
+
+def augment(records: Sequence[Example], settings: AugmentSettings) -> list[Example]:
+    """New examples; the same records and settings give the same ones, under the same ids.
+
+    :param records: in a language that words and punctuation can be taken apart in.
+    """
+    rng = random.Random(settings.seed)
+    nothing = [record for record in records if not record.labels]
+    joined = round(settings.joined_share * len(records)) if nothing else 0
+    slips = round(settings.slips_share * len(records))
+    return [
+        *(_join(f"joined-{number:06}", rng, records, nothing) for number in range(joined)),
+        *(_with_slips(f"slips-{number:06}", rng, records) for number in range(slips)),
+    ]
+
+
+def _join(new_id: str, rng: random.Random, records: Sequence[Example], nothing: Sequence[Example]) -> Example:
+    while True:
+        pair = [rng.choice(records), rng.choice(nothing if rng.random() < _NONE_SHARE else records)]
+        rng.shuffle(pair)
+        labels = dict.fromkeys(label for record in pair for label in record.labels)
+        text = " ".join(record.text.strip() for record in pair)
+        if len(text.split()) <= _MOST_WORDS and len(labels) <= _MOST_LABELS:
+            return Example(new_id, text, tuple(labels))
+
+
+def _with_slips(new_id: str, rng: random.Random, records: Sequence[Example]) -> Example:
+    record = rng.choice(records)
+    text = " ".join(_misspelled(word, rng) if rng.random() < _TYPO_SHARE else word for word in record.text.split())
+    if rng.random() < 0.5:
+        text = re.sub(r"[,.;:'\"-]+(?=\s|$)", "", text)
+    return Example(new_id, text, record.labels)
+
+
+def _misspelled(word: str, rng: random.Random) -> str:
+    """The word with two letters swapped, or one dropped or doubled, past its first."""
+    if len(word) < 4 or not word.isalpha():
+        return word
+    place = rng.randrange(1, len(word) - 1)
+    match rng.randrange(3):
+        case 0:
+            return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+        case 1:
+            return word[:place] + word[place + 1 :]
+    return word[:place] + word[place] + word[place:]

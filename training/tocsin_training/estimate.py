@@ -1,0 +1,142 @@
+"""How long fine-tuning will take and how much memory: measured on a few of its own steps, before the many.
+
+The steps are real ones, of the recipe's model on batches of short, middling and long texts; the model is then thrown
+away. What is not in it: other work on the machine, and a processor that slows down when it gets hot.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from transformers import TrainerCallback
+
+from tocsin_training.base import BaseModel
+from tocsin_training.config import Settings
+from tocsin_training.finetune import EpochProgress, EventTrainer, build_trainer
+from tocsin_training.run import Run
+
+if TYPE_CHECKING:
+    from tocsin_training._datasets import DatasetDict
+
+_log = logging.getLogger(__name__)
+Rows = NDArray[np.intp]
+_QUANTILES = (1 / 6, 3 / 6, 5 / 6)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one fine-tuning; a search takes it once for every trial."""
+
+    steps: int
+    minutes: float
+    memory_bytes: int
+    """Greatest resident memory of this process."""
+    memory_free_bytes: int
+    """What the machine could give it, what it has already included."""
+    parameters: int
+    trained_parameters: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory is there."""
+        return self.memory_bytes <= self.memory_free_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"about {self.minutes:.1f} minutes for {self.steps:,} steps, "
+            f"{self.memory_bytes / 1e9:.1f} GB of memory (free: {self.memory_free_bytes / 1e9:.1f} GB), "
+            f"{self.parameters / 1e6:.1f} million parameters"
+        )
+
+
+class StepTimer(TrainerCallback):
+    """Seconds of every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begun = 0.0
+
+    def on_step_begin(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        self._begun = time.perf_counter()
+
+    def on_step_end(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        self.seconds.append(time.perf_counter() - self._begun)
+
+
+def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> Estimate:
+    """Time some steps and multiply."""
+    options, train, validation = settings.finetune, prepared["train"], prepared["validation"]
+    steps = math.ceil(math.ceil(len(train) / options.batch_size) * options.epochs)
+    trainer = _short_trainer(prepared, base, settings, run)
+    timer = StepTimer()
+    trainer.add_callback(timer)
+    trainer.train()
+    few = trainer.eval_dataset.select(range(min(4 * options.batch_size, len(validation))))
+    begun = time.perf_counter()
+    trainer.evaluate(few)
+    evaluation = (time.perf_counter() - begun) * len(validation) / len(few)
+    evaluations = steps / options.evaluate_every if options.evaluate_every else options.epochs
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    return Estimate(
+        steps=steps,
+        # The first step warms everything up.
+        minutes=(steps * float(np.mean(timer.seconds[1:])) + evaluations * evaluation) / 60,
+        memory_bytes=peak_memory(),
+        memory_free_bytes=psutil.virtual_memory().available + psutil.Process().memory_info().rss,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        trained_parameters=sum(each.numel() for each in trainer.model.parameters() if each.requires_grad),
+    )
+
+
+def _short_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> EventTrainer:
+    """The recipe's Trainer for four steps: the longest texts, which memory must suffice for, then a fair sample."""
+    quiet = settings.finetune.model_copy(update={"report_to": (), "patience": None})
+    trainer = build_trainer(prepared, base, settings.model_copy(update={"finetune": quiet}), run.checkpoints)
+    trainer.remove_callback(EpochProgress)
+    size = quiet.batch_size
+    order = np.argsort(prepared["train"]["length"], kind="stable")
+    rows = np.concatenate([order[-size:], *batches(order, size)])
+    trainer.train_dataset = trainer.train_dataset.select(rows)
+    trainer.args.max_steps = math.ceil(len(rows) / size)
+    trainer.args.train_sampling_strategy = "sequential"
+    trainer.args.eval_strategy = trainer.args.save_strategy = "no"
+    trainer.args.load_best_model_at_end = False
+    return trainer
+
+
+def batches(order: Rows, size: int) -> list[Rows]:
+    """Three batches of neighbours in length, as the sampler that groups by length makes them.
+
+    :param order: positions of the records from the shortest to the longest.
+    """
+    starts = (round(quantile * max(len(order) - size, 0)) for quantile in _QUANTILES)
+    return [order[start : start + size] for start in starts]
+
+
+def peak_memory() -> int:
+    """Greatest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def main(run: Run, base: BaseModel) -> None:
+    """Measure, write it down and say it; too little memory is a warning, for the system may have swap."""
+    from tocsin_training._datasets import load_from_disk
+
+    settings = run.settings()
+    found = estimate(load_from_disk(run.prepared), base, settings, run)
+    run.record("estimate", asdict(found))
+    trials = settings.search.trials
+    _log.info("fine-tuning: %s%s", found, f"; {trials} trials of a search come before it" if trials else "")
+    if not found.fits:
+        _log.warning("that is more memory than is free: a smaller finetune.batch_size or model.max_tokens needs less")

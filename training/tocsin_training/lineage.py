@@ -1,0 +1,70 @@
+"""What a release's manifest says of its origin: the data, the code and the recipe."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tocsin.lineage import CodeLineage, DataLineage, Lineage
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.config import DataSettings, Settings
+from tocsin_training.corpus import SPLITS, limit, load_corpus
+
+
+def lineage(settings: Settings, corpus_sha256: str) -> Lineage:
+    """Where a release trained with these settings comes from."""
+    return Lineage(data=describe_data(settings.data, corpus_sha256), code=describe_code(), settings=shareable(settings))
+
+
+def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
+    """Counts, labels and time of the records that were used."""
+    corpus = limit(load_corpus(data.corpus), data)
+    train = corpus["train"]
+    counts = Counter(label for labels in train["labels"] for label in set(labels))
+    times = sorted(time for time in train["date" if "date" in train.column_names else "decade"] if time)
+    return DataLineage(
+        name=data.corpus.name,
+        sha256=corpus_sha256,
+        records={split: len(corpus[split]) for split in SPLITS},
+        labels={name: counts[name] for name in Taxonomy.load(data.taxonomy).names},
+        without_event=sum(not labels for labels in train["labels"]),
+        first=times[0] if times else None,
+        last=times[-1] if times else None,
+        licence=data.licence,
+    )
+
+
+def describe_code() -> CodeLineage:
+    """The package's version and, in a checkout with git at hand, its commit."""
+    commit = _git("rev-parse", "HEAD")
+    changes = None if commit is None else _git("status", "--porcelain", "--untracked-files=no")
+    return CodeLineage(version=version("tocsin"), commit=commit, modified=None if changes is None else bool(changes))
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout that this file lies in; none where there is neither."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def shareable(settings: Settings) -> dict[str, Any]:
+    """The recipe as plain data, folders cut off: a release travels, and paths tell of the machine it was made on."""
+
+    def cut(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: cut(inner) for key, inner in value.items()}
+        if isinstance(value, Path):
+            return value.name
+        return list(value) if isinstance(value, tuple) else value
+
+    recipe = settings.model_dump()
+    base = Path(settings.model.base)
+    if base.is_absolute():
+        recipe["model"]["base"] = base.name
+    return {key: cut(value) for key, value in recipe.items() if key != "runs"}

@@ -1,0 +1,67 @@
+"""Bootstrap over texts: each figure anew for many samples drawn with replacement (Efron 1979).
+
+A draw is how often each text was taken, so a figure of all draws is a matrix product and not a loop. The same draws
+for two models make the bootstrap a paired one: what both find hard or easy cancels out in the difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
+
+def draw_texts(texts: int, *, samples: int, seed: int = 0) -> NDArray[np.float32]:
+    """How often each text was drawn, shape (samples, texts)."""
+    counts = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=samples)
+    return counts.astype(np.float32)
+
+
+def f1_by_draw(draws: Floats, truth: Bools, given: Bools) -> dict[str, Floats]:
+    """Weighted and macro F1 of each draw.
+
+    :param truth: shape (texts, labels); ``given`` likewise.
+    """
+    counts = np.stack([truth & given, ~truth & given, truth & ~given]).astype(np.float32)
+    hits, false, missed = (draws @ count for count in counts)
+    per_label = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
+    support = hits + missed
+    return {
+        "weighted_f1": (per_label * support).sum(axis=1) / np.maximum(support.sum(axis=1), 1),
+        "macro_f1": per_label.mean(axis=1),
+    }
+
+
+def share_by_draw(draws: Floats, holds: Bools, among: Bools | None = None) -> Floats:
+    """Share of texts of which something holds, in each draw.
+
+    :param among: the texts that count; none: all.
+    """
+    counted = np.ones(len(holds), dtype=np.float32) if among is None else among.astype(np.float32)
+    result: Floats = draws @ (holds * counted) / np.maximum(draws @ counted, 1)
+    return result
+
+
+def ece_by_draw(draws: Floats, probabilities: Floats, given: Bools, truth: Bools, *, bins: int = 15) -> Floats:
+    """Calibration error of the labels given, in each draw; bins as in ``metrics.reliability``.
+
+    :param probabilities: shape (texts, labels), as ``given`` and ``truth``.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, bins - 1)
+    gaps = np.zeros((len(given), bins), dtype=np.float32)
+    rows, columns = np.nonzero(given)
+    # Stated less held, summed over the labels that a text has in a bin.
+    np.add.at(gaps, (rows, place[rows, columns]), probabilities[rows, columns] - truth[rows, columns])
+    result: Floats = np.abs(draws @ gaps).sum(axis=1) / np.maximum(draws @ given.sum(axis=1).astype(np.float32), 1)
+    return result
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """The middle 95 % of a figure's draws."""
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
