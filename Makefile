@@ -20,7 +20,7 @@ $(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -e '.[serve,train,dev]'
+	$(PIP) -e '.[serve,train,ray,report,dev]'
 	@touch $@ $(VENV)/.serve
 
 .PHONY: serve

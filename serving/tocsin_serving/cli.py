@@ -5,12 +5,20 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tocsin.cli.console import err, out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tocsin_serving.batch import FileSummary, JobOptions
+    from tocsin_serving.batch.outputs import FilePair
 
 ReleaseOption = Annotated[
     str | None,
@@ -94,9 +102,35 @@ def score(
         bool, typer.Option("--split-sentences", help="Write one row per sentence instead of one per text.")
     ] = False,
     scores: Annotated[bool, typer.Option("--scores", help="Add every label's probability.")] = False,
+    output_schema: Annotated[
+        Literal["tocsin", "acled"],
+        typer.Option(help="tocsin: every row, its events added. acled: a row per event, under ACLED's column names."),
+    ] = "tocsin",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes of one thread each.", show_default="one per core")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="local: processes on this machine. ray: on a cluster too; needs tocsin[ray]."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine ray: the cluster this machine is part of, such as auto or 10.0.0.1:6379.",
+            envvar="RAY_ADDRESS",
+            show_default="a cluster of this machine alone",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page of charts and samples, one HTML file; needs tocsin[report]."),
+    ] = None,
+    date_column: Annotated[
+        str | None, typer.Option(help="With --report: column of dates, for events over time.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Score the first rows only, say how long all will take, write nothing.")
+    ] = False,
     release: ReleaseOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist, finished or unfinished.")
@@ -120,16 +154,21 @@ def score(
 
     Every input column and the order of rows are kept; the events and their probabilities are added. Rows that cannot be
     scored go to OUTPUT.rejects.jsonl with the reason; OUTPUT.manifest.json tells what the output was made from and
-    counts its events. Outputs appear only when they are complete; a job that was stopped goes on with --resume.
+    counts its events. Outputs appear only when they are complete; a job that was stopped goes on with --resume. At its
+    end stands a summary of what was found.
     """
-    from tocsin_serving.batch import JobOptions, plan, rows_kept, run_with_progress
-    from tocsin_serving.settings import available_cores
+    from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan
+    from tocsin_serving.batch.report import check_report
 
     options = JobOptions(
         text_column=text_column,
+        date_column=date_column,
         split_sentences=split_sentences,
         scores=scores,
-        workers=workers or available_cores(),
+        acled=output_schema == "acled",
+        workers=workers,
+        engine=engine,
+        ray_address=ray_address,
         release=release,
         overwrite=overwrite,
         resume=resume,
@@ -138,11 +177,33 @@ def score(
     # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pairs = plan(source, target, file_format)
+    if report is not None:
+        check_report(report, overwrite=overwrite, resume=resume)
+    if dry_run:
+        dry_run_with_estimate(pairs, options)
+    elif report is not None:
+        _score_and_report(pairs, options, report)
+    else:
+        _score(pairs, options)
+
+
+def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
+    from tocsin_serving.batch import rows_kept, run_with_progress
+
     try:
-        run_with_progress(pairs, options)
+        return run_with_progress(pairs, options)
     except KeyboardInterrupt:
         err.print(_stopped(rows_kept(pairs, options)), markup=False)
         raise typer.Exit(130) from None
+
+
+def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Path) -> None:
+    from tocsin_serving.batch.report import write_report
+
+    # Only what went to stdout is not there to be read again.
+    with tempfile.TemporaryDirectory() as folder:
+        options = replace(options, stdout_copy=Path(folder) / "output")
+        write_report(report, _score(pairs, options), options)
 
 
 def _stopped(rows: int) -> str:

@@ -104,9 +104,10 @@ def test_pipes_carry_rows_and_stderr_the_rest(tmp_path: Path, tiny_release: Path
     done = tocsin_score("-", "-", "--format", "csv", *release, stdin=CONTENT["csv"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (tmp_path / "expected.csv").read_bytes()
-    reject, counts = done.stderr.decode().splitlines()
+    reject, counts, *summary = done.stderr.decode().splitlines()
     assert json.loads(reject) == {"file": "stdin", "row": 2, "reason": "text is empty", "raw": "2,"}
     assert counts == "stdin: 3 rows read = 2 scored on stdout + 1 rejected on stderr"
+    assert any("texts scored" in line for line in summary)
 
     done = tocsin_score("-", "out.csv.gz", *release, "--format", "csv", stdin=CONTENT["csv"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

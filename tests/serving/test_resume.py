@@ -232,7 +232,10 @@ def test_the_manifest_tells_what_the_output_was_made_from(tmp_path: Path, tiny_r
     assert manifest["settings"]["scores"] is True
     counts = manifest["counts"]
     assert (counts["rows_read"], counts["rows_scored"], counts["rows_rejected"]) == (300, 266, 34)
-    assert counts["events"]["air_drone_strike"] == 266
+    tally = counts["tally"]
+    assert (tally["scored"], tally["with_event"], tally["labels"]["air_drone_strike"]) == (266, 266, 266)
+    assert tally["languages"] == {"en": 266}
+    assert counts["reject_reasons"] == {"text is empty": 34}
 
 
 def test_two_jobs_on_one_output_refuse_each_other_and_a_dead_ones_lock_does_not(

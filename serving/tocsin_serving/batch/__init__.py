@@ -7,7 +7,18 @@
 
 from __future__ import annotations
 
+from tocsin_serving.batch.dry_run import dry_run_with_estimate
 from tocsin_serving.batch.job import FileSummary, JobOptions, rows_kept, run_with_progress, score_file
 from tocsin_serving.batch.outputs import plan
+from tocsin_serving.batch.tables import score_table
 
-__all__ = ["FileSummary", "JobOptions", "plan", "rows_kept", "run_with_progress", "score_file"]
+__all__ = [
+    "FileSummary",
+    "JobOptions",
+    "dry_run_with_estimate",
+    "plan",
+    "rows_kept",
+    "run_with_progress",
+    "score_file",
+    "score_table",
+]

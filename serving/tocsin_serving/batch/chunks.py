@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tocsin import UsageError
+from tocsin_serving.batch.tally import Tally
 
 # A chunk ends at whichever comes first; together with the number of workers they bound a job's memory.
 CHUNK_ROWS = 512
@@ -50,6 +51,8 @@ class Answers:
     columns: pa.Table
     parents: NDArray[np.intp]
     """For each output row the position in the chunk of the row it belongs to."""
+    tally: Tally
+    """What the answers say in figures, rows that an output leaves out included."""
 
 
 class Reader(Protocol):
@@ -82,6 +85,8 @@ class Columns:
 
     text: str
     added: pa.Schema
+    others: tuple[str, ...] = ()
+    """Further columns that must be there."""
 
     def check(self, names: Iterable[str], file: object) -> Self:
         """Refuse a file without the text column or with one that the job would add.
@@ -94,6 +99,9 @@ class Columns:
             raise UsageError(
                 f"Column '{self.text}' {fault} {file}. Its columns: {', '.join(names)}. Choose one with --text-column."
             )
+        for name in self.others:
+            if name not in names:
+                raise UsageError(f"Column '{name}' is not in {file}. Its columns: {', '.join(names)}.")
         clash = [name for name in self.added.names if name in names]
         if clash:
             raise UsageError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tocsin import Label, Scores
@@ -37,15 +39,46 @@ ANSWER_FIELDS = (
 SCORES_FIELD = pa.field("scores", pa.map_(pa.string(), pa.float32()))
 
 
-def added_schema(*, split_sentences: bool, scores: bool) -> pa.Schema:
-    """Names and types of the columns a job adds, in order."""
-    return pa.schema(
-        [*(SENTENCE_FIELDS if split_sentences else ()), *ANSWER_FIELDS, *((SCORES_FIELD,) if scores else ())]
-    )
+# ACLED's own columns first, in the order of its files; rows and probabilities are ours.
+ACLED_FIELDS = (
+    SENTENCE_FIELDS[0],
+    *(pa.field(name, pa.string()) for name in ("disorder_type", "event_type", "sub_event_type")),
+    pa.field("notes", pa.string()),
+    pa.field("label", pa.string()),
+    *(field for field in ANSWER_FIELDS if field.name in ("probability", "needs_review", "truncated", "language")),
+    *(field for field in ANSWER_FIELDS if field.name in ("model_version", "text_sha256")),
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an output row stands for and which columns a job adds to it."""
+
+    split_sentences: bool = False
+    """A row per sentence instead of one per text."""
+    scores: bool = False
+    """With the map of every label's probability."""
+    acled: bool = False
+    """A row per event, under ACLED's column names; a text without event has no row."""
+    notes: bool = True
+    """With ACLED's `notes`; not when the input's text column goes by that name already."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns a job adds, in order."""
+        fields = list(SENTENCE_FIELDS if self.split_sentences else ())
+        fields += [field for field in self._answer_fields if field not in fields]
+        return pa.schema([*fields, *((SCORES_FIELD,) if self.scores else ())])
+
+    @property
+    def _answer_fields(self) -> tuple[pa.Field, ...]:
+        if not self.acled:
+            return ANSWER_FIELDS
+        return tuple(field for field in ACLED_FIELDS if self.notes or field.name != "notes")
 
 
 def answer_columns(answers: Scores, texts: Sequence[str], *, scores: bool) -> pa.Table:
-    """One row per text with the columns of `added_schema`, those about sentences apart."""
+    """One row per text with the columns of `ANSWER_FIELDS` and, if asked for, `SCORES_FIELD`."""
     rows, positions, probabilities = _ranked(answers)
     counts = np.bincount(rows, minlength=len(answers))
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
@@ -64,7 +97,22 @@ def answer_columns(answers: Scores, texts: Sequence[str], *, scores: bool) -> pa
     }
     if scores:
         columns["scores"] = _score_map(answers)
-    return pa.table(columns, schema=added_schema(split_sentences=False, scores=scores))
+    return pa.table(columns, schema=Shape(scores=scores).schema)
+
+
+def event_rows(columns: pa.Table, texts: Sequence[str], shape: Shape) -> tuple[pa.Table, NDArray[np.intp]]:
+    """One row per event instead of one per text, under ACLED's names.
+
+    :param columns: what `answer_columns` gives, with those about sentences or at least `document_row`.
+    :param texts: what goes into `notes`.
+    :return: the columns of `shape` and for each event the position of its text.
+    """
+    events = columns.column("events").combine_chunks()
+    parents = pc.list_parent_indices(events)
+    found = dict(zip(EVENT.names, events.flatten().flatten(), strict=True))
+    rows = columns.append_column("notes", pa.array(texts, pa.string())).take(parents)
+    taken = [found.get(name, rows.column(name) if name in rows.column_names else None) for name in shape.schema.names]
+    return pa.Table.from_arrays(taken, schema=shape.schema), parents.to_numpy().astype(np.intp)
 
 
 def _ranked(answers: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

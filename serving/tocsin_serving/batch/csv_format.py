@@ -36,7 +36,7 @@ class CsvReader:
         # surrogateescape carries undecodable bytes as far as the rejects file.
         self._file = source.text("utf-8-sig", errors="surrogateescape")
         first_line = self._next_line()
-        self.delimiter = _delimiter(first_line, columns.text)
+        self.delimiter = delimiter_of(first_line, columns.text)
         self._records = self._checked(first_line)
         self.header = next(self._records, _NO_RECORD).cells
         if not _is_utf8(self.header):
@@ -210,7 +210,7 @@ class CsvWriter:
         return text.getvalue().encode()
 
 
-def _delimiter(header: str, text_column: str) -> str:
+def delimiter_of(header: str, text_column: str) -> str:
     """The delimiter under which the header has the text's column, and then the most columns."""
 
     def fit(delimiter: str) -> tuple[bool, int]:

@@ -132,7 +132,11 @@ class Input:
 
     def progress(self) -> float:
         """Share of the bytes read so far, from 0 to 1; 0 while the end is not known."""
-        return min(self._raw.tell() / self._size, 1.0) if self._size else 0.0
+        if not self._size:
+            return 0.0
+        # Compressed, only whole buffers can be told: how far the reader is in one has no place in the file.
+        place = self._raw if self.format.codec else self.stream
+        return min(place.tell() / self._size, 1.0)
 
     def close(self) -> None:
         """Let the file go."""
@@ -232,6 +236,21 @@ def _upload_options(source: Path, target: UPath) -> dict[str, int]:
         return {}
     part = max(_UPLOAD_PART_BYTES, math.ceil(source.stat().st_size / _UPLOAD_PARTS))
     return {"chunksize": part, "max_concurrency": 2}
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A local file under a temporary name, which gets its own when the block ends well and vanishes otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -6,12 +6,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal
 
 from pydantic import ValidationError
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -21,10 +21,11 @@ from upath import UPath
 from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
-from tocsin_serving.batch.columns import added_schema
+from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
 from tocsin_serving.batch.files import (
     STREAM,
+    FileFormat,
     Input,
     Place,
     compress,
@@ -47,7 +48,11 @@ from tocsin_serving.batch.records import (
     package_versions,
 )
 from tocsin_serving.batch.scoring import ScoreChunks, scoring
+from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.batch.workspace import Spool, Workspace, write_synced
+from tocsin_serving.settings import available_cores
+
+Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +60,36 @@ class JobOptions:
     """How to score."""
 
     text_column: str = "text"
+    date_column: str | None = None
+    """A column that must be there for the report."""
     split_sentences: bool = False
     scores: bool = False
-    workers: int = 1
+    acled: bool = False
+    """A row per event under ACLED's column names."""
+    workers: int | None = 1
+    """None: one per core that the engine has."""
+    engine: Engine = "local"
+    ray_address: str | None = None
     release: str | None = None
     overwrite: bool = False
     resume: bool = False
     """Go on with unfinished outputs and leave finished ones as they are."""
     work_dir: Path | None = None
     """Where outputs bound for a store grow; none means a folder of the user's cache."""
+    stdout_copy: Path | None = None
+    """Where what goes to stdout is kept too, for the report."""
+
+    @property
+    def shape(self) -> Shape:
+        """What an output row is."""
+        notes = self.text_column != "notes" or self.split_sentences
+        return Shape(split_sentences=self.split_sentences, scores=self.scores, acled=self.acled, notes=notes)
 
     @property
     def columns(self) -> Columns:
-        """The column to read and those to add."""
-        return Columns(self.text_column, added_schema(split_sentences=self.split_sentences, scores=self.scores))
+        """The columns to read and those to add."""
+        others = () if self.date_column is None else (self.date_column,)
+        return Columns(self.text_column, self.shape.schema, others)
 
 
 @dataclass
@@ -86,14 +107,36 @@ class FileSummary(Counts):
             raise TocsinError(f"{self}: rows were lost, so no output was written. Please report this.")
 
     def __str__(self) -> str:
-        sentences = f" ({self.rows_written:,} sentences)" if self.rows_written != self.rows_scored else ""
+        written = f" ({self.rows_written:,} rows written)" if self.rows_written != self.rows_scored else ""
         streamed = self.files.target == STREAM
         where = "on stderr" if streamed else f"in {self.files.rejects}"
         return (
-            f"{_name(self.files.source)}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{sentences} "
+            f"{self.files.source_name}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{written} "
             f"{'on stdout' if streamed else f'in {self.files.target}'} + {self.rows_rejected:,} rejected"
             f"{f' {where}' if self.rows_rejected else ''}"
         )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file's missing chunks, which come out the same wherever and however often they are read."""
+
+    where: Place
+    file_format: FileFormat
+    name: str
+    columns: Columns
+    begin: int = 0
+    """Chunks to pass over."""
+
+    def __call__(self) -> Iterator[Chunk]:
+        """Open the file and read it.
+
+        :raises InputError: the file cannot be read to its end.
+        """
+        with closing(Input(self.where, self.file_format, self.name)) as source:
+            with readable(source):
+                reader = open_reader(source, self.columns)
+            yield from islice(_chunks(reader, source), self.begin, None)
 
 
 Progressed = Callable[[FileSummary, float], None]
@@ -107,7 +150,10 @@ def score_file(
     text_column: str = "text",
     split_sentences: bool = False,
     scores: bool = False,
-    workers: int = 1,
+    acled: bool = False,
+    workers: int | None = 1,
+    engine: Engine = "local",
+    ray_address: str | None = None,
     release: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -121,7 +167,10 @@ def score_file(
     :param text_column: column or field that holds the text.
     :param split_sentences: write a row per sentence, with its place in the text.
     :param scores: add every label's probability.
-    :param workers: processes of one thread each; 1 scores in this process.
+    :param acled: write a row per event, under ACLED's column names.
+    :param workers: processes of one thread each; 1 scores in this process, none means one per core.
+    :param engine: ``local``, or ``ray`` for a cluster.
+    :param ray_address: of the cluster; none starts one of this machine alone.
     :param resume: go on with an unfinished output, or leave a finished one that this job would write again.
     :param file_format: ``csv``, ``jsonl`` or ``parquet`` for files whose names tell none.
     :param work_dir: where an output bound for a store grows; none means a folder of the user's cache.
@@ -132,7 +181,10 @@ def score_file(
         text_column=text_column,
         split_sentences=split_sentences,
         scores=scores,
+        acled=acled,
         workers=workers,
+        engine=engine,
+        ray_address=ray_address,
         release=None if release is None else str(release),
         overwrite=overwrite,
         resume=resume,
@@ -148,12 +200,43 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
         _check_before(pair, options)
     classifier = EventClassifier.load(options.release)
     job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
-    with scoring(classifier, workers=options.workers, split=options.split_sentences, scores=options.scores) as score:
+    with _engine(classifier, pairs, options) as score:
         return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
 
 
-def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
-    """Score files with a progress bar and a line of counts per file on stderr."""
+def _engine(
+    classifier: EventClassifier, pairs: Sequence[FilePair], options: JobOptions
+) -> AbstractContextManager[ScoreChunks]:
+    if options.engine == "local":
+        return scoring(classifier, options.shape, workers=options.workers or available_cores())
+    try:
+        from tocsin_serving.batch.ray_engine import ray_scoring
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--engine ray needs {error.name}: run `pip install 'tocsin[ray]'`") from error
+    expected = list(_expected(pairs, options))
+    return ray_scoring(classifier, options.shape, expected, address=options.ray_address, workers=options.workers)
+
+
+def _expected(pairs: Sequence[FilePair], options: JobOptions) -> Iterator[Reading]:
+    """What there will be to read, as far as can be told before outputs are locked and inputs hashed."""
+    for pair in pairs:
+        if STREAM in (pair.source, pair.target):
+            continue
+        progress = _workspace(pair, options).progress() if options.resume else None
+        with reaching(pair.target):
+            done = progress.finished if progress else options.resume and not options.overwrite and pair.target.exists()
+        if not done:
+            yield _reading(pair, pair.source, options, progress.chunks if progress else 0)
+
+
+def _reading(pair: FilePair, where: Place, options: JobOptions, begin: int = 0) -> Reading:
+    # A worker elsewhere may run in another folder.
+    where = where.absolute() if isinstance(where, Path) else where
+    return Reading(where, pair.source_format, pair.source_name, options.columns, begin)
+
+
+def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
+    """Score files with a progress bar, and at the end a line of counts per file and a summary, on stderr."""
     bar = ProgressBar(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -166,7 +249,7 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
         disable=not err.is_terminal or any(pair.target == STREAM for pair in pairs),
     )
     with bar:
-        tasks = {pair: bar.add_task(_name(pair.source), total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
+        tasks = {pair: bar.add_task(pair.source_name, total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
 
         def show(summary: FileSummary, share: float) -> None:
             task = tasks[summary.files]
@@ -179,6 +262,8 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> None:
         summaries = run(pairs, options, show)
     for summary in summaries:
         err.print(str(summary), soft_wrap=True, markup=False, highlight=False)
+    err.print(summary_table(summaries))
+    return summaries
 
 
 def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
@@ -218,10 +303,6 @@ def _single(pairs: list[FilePair]) -> list[FilePair]:
 
 def _ignore(summary: FileSummary, share: float) -> None:
     """Nobody is watching."""
-
-
-def _name(source: Place) -> str:
-    return "stdin" if source == STREAM else str(source)
 
 
 def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
@@ -278,41 +359,37 @@ class _Job:
                 return self._file(pair, workspace, score)
         except OSError as error:
             raise TocsinError(
-                f"{_name(pair.source)} to {pair.target}: {error.strerror or error}. No output was written"
+                f"{pair.source_name} to {pair.target}: {error.strerror or error}. No output was written"
                 f"{_kept(workspace)}."
             ) from error
 
     def stream(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
         """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored."""
         counts = Counts()
-        with (
-            closing(Input(pair.source, pair.source_format)) as source,
-            tempfile.TemporaryDirectory() as scratch,
-        ):
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            scratch = Path(folder)
+            where = pair.source
+            if pair.source == STREAM and self._options.engine != "local":
+                where = _copied_pipe(scratch / "input")
+            source = stack.enter_context(closing(Input(where, pair.source_format, pair.source_name)))
             with readable(source):
                 reader = open_reader(source, self._options.columns)
             writer = open_writer(reader, self._options.columns)
-            spooled, packed = Path(scratch) / "output", Path(scratch) / "packed"
-            with _sink(writer, spooled) as sink:
-                sink.write(writer.header())
-                for chunk, answers in score(_chunks(reader, source)):
-                    counts.add(chunk, answers)
-                    sink.write(writer.encode(chunk.rows, answers))
-                    sink.flush()
-                    sys.stderr.buffer.write(_reject_lines(pair, chunk))
-                    sys.stderr.flush()
-                    self._progressed(_summary(pair, counts), reader.progress())
-            if isinstance(writer, ParquetWriter):
-                writer.assemble(spooled, packed)
-                with packed.open("rb") as file:
-                    shutil.copyfileobj(file, sys.stdout.buffer)
-                sys.stdout.flush()
+            output = stack.enter_context(closing(_Stdout(writer, scratch, self._options.stdout_copy)))
+            output.write(writer.header())
+            for chunk, answers in score(_chunks(reader, source), _reading(pair, where, self._options)):
+                counts.add(chunk, answers)
+                output.write(writer.encode(chunk.rows, answers))
+                sys.stderr.buffer.write(_reject_lines(pair, chunk))
+                sys.stderr.flush()
+                self._progressed(_summary(pair, counts), reader.progress())
+            output.finish()
         summary = _summary(pair, counts)
         summary.check()
         return summary
 
     def _file(self, pair: FilePair, workspace: Workspace, score: ScoreChunks) -> FileSummary:
-        where = _copied_pipe(workspace) if pair.source == STREAM else pair.source
+        where = _copied_pipe(workspace.input) if pair.source == STREAM else pair.source
         seen = fingerprint(where)
         identity = self._identity(pair, where)
         if self._options.resume and (done := _finished_before(pair, identity)):
@@ -320,7 +397,7 @@ class _Job:
             return done
         progress = self._begin(pair, workspace, identity)
         if not progress.finished:
-            with closing(Input(where, pair.source_format, _name(pair.source))) as source:
+            with closing(Input(where, pair.source_format, pair.source_name)) as source:
                 writer = self._score(pair, workspace, progress, source, score)
             if fingerprint(where) != seen:
                 workspace.forget()
@@ -332,12 +409,13 @@ class _Job:
     def _identity(self, pair: FilePair, where: Place) -> Identity:
         options = self._options
         return Identity(
-            input=FileRecord.of(where, _name(pair.source)),
+            input=FileRecord.of(where, pair.source_name),
             release=self._release,
             settings={
                 "text_column": options.text_column,
                 "split_sentences": options.split_sentences,
                 "scores": options.scores,
+                "output_schema": "acled" if options.acled else "tocsin",
                 "input_format": str(pair.source_format),
                 "output_format": str(pair.target_format),
             },
@@ -374,9 +452,10 @@ class _Job:
         header = b"" if progress.output_bytes else writer.header()
         # Read again and passed over: the same file comes in the same chunks, and reading costs little beside scoring.
         missing = islice(_chunks(reader, source), progress.chunks, None)
+        again = _reading(pair, source.where, self._options, progress.chunks)
         with closing(Spool(workspace, progress)) as spool:
             try:
-                for chunk, answers in score(missing):
+                for chunk, answers in score(missing, again):
                     progress.chunks += 1
                     progress.counts.add(chunk, answers)
                     spool.commit(header + writer.encode(chunk.rows, answers), _reject_lines(pair, chunk))
@@ -397,11 +476,11 @@ def _chunks(reader: Reader, source: Input) -> Iterator[Chunk]:
 
 
 def _summary(pair: FilePair, counts: Counts) -> FileSummary:
-    return FileSummary(pair, **asdict(counts))
+    return FileSummary(pair, **vars(counts))
 
 
 def _reject_lines(pair: FilePair, chunk: Chunk) -> bytes:
-    return b"".join(reject_line(_name(pair.source), reject) for reject in chunk.rejects)
+    return b"".join(reject_line(pair.source_name, reject) for reject in chunk.rejects)
 
 
 def _now() -> str:
@@ -413,21 +492,48 @@ def _kept(workspace: Workspace) -> str:
     return f"; {progress.counts.rows_read:,} rows are kept, --resume goes on" if progress else ""
 
 
-def _copied_pipe(workspace: Workspace) -> Path:
-    """Stdin as a file: it can be hashed before and read again by a resumed job that gets the same input."""
-    with workspace.input.open("wb") as file:
+def _copied_pipe(copy: Path) -> Path:
+    """Stdin as a file: it can be hashed before and read again, by a resumed job that gets the same input as well."""
+    with copy.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    return workspace.input
+    return copy
 
 
-@contextmanager
-def _sink(writer: Writer, spooled: Path) -> Iterator[BinaryIO]:
-    """Stdout, or for Parquet, whose end describes the whole, a file to make it from."""
-    if not isinstance(writer, ParquetWriter):
-        yield sys.stdout.buffer
-        return
-    with spooled.open("wb") as file:
-        yield file
+class _Stdout:
+    """Takes output to stdout as it comes, or for Parquet, whose end describes the whole, when all of it is there."""
+
+    def __init__(self, writer: Writer, scratch: Path, copy: Path | None) -> None:
+        """:param copy: where all of it is kept too; none for nowhere."""
+        self._parquet = writer if isinstance(writer, ParquetWriter) else None
+        self._copy = copy
+        self._packed = scratch / "packed"
+        self._spooled = scratch / "output" if self._parquet else copy
+        self._file = self._spooled.open("wb") if self._spooled else None
+
+    def write(self, content: bytes) -> None:
+        """Add what a writer made."""
+        if self._file is not None:
+            self._file.write(content)
+        if self._parquet is None:
+            sys.stdout.buffer.write(content)
+            sys.stdout.flush()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self.close()
+        if self._parquet is None or self._spooled is None:
+            return
+        self._parquet.assemble(self._spooled, self._packed)
+        with self._packed.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+        if self._copy is not None:
+            shutil.move(self._packed, self._copy)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
 
 
 def _finished_before(pair: FilePair, identity: Identity) -> FileSummary | None:

@@ -55,6 +55,16 @@ class FilePair:
     """Of the same kind, perhaps compressed otherwise."""
 
     @property
+    def source_name(self) -> str:
+        """What to call the input."""
+        return "stdin" if self.source == STREAM else str(self.source)
+
+    @property
+    def target_name(self) -> str:
+        """What to call the output."""
+        return "stdout" if self.target == STREAM else str(self.target)
+
+    @property
     def rejects(self) -> Place:
         """Where rows that cannot be scored go."""
         return self.target.with_name(self.target.name + REJECTS_SUFFIX)

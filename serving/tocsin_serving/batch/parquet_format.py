@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tocsin import InputError, UsageError
-from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject, text_problem
+from tocsin_serving.batch.arrow_text import is_text, texts_of, value_problem
+from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject
 from tocsin_serving.batch.files import Input
 
 # Row groups of chunk size would make files slow to read.
@@ -37,7 +38,7 @@ class ParquetReader:
         self._read = 0
         columns.check(self.schema.names, source.name)
         kind = self.schema.field(self._text).type
-        if not _is_text(kind):
+        if not is_text(kind):
             raise UsageError(f"Column '{self._text}' of {source.name} holds {kind}, not text.")
 
     def chunks(self) -> Iterator[Chunk]:
@@ -51,8 +52,8 @@ class ParquetReader:
         return self._read / self._rows if self._rows else 1.0
 
     def _chunk(self, table: pa.Table, before: int) -> Chunk:
-        texts = _texts(table.column(self._text))
-        problems = [_problem(text) for text in texts]
+        texts = texts_of(table.column(self._text))
+        problems = [value_problem(text) for text in texts]
         good = np.array([problem is None for problem in problems], dtype=np.bool_)
         rejects = [
             Reject(before + index + 1, problem, _as_json(table.slice(index, 1)))
@@ -113,35 +114,6 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(group)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    # A column without a single value has the type null.
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    return any(test(kind) for test in tests)
-
-
-def _texts(column: pa.ChunkedArray) -> list[str | bytes | None]:
-    """Values of the text column; bytes where a careless writer stored no UTF-8."""
-    column = pc.cast(column, pa.large_string())
-    try:
-        values: list[str | bytes | None] = column.to_pylist()
-    except UnicodeDecodeError:
-        values = [_decoded(value) for value in pc.cast(column, pa.large_binary()).to_pylist()]
-    return values
-
-
-def _decoded(value: bytes | None) -> str | bytes | None:
-    try:
-        return value.decode() if value is not None else None
-    except UnicodeDecodeError:
-        return value
-
-
-def _problem(value: str | bytes | None) -> str | None:
-    return "not valid UTF-8" if isinstance(value, bytes) else text_problem(value)
-
-
 def _as_json(row: pa.Table) -> str | bytes:
     """A row as JSON; as bytes when it holds text that is no UTF-8, which stays as it is."""
     cells = {name: _cell(row.column(name)) for name in row.column_names}
@@ -157,7 +129,7 @@ def _cell(column: pa.ChunkedArray) -> object:
     try:
         return column.to_pylist()[0]
     except UnicodeDecodeError:
-        if not _is_text(column.type):
+        if not is_text(column.type):
             return f"unreadable {column.type}"
     raw: bytes = pc.cast(pc.cast(column, pa.large_string()), pa.large_binary()).to_pylist()[0]
     return raw.decode("utf-8", "surrogateescape")

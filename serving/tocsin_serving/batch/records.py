@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from tocsin import Release
 from tocsin.release import LAYOUT, sha256
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.files import Place, reaching
+from tocsin_serving.batch.tally import Tally
 
 # Of another version, the rest of an output could differ from its beginning.
 _PACKAGES = ("tocsin", "numpy", "onnxruntime", "pyarrow", "tokenizers")
@@ -30,9 +31,11 @@ class Counts:
     rows_scored: int = 0
     rows_rejected: int = 0
     rows_written: int = 0
-    """Equal to the rows scored, or the number of sentences with `split_sentences`."""
-    events: dict[str, int] = field(default_factory=dict)
-    """Label -> times given, by label."""
+    """Equal to the rows scored, or the number of sentences with `split_sentences` and of events with `acled`."""
+    tally: Tally = field(default_factory=Tally)
+    """What the answers say."""
+    reject_reasons: Counter[str] = field(default_factory=Counter)
+    """Kind of reason -> rows rejected."""
 
     def add(self, chunk: Chunk, answers: Answers) -> None:
         """Count one chunk."""
@@ -40,15 +43,13 @@ class Counts:
         self.rows_scored += len(chunk.texts)
         self.rows_rejected += len(chunk.rejects)
         self.rows_written += answers.columns.num_rows
-        for label, count in _events_by_label(answers.columns).items():
-            self.events[label] = self.events.get(label, 0) + count
-        self.events = dict(sorted(self.events.items()))
+        self.tally += answers.tally
+        self.reject_reasons += Counter(kind_of_reason(reject.reason) for reject in chunk.rejects)
 
 
-def _events_by_label(columns: pa.Table) -> dict[str, int]:
-    events = columns.column("events").combine_chunks().flatten()
-    found = pc.value_counts(pc.struct_field(events, "label"))
-    return {item["values"]: item["counts"] for item in found.to_pylist()}
+def kind_of_reason(reason: str) -> str:
+    """A reject's reason without what is particular to its row, so that reasons can be counted."""
+    return re.sub(r"\d+", "N", reason.partition(": ")[0])
 
 
 class _Record(BaseModel):

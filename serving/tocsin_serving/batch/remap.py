@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
 from tocsin_serving.batch.columns import EVENT
-from tocsin_serving.batch.outputs import atomic
+from tocsin_serving.batch.files import atomic
 
 _FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")
 _NEEDED = ("events", *_FIRST_EVENT, "probability")

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tocsin import EventClassifier, TocsinError
 from tocsin.sentences import split_sentences
 from tocsin_serving.batch.chunks import Answers, Chunk
-from tocsin_serving.batch.columns import SENTENCE_FIELDS, added_schema, answer_columns
+from tocsin_serving.batch.columns import SENTENCE_FIELDS, Shape, answer_columns, event_rows
+from tocsin_serving.batch.tally import Tally
 
 # Chunks in the making per worker: one being scored and one waiting keep it busy.
 _CHUNKS_AHEAD = 2
@@ -28,60 +29,67 @@ _CHUNKS_AHEAD = 2
 class ChunkScorer:
     """Makes the columns to add for chunks; each worker process has one."""
 
-    def __init__(self, classifier: EventClassifier, *, split: bool, scores: bool) -> None:
+    def __init__(self, classifier: EventClassifier, shape: Shape) -> None:
         self._classifier = classifier
-        self._split = split
-        self._scores = scores
+        self._shape = shape
 
     def __call__(self, chunk: Chunk) -> Answers:
         """The columns to add for a chunk, its rows untouched."""
-        return self._by_sentence(chunk) if self._split else self._by_text(chunk)
+        columns, parents, texts = self._by_sentence(chunk) if self._shape.split_sentences else self._by_text(chunk)
+        tally = Tally.of(columns)
+        if self._shape.acled:
+            columns, places = event_rows(columns, texts, self._shape)
+            parents = parents[places]
+        return Answers(columns.select(self._shape.schema.names), parents, tally)
 
-    def _by_text(self, chunk: Chunk) -> Answers:
-        return Answers(self._columns(chunk.texts), np.arange(len(chunk.texts)))
+    def _by_text(self, chunk: Chunk) -> tuple[pa.Table, NDArray[np.intp], list[str]]:
+        columns = self._columns(chunk.texts).add_column(0, SENTENCE_FIELDS[0], [pa.array(chunk.numbers)])
+        return columns, np.arange(len(chunk.texts)), chunk.texts
 
-    def _by_sentence(self, chunk: Chunk) -> Answers:
+    def _by_sentence(self, chunk: Chunk) -> tuple[pa.Table, NDArray[np.intp], list[str]]:
         sentences = [split_sentences(text) for text in chunk.texts]
         counts = [len(found) for found in sentences]
         parents = np.repeat(np.arange(len(counts)), counts)
         placed = [(sentence.start, sentence.end, sentence.text) for found in sentences for sentence in found]
         starts, ends, texts = map(list, zip(*placed, strict=True)) if placed else ([], [], [])
         places = [chunk.numbers[parents], [n for count in counts for n in range(count)], starts, ends, texts]
-        columns = self._columns(texts)
         arrays = [pa.array(place, field.type) for place, field in zip(places, SENTENCE_FIELDS, strict=True)]
-        schema = added_schema(split_sentences=True, scores=self._scores)
-        return Answers(pa.Table.from_arrays([*arrays, *columns.columns], schema=schema), parents)
+        columns = self._columns(texts)
+        schema = pa.schema([*SENTENCE_FIELDS, *columns.schema])
+        return pa.Table.from_arrays([*arrays, *columns.columns], schema=schema), parents, texts
 
     def _columns(self, texts: list[str]) -> pa.Table:
         """One row per text; what stands in the chunk more than once is scored once."""
         encoded = pa.array(texts, pa.large_string()).dictionary_encode()
         unique = encoded.dictionary.to_pylist()
-        columns = answer_columns(self._classifier.score_batch(unique), unique, scores=self._scores)
+        columns = answer_columns(self._classifier.score_batch(unique), unique, scores=self._shape.scores)
         return columns if len(unique) == len(texts) else columns.take(encoded.indices)
 
 
 Scored = Iterator[tuple[Chunk, Answers]]
-ScoreChunks = Callable[[Iterable[Chunk]], Scored]
+ReadChunks = Callable[[], Iterator[Chunk]]
+ScoreChunks = Callable[[Iterable[Chunk], ReadChunks], Scored]
+"""Scores a file's chunks lazily, in order; the second way to read them serves an engine that does so elsewhere too."""
 
 
 @contextmanager
-def scoring(classifier: EventClassifier, *, workers: int, split: bool, scores: bool) -> Iterator[ScoreChunks]:
+def scoring(classifier: EventClassifier, shape: Shape, *, workers: int) -> Iterator[ScoreChunks]:
     """A function that scores chunks in order, lazily, with as many processes as asked for."""
     if workers == 1:
-        scorer = ChunkScorer(classifier, split=split, scores=scores)
-        yield lambda chunks: ((chunk, scorer(chunk)) for chunk in chunks)
+        scorer = ChunkScorer(classifier, shape)
+        yield lambda chunks, _: ((chunk, scorer(chunk)) for chunk in chunks)
         return
     folder = str(classifier.release.folder)
     # spawn: a forked copy of onnxruntime's and Arrow's threads may hang.
     pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(folder, split, scores)
+        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(folder, shape)
     )
     try:
         with _deaf_to_ctrl_c():
             # A task for each process, for the pool starts one only when there is work for it.
             for _ in range(workers):
                 pool.submit(os.getpid)
-        yield lambda chunks: _in_order(pool, chunks, workers * _CHUNKS_AHEAD)
+        yield lambda chunks, _: _in_order(pool, chunks, workers * _CHUNKS_AHEAD)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -101,12 +109,12 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 _worker: ChunkScorer | None = None
 
 
-def _start_worker(release: str, split: bool, scores: bool) -> None:
+def _start_worker(release: str, shape: Shape) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker = ChunkScorer(EventClassifier.load(release), split=split, scores=scores)
+    _worker = ChunkScorer(EventClassifier.load(release), shape)
 
 
 def _end_with_parent() -> None:

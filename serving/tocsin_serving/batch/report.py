@@ -1,0 +1,297 @@
+"""A page about a job's outputs: one HTML file without scripts and without anything fetched from elsewhere.
+
+It is made from the outputs once they are complete, not while they are written: a job that was taken up again, or that
+ran on many machines, has the same report as one that ran through.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import heapq
+import importlib.util
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tocsin import TocsinError, UsageError
+from tocsin_serving.batch.csv_format import delimiter_of
+from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, atomic
+from tocsin_serving.batch.job import FileSummary, JobOptions
+from tocsin_serving.batch.tally import Tally
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEMPLATE = Path(__file__).with_name("report.html")
+_SAMPLES = 5
+_SAMPLE_CHARACTERS = 300
+_BINS = 20
+# Days up to which bars stand for days and for weeks; beyond, for months.
+_DAYS_BY_DAY, _DAYS_BY_WEEK = 62, 366
+_PACKAGES = ("jinja2", "matplotlib")
+# As in the template.
+_TITLE = b"<title>Tocsin report</title>"
+
+
+@dataclass(frozen=True, order=True)
+class Sample:
+    """A text that got a label."""
+
+    order: str
+    """The text's hash: taking the smallest is a random choice that comes out the same each time."""
+    text: str
+    probability: float
+    needs_review: bool
+
+
+@dataclass
+class Findings:
+    """What a report shows beyond the job's own counts."""
+
+    probabilities: dict[bool, Counter[int]] = field(default_factory=lambda: {False: Counter(), True: Counter()})
+    """Needs review -> bin -> labels given."""
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Label -> plain name and event type."""
+    samples: dict[str, dict[str, Sample]] = field(default_factory=lambda: defaultdict(dict))
+    """Label -> order -> sample."""
+    days: Counter[tuple[date, str]] = field(default_factory=Counter)
+    """Day and event type -> texts."""
+    undated: int = 0
+    model_versions: set[str] = field(default_factory=set)
+
+    def add(self, row: dict[str, Any], options: JobOptions) -> None:
+        """Take in one output row."""
+        events = _events(row)
+        text = row["sentence" if options.split_sentences else options.text_column]
+        needs_review = row["needs_review"] in (True, "true")
+        self.model_versions.add(row["model_version"])
+        for event in events:
+            self._add_event(event, text, needs_review)
+        if options.date_column and events:
+            day = parse_day(row.get(options.date_column))
+            self.undated += day is None
+            if day is not None:
+                self.days.update((day, kind) for kind in {event["event_type"] for event in events})
+
+    def _add_event(self, event: dict[str, Any], text: str, needs_review: bool) -> None:
+        label, probability = event["label"], float(event["probability"])
+        self.names[label] = (event["name"], event["event_type"])
+        self.probabilities[needs_review][min(int(probability * _BINS), _BINS - 1)] += 1
+        sample = Sample(hashlib.sha256(text.encode()).hexdigest(), text, probability, needs_review)
+        kept = self.samples[label]
+        kept[sample.order] = sample
+        if len(kept) > 20 * _SAMPLES:
+            self.samples[label] = {one.order: one for one in heapq.nsmallest(_SAMPLES, kept.values())}
+
+    def samples_of(self, label: str) -> list[Sample]:
+        """A few texts with a label, surest first."""
+        chosen = heapq.nsmallest(_SAMPLES, self.samples[label].values())
+        return sorted(chosen, key=lambda sample: -sample.probability)
+
+
+def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
+    """Refuse a report that could not be written, before any work is done.
+
+    :param resume: a report that is there may be this job's own, and is then written again.
+    :raises UsageError: it exists, its name is no page's, or a package is missing.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"--report needs {' and '.join(missing)}: run `pip install 'tocsin[report]'`")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report writes a page: {path} should end in .html")
+    if path.exists() and not overwrite and not (resume and _is_report(path)):
+        raise UsageError(f"{path} exists; --overwrite replaces it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--report: there is no folder {path.parent}")
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _TITLE in file.read(1024)
+
+
+def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptions) -> None:
+    """Write the page about complete outputs.
+
+    :raises TocsinError: it cannot be written; the outputs stay.
+    """
+    findings = Findings()
+    for files in (summary.files for summary in summaries):
+        where = options.stdout_copy if files.target == STREAM else files.target
+        if where is None:
+            raise UsageError("What went to stdout can be reported on only if a copy is kept")
+        for row in output_rows(where, files.target_format, options):
+            findings.add(row, options)
+    try:
+        with atomic(path) as file:
+            file.write(_page(summaries, findings, options).encode())
+    except OSError as error:
+        raise TocsinError(f"{path} cannot be written: {error.strerror}. The outputs are complete.") from error
+
+
+def output_rows(where: Place, file_format: FileFormat, options: JobOptions) -> Iterator[dict[str, Any]]:
+    """Rows of an output as dictionaries; in CSV every cell is text."""
+    with closing(Input(where, file_format)) as source:
+        if file_format.kind == "parquet":
+            for batch in pq.ParquetFile(source.stream).iter_batches(batch_size=512):
+                yield from batch.to_pylist()
+        elif file_format.kind == "jsonl":
+            yield from map(json.loads, source.stream)
+        else:
+            lines = source.text("utf-8-sig", errors="replace")
+            header = lines.readline()
+            yield from csv.DictReader(chain([header], lines), delimiter=delimiter_of(header, options.text_column))
+
+
+def _events(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's events; under ACLED's names a row is an event, and its label does for a plain name."""
+    if "events" not in row:
+        return [{"name": row["label"], **{name: row[name] for name in ("label", "event_type", "probability")}}]
+    events: list[dict[str, Any]] = json.loads(row["events"]) if isinstance(row["events"], str) else row["events"]
+    return events
+
+
+def parse_day(value: object) -> date | None:
+    """The day of a date, a time, ISO 8601 or ACLED's "05 March 2024"; none of anything else."""
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    text = str(value).strip()
+    for read in (datetime.fromisoformat, lambda text: datetime.strptime(text, "%d %B %Y")):
+        try:
+            return read(text).date()
+        except ValueError:
+            continue
+    return None
+
+
+def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOptions) -> str:
+    # Both come with an extra of their own.
+    from jinja2 import Environment, StrictUndefined
+
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text("utf-8"))
+    tally = sum((summary.tally for summary in summaries), Tally())
+    colours = _colours(tally)
+    labels = sorted(findings.names, key=lambda label: (-tally.labels[label], label))
+    return template.render(
+        summaries=summaries,
+        tally=tally,
+        rows_read=sum(summary.rows_read for summary in summaries),
+        rows_rejected=sum(summary.rows_rejected for summary in summaries),
+        reject_reasons=sum((summary.reject_reasons for summary in summaries), Counter()).most_common(),
+        languages=tally.languages.most_common(),
+        model_versions=sorted(findings.model_versions),
+        unit="sentences" if options.split_sentences else "texts",
+        by_label=_label_chart(labels, tally, findings, colours) if labels else None,
+        over_time=_time_chart(findings.days, colours) if findings.days else None,
+        undated=findings.undated,
+        confidence=_confidence_chart(findings.probabilities) if labels else None,
+        labels=[(*findings.names[label], tally.labels[label], findings.samples_of(label)) for label in labels],
+        sample_characters=_SAMPLE_CHARACTERS,
+    )
+
+
+def _colours(tally: Tally) -> dict[str, Any]:
+    from matplotlib import colormaps
+
+    return {kind: colormaps["tab10"](index % 10) for index, kind in enumerate(sorted(tally.event_types))}
+
+
+def _label_chart(labels: Sequence[str], tally: Tally, findings: Findings, colours: dict[str, Any]) -> str:
+    figure = _figure(height=1.2 + 0.28 * len(labels))
+    axes = figure.subplots()
+    kinds = [findings.names[label][1] for label in labels]
+    bars = axes.barh(
+        [findings.names[label][0] for label in labels],
+        [tally.labels[label] for label in labels],
+        color=[colours[kind] for kind in kinds],
+    )
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.01)
+    axes.set_xlabel("events")
+    _legend(figure, {kind: colours[kind] for kind in colours if kind in kinds})
+    return _svg(figure)
+
+
+def _time_chart(days: Counter[tuple[date, str]], colours: dict[str, Any]) -> str:
+    name, start, width = _period(max(day for day, _ in days) - min(day for day, _ in days))
+    counts: Counter[tuple[date, str]] = Counter()
+    for (day, kind), count in days.items():
+        counts[start(day), kind] += count
+    starts = sorted({begin for begin, _ in counts})
+    figure = _figure(height=3.4)
+    axes = figure.subplots()
+    bottom = np.zeros(len(starts))
+    for kind, colour in colours.items():
+        heights = np.array([counts[begin, kind] for begin in starts], dtype=float)
+        axes.bar(starts, heights, width, bottom, align="edge", color=colour)
+        bottom += heights
+    axes.set_ylabel(f"texts per type and {name}")
+    axes.margins(x=0.01)
+    _legend(figure, colours)
+    return _svg(figure)
+
+
+def _period(span: timedelta) -> tuple[str, Callable[[date], date], float]:
+    """What a bar stands for, its first day, and its width in days with a little air."""
+    if span.days <= _DAYS_BY_DAY:
+        return "day", lambda day: day, 0.9
+    if span.days <= _DAYS_BY_WEEK:
+        return "week", lambda day: day - timedelta(day.weekday()), 6.3
+    return "month", lambda day: day.replace(day=1), 27.0
+
+
+def _confidence_chart(probabilities: dict[bool, Counter[int]]) -> str:
+    figure = _figure(height=2.8)
+    axes = figure.subplots()
+    edges = np.arange(_BINS) / _BINS
+    colours = {"not sent to review": "#4c72b0", "sent to review": "#dd8452"}
+    bottom = np.zeros(_BINS)
+    for needs_review, colour in zip((False, True), colours.values(), strict=True):
+        counts = np.array([probabilities[needs_review][index] for index in range(_BINS)], dtype=float)
+        axes.bar(edges, counts, 0.9 / _BINS, bottom, align="edge", color=colour)
+        bottom += counts
+    axes.set(xlabel="probability of a label given", ylabel="events", xlim=(0, 1))
+    _legend(figure, colours)
+    return _svg(figure)
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(9, height), layout="constrained")
+
+
+def _legend(figure: Figure, colours: dict[str, Any]) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def _svg(figure: Figure) -> str:
+    """A figure as markup; its words stay words, so that they can be searched and read aloud."""
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    # The salt makes the same figure come out as the same bytes.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tocsin", "text.parse_math": False}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    markup = file.getvalue()
+    return markup[markup.index("<svg") :]

@@ -1,0 +1,88 @@
+"""What docs/distributed.md tells people to run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from support import ROOT
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PAGE = ROOT / "docs" / "distributed.md"
+TEXTS = ["Rebels shelled the town overnight.", None, "The minister spoke.", "Police arrested nine people."] * 50
+
+
+@pytest.fixture
+def java() -> None:
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+
+
+@pytest.fixture
+def spark(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SparkSession]:
+    sql = pytest.importorskip("pyspark.sql", reason="needs tocsin[spark]")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / room) for room in ("model", "serving")))
+    builder = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+    session = builder.config("spark.sql.warehouse.dir", str(tmp_path / "warehouse")).getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.mark.spark
+@pytest.mark.filterwarnings("ignore")
+def test_the_spark_recipe_gives_the_librarys_answers(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin_serving.batch import score_table
+
+    monkeypatch.chdir(tmp_path)
+    table = pa.table({"id": range(len(TEXTS)), "text": TEXTS})
+    pq.write_table(table, "reports.parquet")
+    (recipe,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(recipe, str(PAGE), "exec"), {"__name__": "__main__"})
+    labelled = pq.read_table("labelled.parquet").sort_by("id")
+    expected = score_table(table)
+    assert labelled.column_names == expected.column_names
+    for name in ("label", "event_type", "probability", "needs_review", "reject_reason", "text_sha256"):
+        assert labelled.column(name).to_pylist() == expected.column(name).to_pylist()
+
+
+def test_the_manifest_for_kubernetes_is_a_ray_job_of_the_same_ray() -> None:
+    job = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    assert f"rayproject/ray:{cluster['rayVersion']}-" in PAGE.read_text(encoding="utf-8")
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
+    assert len(images) == 1
+    for group in groups:
+        # KubeRay hands these to `ray start`, which takes text.
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        spec = group["template"]["spec"]
+        mounted = {mount["name"] for one in spec["containers"] for mount in one.get("volumeMounts", [])}
+        assert mounted == {volume["name"] for volume in spec.get("volumes", [])}
+
+
+def test_the_manifests_command_has_only_options_there_are() -> None:
+    from tocsin.cli.main import app
+
+    job = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    program, *arguments = job["spec"]["entrypoint"].split()
+    assert program == "tocsin"
+    shown = CliRunner().invoke(app, [arguments[0], "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert option in re.sub(r"\x1b\[[0-9;]*m", "", shown.output)

@@ -1,0 +1,148 @@
+"""The job on a Ray cluster: the local engine's bytes, a machine lost on the way, and messages for people."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tocsin import EventClassifier, ReleaseError, TocsinError, UsageError
+from tocsin_serving.batch import FileSummary, JobOptions, job, plan
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+ray = pytest.importorskip("ray", reason="needs tocsin[ray]")
+
+pytestmark = [
+    pytest.mark.ray,
+    # Ray leaves sockets and processes to be collected.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+# Some 50 chunks, whose answers are too large to travel beside Ray's object store.
+ROWS = 25_000
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head on which the command runs and two more machines, all of them here."""
+    from ray.cluster_utils import Cluster
+
+    memory = 200 * 1024 * 1024
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False}
+    )
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=memory)
+    ray.init(cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A large file with bad rows and a small one."""
+    folder = tmp_path_factory.mktemp("input")
+    texts = ["An airstrike hit the market", "Nothing happened", " ", "A peaceful protest and looting"]
+    for name, rows in (("a.csv", ROWS), ("b.csv", 10)):
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
+            cells = ([number, texts[number % 4] + (f" {number}" if number % 4 != 2 else "")] for number in range(rows))
+            csv.writer(file).writerows([["id", "text"], *cells])
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def counts(summaries: list[FileSummary]) -> list[tuple[object, ...]]:
+    return [(one.rows_read, one.rows_scored, one.rows_rejected, one.tally, one.reject_reasons) for one in summaries]
+
+
+def test_a_cluster_that_loses_a_machine_gives_the_local_engines_bytes(
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path
+) -> None:
+    lost = [*cluster.worker_nodes][-1]
+    alive = len(cluster.list_all_nodes())
+
+    def lose_a_machine(summary: FileSummary, share: float) -> None:
+        if lost in cluster.worker_nodes and summary.rows_read > ROWS / 10:
+            cluster.remove_node(lost, allow_graceful=False)
+
+    options = JobOptions(release=str(tiny_release), scores=True)
+    local = job.run(plan(folder, tmp_path / "local"), options)
+    distributed = job.run(
+        plan(folder, tmp_path / "ray"),
+        JobOptions(release=str(tiny_release), scores=True, engine="ray", workers=None),
+        lose_a_machine,
+    )
+    assert len(cluster.list_all_nodes()) == alive - 1
+    assert counts(distributed) == counts(local)
+    assert local[0].rows_rejected == ROWS // 4
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path, tmp_path: Path, release: Path) -> None:
+    for number, engine in enumerate(("local", "ray")):
+        options = JobOptions(release=str(release), split_sentences=True, acled=True, engine=engine, workers=1)
+        job.run(plan(folder / "b.csv", tmp_path / f"{number}.csv"), options)
+    assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
+
+
+def test_a_release_that_was_altered_on_a_machine_is_not_used(
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path
+) -> None:
+    from tocsin import Release
+    from tocsin_serving.batch.ray_engine import PackedRelease
+
+    packed = PackedRelease.of(Release.open(tiny_release))
+    unpacked = packed.unpack(tmp_path)
+    assert contents(unpacked) == contents(tiny_release)
+    assert [packed.unpack(tmp_path), *tmp_path.iterdir()] == [unpacked, unpacked]
+    manifest = unpacked / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    with pytest.raises(ReleaseError, match="not the release that was sent"):
+        packed.unpack(tmp_path)
+    shutil.rmtree(unpacked)
+    assert Release.open(packed.unpack(tmp_path)).manifest == Release.open(tiny_release).manifest
+
+
+def test_an_input_that_changes_meanwhile_gives_no_output(
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Here other chunks than in the cluster: as if the file had been written anew in between.
+    monkeypatch.setattr("tocsin_serving.batch.csv_format.CHUNK_ROWS", 7)
+    options = JobOptions(release=str(tiny_release), engine="ray")
+    with pytest.raises(TocsinError, match="the input changed while the job ran"):
+        job.run(plan(folder / "b.csv", tmp_path / "out.csv"), options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_the_cluster_is_told_as_it_was_raised(cluster: Cluster, tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text('id,text\n1,"never closed\n', encoding="utf-8")
+    with pytest.raises(TocsinError, match="quote opened in line 2 is never closed") as raised:
+        job.run(plan(source, tmp_path / "out.csv"), JobOptions(release=str(tiny_release), engine="ray"))
+    assert "Traceback" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_client_connection_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tiny_release: Path) -> None:
+    from tocsin_serving.batch import ray_engine
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with (
+        pytest.raises(UsageError, match="ray job submit"),
+        ray_engine.ray_scoring(
+            EventClassifier.load(tiny_release), JobOptions().shape, [], address="ray://head:10001", workers=1
+        ),
+    ):
+        pass

@@ -1,0 +1,228 @@
+"""What people see of a job: summary, dry run, ACLED's columns, the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from tocsin import EventClassifier, UsageError
+from tocsin_serving.batch import JobOptions, job, plan
+from tocsin_serving.batch.dry_run import Estimate, estimate
+from tocsin_serving.batch.job import FileSummary
+from tocsin_serving.batch.records import kind_of_reason
+from tocsin_serving.batch.report import Findings, check_report, output_rows, parse_day, write_report
+from tocsin_serving.batch.summary import summary_table
+from tocsin_serving.batch.tally import Tally
+
+HOSTILE = "<script>alert(1)</script> & an airstrike hit $x$"
+RUSSIAN = "Над городом сбили дрон, сообщили власти"
+RECORDS: list[dict[str, Any]] = [
+    {"text": "A peaceful protest and looting.", "when": "2024-03-05"},
+    {"text": HOSTILE, "when": "05 March 2024"},
+    {"text": "Nothing happened.", "when": "2024-03-06"},
+    {"text": "An airstrike hit the market.", "when": "soon"},
+    {"text": "", "when": "2024-03-06"},
+    {"text": RUSSIAN},
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    return path
+
+
+def run(source: Path, release: Path, **options: Any) -> tuple[FileSummary, JobOptions]:  # noqa: ANN401
+    given = JobOptions(release=str(release), **options)
+    (summary,) = job.run(plan(source, source.with_name(f"out{source.suffix}")), given)
+    return summary, given
+
+
+def rows_of(summary: FileSummary, options: JobOptions) -> Iterator[dict[str, Any]]:
+    return output_rows(summary.files.target, summary.files.target_format, options)
+
+
+def test_counts_are_those_of_the_answers(source: Path, release: Path, classifier: EventClassifier) -> None:
+    summary, _ = run(source, release)
+    answers = classifier.classify_batch([record["text"] for record in RECORDS if record["text"]])
+    tally = summary.tally
+    assert tally.scored == len(answers)
+    assert tally.with_event == sum(bool(answer.events) for answer in answers)
+    assert tally.to_review == sum(answer.needs_review for answer in answers)
+    assert tally.truncated == sum(answer.truncated for answer in answers)
+    assert tally.languages == Counter(answer.language for answer in answers)
+    assert tally.labels == Counter(event.label for answer in answers for event in answer.events)
+    kinds = [{event.event_type for event in answer.events} for answer in answers]
+    assert tally.event_types == Counter(kind for each in kinds for kind in each)
+    assert Tally.from_json(tally.to_json()) == tally
+    assert (tally + tally).labels == Counter({label: 2 * count for label, count in tally.labels.items()})
+
+
+def test_the_summary_tells_what_was_found(source: Path, tiny_release: Path) -> None:
+    summary, _ = run(source, tiny_release)
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as printed:
+        console.print(summary_table([summary]))
+    lines = [re.sub(r"[^\w./% ]+", "", line).split() for line in printed.get().splitlines()]
+    shown = ("read 6", "rejected 1 16.7%", "text is empty 1 16.7%", "texts scored 5", "Protests 1 20.0%", "en 4 80.0%")
+    for line in shown:
+        assert line.split() in lines
+    assert kind_of_reason("not valid UTF-8 at byte 17") == kind_of_reason("not valid UTF-8 at byte 4")
+    assert kind_of_reason("not valid JSON: Expecting value") == "not valid JSON"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("acled", [False, True])
+def test_a_report_holds_every_label_and_no_markup_of_the_users(
+    suffix: str, acled: bool, source: Path, tiny_release: Path, tmp_path: Path
+) -> None:
+    summary, options = run(convert(source, suffix), tiny_release, date_column="when", acled=acled)
+    report = tmp_path / "report.html"
+    check_report(report, overwrite=False)
+    write_report(report, [summary], options)
+    page = report.read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; an airstrike hit $x$" in page
+    for shown in (
+        "Protests",
+        "Explosions/Remote violence",
+        "Over time",
+        "1 rows with an event have no date",
+        "text is empty",
+    ):
+        assert shown in page
+    # Nothing is fetched: the only addresses are names of XML vocabularies and of who drew the figures.
+    assert not re.search(r"""(?:src|href)=["'](?!#)(?!data:)""", page.replace("xlink:href", "href"))
+    again = tmp_path / "again.html"
+    write_report(again, [summary], options)
+    assert again.read_bytes() == report.read_bytes()
+
+
+def convert(source: Path, suffix: str) -> Path:
+    target = source.with_suffix(suffix)
+    rows = [{"text": record["text"], "when": record.get("when", "")} for record in RECORDS]
+    if suffix == ".csv":
+        with target.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["text", "when"], delimiter=";")
+            writer.writeheader()
+            writer.writerows(rows)
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), target)
+    return target
+
+
+def test_a_report_without_events_says_so(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text\nNothing happened.\n", encoding="utf-8")
+    summary, options = run(source, tiny_release)
+    write_report(tmp_path / "report.html", [summary], options)
+    assert "No text reports an event." in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_samples_are_few_and_the_same_whatever_the_order() -> None:
+    def row(number: int) -> dict[str, Any]:
+        event = {"label": "a", "name": "A", "event_type": "T", "probability": 0.5}
+        return {"events": [event], "text": f"text {number}", "needs_review": False, "model_version": "m"}
+
+    forwards, backwards = Findings(), Findings()
+    for number in range(500):
+        forwards.add(row(number), JobOptions())
+        backwards.add(row(499 - number), JobOptions())
+    assert forwards.samples_of("a") == backwards.samples_of("a")
+    assert len(forwards.samples_of("a")) == 5
+    assert len(forwards.samples["a"]) <= 100
+
+
+@pytest.mark.parametrize(
+    ("value", "day"),
+    [
+        ("2024-03-05", date(2024, 3, 5)),
+        ("2024-03-05T23:10:00Z", date(2024, 3, 5)),
+        (" 05 March 2024 ", date(2024, 3, 5)),
+        (date(2024, 3, 5), date(2024, 3, 5)),
+        ("05/03/2024", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_days_are_read_or_left_but_never_guessed(value: object, day: date | None) -> None:
+    assert parse_day(value) == day
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there.html").touch()
+    for name, message in [
+        ("there.html", "--overwrite"),
+        ("report.pdf", "should end in .html"),
+        ("no/r.html", "no folder"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            check_report(tmp_path / name, overwrite=False)
+    monkeypatch.setattr("tocsin_serving.batch.report.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"tocsin\[report\]"):
+        check_report(tmp_path / "report.html", overwrite=False)
+
+
+def test_a_date_column_that_is_not_there_is_refused(source: Path, tiny_release: Path) -> None:
+    with pytest.raises(UsageError, match=r"'day' is not in .*text, when"):
+        run(source, tiny_release, date_column="day")
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_acleds_columns_hold_a_row_per_event(
+    split: bool, source: Path, release: Path, classifier: EventClassifier
+) -> None:
+    summary, options = run(source, release, acled=True, split_sentences=split, scores=True)
+    rows = list(rows_of(summary, options))
+    assert summary.rows_written == len(rows) == summary.tally.labels.total()
+    for row in rows:
+        record = RECORDS[row["document_row"] - 1]
+        assert row["text"] == record["text"]
+        assert row["notes"] == (row["sentence"] if split else row["text"])
+        (event,) = (e for e in classifier.classify(row["notes"]).events if e.label == row["label"])
+        for name in ("disorder_type", "event_type", "sub_event_type"):
+            assert row[name] == getattr(event, name)
+        assert row["scores"][row["label"]] == row["probability"]
+
+
+def test_a_text_column_called_notes_stays_the_only_one(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("notes,country\nAn airstrike hit the market.,Mali\nNothing.,Mali\n", encoding="utf-8")
+    summary, options = run(source, tiny_release, text_column="notes", acled=True)
+    (row,) = rows_of(summary, options)
+    assert list(row)[:6] == ["notes", "country", "document_row", "disorder_type", "event_type", "sub_event_type"]
+    assert (row["notes"], row["country"]) == ("An airstrike hit the market.", "Mali")
+
+
+def test_a_dry_run_estimates_and_writes_nothing(source: Path, tiny_release: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.csv"
+    with large.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", "text"], *([n, f"An airstrike hit {n:06}."] for n in range(20_000))])
+    before = sorted(tmp_path.iterdir())
+    found = estimate(plan(large, tmp_path / "out.csv"), JobOptions(release=str(tiny_release)))
+    assert 15_000 < found.rows < 25_000
+    assert found.sample.rows_read == found.sample.tally.scored == 256
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_estimate_counts_workers_and_uses_units_people_read(source: Path, tmp_path: Path) -> None:
+    (pair,) = plan(source, tmp_path / "out.jsonl")
+    found = Estimate(FileSummary(pair), rows=3_600_000, rows_per_second=100)
+    assert found.in_words(1) == "about 3,600,000 rows at about 100 rows/s with 1 worker: about 10.0 h"
+    assert found.in_words(20) == "about 3,600,000 rows at about 2,000 rows/s with 20 workers: about 30 min"
+    assert "divided by the number of workers" in found.in_words(None)
