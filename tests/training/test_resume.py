@@ -33,10 +33,8 @@ def kill_after_checkpoints(recipe: Path, runs: Path, count: int) -> Run:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         seen: set[str] = set()
-        deadline = time.monotonic() + 400
         while len(seen) < count:
             assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
             seen |= {path.name for path in runs.glob("*/checkpoints/checkpoint-*")}
             time.sleep(0.01)
     finally:
