@@ -1,6 +1,6 @@
 """How `tocsin score` grows with workers, on the local engine and on Ray, start-up included.
 
-    python -m benchmarks.distributed [--texts 8000] [--workers 1 2 4] [--save]
+    python benchmarks/distributed.py [--texts 8000] [--workers 1 2 4] [--save]
 
 `--save` writes the table, with date and machine, between the marks in docs/distributed.md. Workers share this one
 machine: those beyond its cores can bring nothing, and the table says how many cores there are.
@@ -18,7 +18,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.speed import corpus_texts, cpu_name
+from speed import corpus_texts, cpu_name
 
 from tocsin_serving.settings import available_cores
 

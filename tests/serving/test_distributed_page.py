@@ -33,6 +33,8 @@ def java() -> None:
 @pytest.fixture
 def spark(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SparkSession]:
     sql = pytest.importorskip("pyspark.sql", reason="needs tocsin[spark]")
+    # Of Java's process too, which stays in the folder it was started in.
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / room) for room in ("model", "serving")))
@@ -44,12 +46,9 @@ def spark(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.mark.spark
 @pytest.mark.filterwarnings("ignore")
-def test_the_spark_recipe_gives_the_librarys_answers(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_spark_recipe_gives_the_librarys_answers(spark: SparkSession) -> None:
     from tocsin_serving.batch import score_table
 
-    monkeypatch.chdir(tmp_path)
     table = pa.table({"id": range(len(TEXTS)), "text": TEXTS})
     pq.write_table(table, "reports.parquet")
     (recipe,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from tocsin import EventClassifier, ReleaseError, TocsinError, UsageError
+from tocsin import EventClassifier, InputError, ReleaseError, TocsinError, UsageError
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan
+from tocsin_serving.batch.chunks import Chunk
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -26,8 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-# Some 50 chunks, whose answers are too large to travel beside Ray's object store.
-ROWS = 25_000
+# Some 25 chunks, whose answers are too large to travel beside Ray's object store.
+ROWS = 12_000
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +128,27 @@ def test_an_input_that_changes_meanwhile_gives_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_in_the_cluster_is_told_as_it_was_raised(cluster: Cluster, tmp_path: Path, tiny_release: Path) -> None:
-    source = tmp_path / "in.csv"
-    source.write_text('id,text\n1,"never closed\n', encoding="utf-8")
-    with pytest.raises(TocsinError, match="quote opened in line 2 is never closed") as raised:
-        job.run(plan(source, tmp_path / "out.csv"), JobOptions(release=str(tiny_release), engine="ray"))
-    assert "Traceback" not in str(raised.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("in.csv: its bytes are no text"), r"^in\.csv: its bytes are no text$"),
+        (ValueError("out of reach"), r"^The job failed on Ray: ValueError: out of reach\. No output was written"),
+    ],
+)
+def test_an_error_in_the_cluster_is_told_in_a_line(
+    error: Exception, message: str, cluster: Cluster, tiny_release: Path
+) -> None:
+    from tocsin_serving.batch.ray_engine import ray_scoring
+
+    def broken() -> Iterator[Chunk]:
+        raise error
+
+    chunk = Chunk(None, ["An airstrike hit the market."], np.array([1]), [], 1)
+    with (
+        pytest.raises(TocsinError, match=message),
+        ray_scoring(EventClassifier.load(tiny_release), JobOptions().shape, [broken], address=None, workers=1) as score,
+    ):
+        list(score([chunk], broken))
 
 
 def test_a_client_connection_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tiny_release: Path) -> None:

@@ -43,6 +43,7 @@ from tocsin_serving.batch.tally import Tally
 
 # Shared memory of a cluster of this machine alone: the release and the chunks in the making.
 _LOCAL_STORE_BYTES = 512 * 1024 * 1024
+_RAYS_ADVICE = "\nFailed to apply UDF transform"
 # What identifies a chunk on its way through the cluster.
 _KEY_FIELDS = (
     pa.field("file", pa.int32()),
@@ -324,15 +325,21 @@ def _plain_errors() -> Iterator[None]:
         if ours is not None:
             raise ours from None
         raise TocsinError(
-            f"The job failed on Ray: {error}. No output was written; --resume goes on with the rows that are kept."
+            f"The job failed on Ray: {_in_short(error)}. No output was written; --resume goes on with the rows that are kept."
         ) from error
 
 
 def _our_error(error: BaseException | None) -> TocsinError | None:
-    # Ray wraps what a task raised into classes that also derive from it.
+    # Ray wraps what a task raised into classes that also derive from it, and adds advice on its own settings.
     while error is not None and (isinstance(error, RayError) or not isinstance(error, TocsinError)):
         error = getattr(error, "cause", None) or error.__cause__
-    return error
+    return error and type(error)(str(error).partition(_RAYS_ADVICE)[0])
+
+
+def _in_short(error: RayError) -> str:
+    """What went wrong, without the traceback that Ray puts before it."""
+    lines = [line.strip() for line in str(error).partition(_RAYS_ADVICE)[0].splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _cluster_cpus() -> int:
@@ -369,7 +376,8 @@ def _connected(address: str | None, workers: int | None) -> Iterator[None]:
     try:
         with _own_sigterm():
             ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **given)
-    except (OSError, RayError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # A start that takes too long is to Ray an error of no kind of its own.
         raise TocsinError(f"No Ray cluster to work on at {address or 'this machine'}: {error}") from error
     try:
         yield
