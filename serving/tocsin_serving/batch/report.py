@@ -232,7 +232,8 @@ def _time_chart(days: Counter[tuple[date, str]], colours: dict[str, Any]) -> str
     counts: Counter[tuple[date, str]] = Counter()
     for (day, kind), count in days.items():
         counts[start(day), kind] += count
-    starts = sorted({begin for begin, _ in counts})
+    # Matplotlib draws dates; its types do not say so.
+    starts: Any = sorted({begin for begin, _ in counts})
     figure = _figure(height=3.4)
     axes = figure.subplots()
     bottom = np.zeros(len(starts))
