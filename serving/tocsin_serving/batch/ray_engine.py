@@ -325,7 +325,8 @@ def _plain_errors() -> Iterator[None]:
         if ours is not None:
             raise ours from None
         raise TocsinError(
-            f"The job failed on Ray: {_in_short(error)}. No output was written; --resume goes on with the rows that are kept."
+            f"The job failed on Ray: {_in_short(error)}. No output was written; "
+            "--resume goes on with the rows that are kept."
         ) from error
 
 
