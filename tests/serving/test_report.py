@@ -215,6 +215,7 @@ def test_a_dry_run_estimates_and_writes_nothing(source: Path, tiny_release: Path
         csv.writer(file).writerows([["id", "text"], *([n, f"An airstrike hit {n:06}."] for n in range(20_000))])
     before = sorted(tmp_path.iterdir())
     found = estimate(plan(large, tmp_path / "out.csv"), JobOptions(release=str(tiny_release)))
+    assert found.rows is not None
     assert 15_000 < found.rows < 25_000
     assert found.sample.rows_read == found.sample.tally.scored == 256
     assert sorted(tmp_path.iterdir()) == before

@@ -228,18 +228,22 @@ def _label_chart(labels: Sequence[str], tally: Tally, findings: Findings, colour
 
 
 def _time_chart(days: Counter[tuple[date, str]], colours: dict[str, Any]) -> str:
+    from matplotlib.dates import date2num
+
     name, start, width = _period(max(day for day, _ in days) - min(day for day, _ in days))
     counts: Counter[tuple[date, str]] = Counter()
     for (day, kind), count in days.items():
         counts[start(day), kind] += count
     starts = sorted({begin for begin, _ in counts})
+    places: list[float] = date2num(starts)  # type: ignore[no-untyped-call]
     figure = _figure(height=3.4)
     axes = figure.subplots()
     bottom = np.zeros(len(starts))
     for kind, colour in colours.items():
         heights = np.array([counts[begin, kind] for begin in starts], dtype=float)
-        axes.bar(starts, heights, width, bottom, align="edge", color=colour)
+        axes.bar(places, heights, width, bottom, align="edge", color=colour)
         bottom += heights
+    axes.xaxis_date()
     axes.set_ylabel(f"texts per type and {name}")
     axes.margins(x=0.01)
     _legend(figure, colours)
