@@ -6,7 +6,8 @@ Starts the service on the shipped release and prints requests a second and the 5
 for 1, 8 and 64 clients with 1 and 64 texts a request, each client asking again as soon as it is answered; then what
 happens beyond capacity, and beside clients that are slow, hang up, send too much or nothing at all. Every answer is
 compared with the library's; one wrong answer ends the run. The clients share the machine's cores with the service, so
-their latencies hold their own work too; the service's own are the `seconds` of its log. `--save` writes the table to benchmarks/load.md.
+their latencies hold their own work too; the service's own are the `seconds` of its log. `--save` writes the table to
+benchmarks/load.md.
 """
 
 from __future__ import annotations
