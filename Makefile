@@ -75,7 +75,7 @@ bench-load: $(VENV)/.dev  ## the service under load and under bad clients
 
 .PHONY: audit
 audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the package index
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+	$(BIN)/pip-audit --requirement constraints.txt --strict --no-deps --disable-pip --progress-spinner off
 
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/
