@@ -63,7 +63,7 @@ def test_a_worse_release_is_refused_forced_and_rolled_back(trained_run: Run, tmp
     worse = tmp_path / "worse"
     shutil.copytree(trained_run.release, worse)
     calibration = Calibration.load(worse / LAYOUT.calibration)
-    changed = calibration.model_copy(update={"bias": (-30.0, *calibration.bias[1:])})
+    changed = calibration.model_copy(update={"bias": (-1000.0, *calibration.bias[1:])})
     changed.save(worse / LAYOUT.calibration)
     write_manifest(worse, read_manifest(worse))
     place = ("--target", tmp_path / "model" / "release")
