@@ -166,7 +166,7 @@ def test_beyond_capacity_the_rest_is_served_and_nobody_gets_a_wrong_answer(
         return response.status_code
 
     with (
-        serving([*command, "--release", str(release)], port, {**environment, "TOCSIN_MAX_WAIT_MS": "100"}) as url,
+        serving([*command, "--release", str(release)], port, {**environment, "TOCSIN_MAX_WAIT_MS": "10"}) as url,
         ThreadPoolExecutor(32) as pool,
     ):
         statuses = list(pool.map(ask, range(150)))
