@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
 
+from tocsin import InputError
 from tocsin.calibration import Calibration, union, union_by_parent
 
 PROBABILITIES = arrays.arrays(np.float32, (4, 6), elements=st.floats(0, 1, width=32))
@@ -53,3 +54,21 @@ def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], message: 
     fields = Calibration.identity(2).model_dump() | changes
     with pytest.raises(ValidationError, match=message):
         Calibration.model_validate(fields)
+
+
+def test_an_objective_decides_by_its_own_thresholds_and_an_unknown_one_is_refused() -> None:
+    calibration = Calibration.identity(2).model_copy(update={"objectives": {"precision": (0.9, 0.4)}})
+    probabilities = np.array([[0.8, 0.45]], dtype=np.float32)
+    assert calibration.objective_names == ("default", "precision")
+    assert calibration.decide(probabilities).tolist() == [[True, False]]
+    assert calibration.decide(probabilities, "precision").tolist() == [[False, True]]
+    assert calibration.confidence(probabilities, "precision") == pytest.approx(0.45)
+    with pytest.raises(InputError, match="default, precision"):
+        calibration.decide(probabilities, "recall")
+
+
+@pytest.mark.parametrize("objectives", [{"precision": (0.5,)}, {"precision": (0.5, 1.0)}, {"default": (0.5, 0.5)}])
+def test_thresholds_that_do_not_fit_are_refused(objectives: dict[str, tuple[float, ...]]) -> None:
+    fields = Calibration.identity(2).model_dump()
+    with pytest.raises(ValidationError, match=r"threshold|objective"):
+        Calibration.model_validate({**fields, "objectives": objectives})

@@ -152,3 +152,10 @@ def test_another_taxonomy_runs_through_the_same_code(tmp_path: Path) -> None:
     prediction = classifier.classify("There was hail in the afternoon near the lake.")
     assert [event.label for event in prediction.events] == ["hail"]
     assert np.allclose(prediction.event_type_scores["Weather"], prediction.scores["hail"])  # type: ignore[index]
+
+
+def test_token_counts_are_what_the_model_reads(tiny_classifier: EventClassifier) -> None:
+    # [CLS] one two [SEP]; a text beyond the window of 32 counts its overlaps too.
+    assert tiny_classifier.token_counts(["one two", "\ud800 x"]) == [4, 4]
+    (long,) = tiny_classifier.token_counts(["x " * 100])
+    assert long > 102

@@ -172,3 +172,31 @@ def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
         assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "https://" not in page.text
         assert "innerHTML" not in page.text
+
+
+SEVERAL = "Police fired tear gas at a peaceful march and detained thirty people."
+
+
+def test_events_are_narrowed_to_those_asked_for(client: TestClient, classifier: EventClassifier) -> None:
+    whole = classifier.classify(SEVERAL)
+    assert len(whole.events) >= 2
+    least = whole.events[-1].probability
+    wanted: list[tuple[dict[str, float], int]] = [
+        ({"top_k": 1}, 1),
+        ({"top_k": 99}, len(whole.events)),
+        ({"min_probability": least}, len(whole.events)),
+        ({"min_probability": least + 1e-6}, len(whole.events) - 1),
+    ]
+    for options, kept in wanted:
+        (answer,) = client.post("/classify", json={"texts": [SEVERAL], **options}).json()
+        assert [event["label"] for event in answer["events"]] == [event.label for event in whole.events[:kept]]
+        assert answer["needs_review"] == whole.needs_review
+        sentences = client.post("/classify_document", json={"document": SEVERAL, **options}).json()["sentences"]
+        assert sum(len(sentence["events"]) for sentence in sentences) == kept
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": "1"}, {"min_probability": 1.1}, {"objective": ""}])
+def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str, object]) -> None:
+    response = client.post("/classify", json={"texts": ["one"], **options})
+    assert response.status_code == 400
+    assert response.json()["detail"][0]["field"] in options
