@@ -37,7 +37,7 @@ class BentoStore:
         labels = {"release": release.manifest.name, "version": release.manifest.version}
         try:
             with bentoml.models.create(name, labels=labels) as model:
-                for file in (*release.manifest.files, "manifest.json"):
+                for file in release.files:
                     shutil.copyfile(release.folder / file, Path(model.path) / file)
             return str(model.tag)
         except (bentoml.exceptions.BentoMLException, ValueError) as error:

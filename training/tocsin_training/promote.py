@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
 
+from tocsin.disk import sync
 from tocsin.errors import ReleaseError
 from tocsin.lineage import ForcedPromotion
 from tocsin.release import LAYOUT, Manifest, Release
@@ -289,15 +290,6 @@ def _swap_in_two_steps(fresh: Path, target: Path, former: Path) -> None:
     except OSError:
         former.rename(target)
         raise
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

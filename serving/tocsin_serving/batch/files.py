@@ -24,6 +24,7 @@ import pyarrow as pa
 from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
+from tocsin.disk import sync
 
 Place = Path | UPath
 """A file or folder, here or in a store."""
@@ -208,7 +209,7 @@ def deliver(source: Path, target: Place) -> None:
     """
     if isinstance(target, Path):
         source.replace(target)
-        sync_folder(target.parent)
+        sync(target.parent)
         return
     with reaching(target):
         _upload(source, target)
@@ -248,21 +249,6 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sync_file(path: Path) -> None:
-    """Make what was written survive a power cut."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

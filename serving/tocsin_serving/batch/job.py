@@ -20,6 +20,7 @@ from upath import UPath
 
 from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin.cli.console import err
+from tocsin.disk import sync
 from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
@@ -33,7 +34,6 @@ from tocsin_serving.batch.files import (
     fingerprint,
     reaching,
     readable,
-    sync_file,
 )
 from tocsin_serving.batch.jsonl_format import JsonlReader, JsonlWriter
 from tocsin_serving.batch.outputs import FilePair, check_absent, check_content, check_folder, plan, reject_line
@@ -563,7 +563,7 @@ def _finish(pair: FilePair, workspace: Workspace, progress: Progress, writer: Wr
     elif pair.target_format.codec:
         compress(workspace.output, workspace.packed, pair.target_format.codec)
     ready = _ready(pair, workspace)
-    sync_file(ready)
+    sync(ready)
     rejects = FileRecord.of(workspace.rejects, str(pair.rejects)) if progress.counts.rows_rejected else None
     manifest = JobManifest(
         tocsin=progress.identity.versions["tocsin"],

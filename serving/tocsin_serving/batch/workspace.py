@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from tocsin import TocsinError, UsageError
-from tocsin_serving.batch.files import Place, sync_file, sync_folder
+from tocsin.disk import sync
+from tocsin_serving.batch.files import Place
 from tocsin_serving.batch.records import Progress
 
 
@@ -98,9 +99,9 @@ def write_synced(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}.new")
     try:
         temporary.write_bytes(content)
-        sync_file(temporary)
+        sync(temporary)
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
