@@ -19,7 +19,7 @@ from math import log, sqrt
 from rich.table import Table
 
 from tocsin_training.corpus import Record
-from tocsin_training.validate import normalize
+from tocsin_training.duplicates import normalize
 
 GRAM_WORDS = (3, 4)
 CLOSING_WORDS = 4
