@@ -72,9 +72,11 @@ def find_alike(lines: Sequence[Line]) -> Iterator[Alike]:
         index.insert(number, sketch)
 
 
-def count_alike(lines: Sequence[Line]) -> list[Row]:
-    """Figures across splits and within each."""
-    found = list(find_alike(lines))
+def count_alike(lines: Sequence[Line], found: Sequence[Alike]) -> list[Row]:
+    """Figures across splits and within each.
+
+    :param found: what ``find_alike`` found among the lines.
+    """
     return [
         _row("across splits", lines, [pair for pair in found if pair.crosses_splits]),
         *(

@@ -13,9 +13,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from tocsin_training.corpus import Record
-from tocsin_training.regions import NOWHERE, region
+from tocsin_training.regions import region
+
+if TYPE_CHECKING:
+    from countryinfo import CountryInfo
 
 _CITY, _COUNTRY, _DEMONYM = 3, 3, 1
 _MIN_POPULATION = 50_000
@@ -24,29 +28,113 @@ _DWARFS = 5
 _LONGEST = 4
 """Words in a name, at most."""
 _MIN_LETTERS = 4
-# Names of places that are words of English, of persons or of organisations far more often.
+_SWAPPED = frozenset({"COD", "COG"})
+"""countryinfo 1.0.1 gives each of the two Congos the other's provinces."""
+# Names of places that are words of English, of persons, of agencies or of half the world far more often.
 _NOT_PLACES = frozenset(
-    """police reading mobile split nice bath march same most orange army central eastern western northern southern north south
-    east west centre center capital coast highland lowland upper lower middle union islands islamic federal district
-    santa maria san jose santiago victoria salem hassan imam khan said omar hamad salman geneva washington london paris
-    brussels vienna new york hague the hague doha istanbul nairobi reuters lincoln jackson houston independence liberty
-    enterprise progress republic democratic congo guinea american european african asian latin arab chad bender barra
-    bearing ocean lagos state delta river plateau mission garden grove corona ontario hope trinity concord regional
-    general santos friday nation press guards sunday colon progreso libertad esperanza victory liberation salvador
-    san salvador granada merida cordoba valencia sanaa center"""
-    .replace("\n", " ").split()
-) - {"congo", "chad", "lagos", "nairobi", "istanbul", "sanaa", "paris", "london", "vienna", "brussels", "doha", "guinea"}
+    [
+        "afar",
+        "american",
+        "army",
+        "asian",
+        "bani",
+        "bath",
+        "bearing",
+        "beni",
+        "bender",
+        "central",
+        "centre",
+        "coast",
+        "colon",
+        "concord",
+        "corona",
+        "delta",
+        "district",
+        "eastern",
+        "enterprise",
+        "fano",
+        "federal",
+        "friday",
+        "garden",
+        "general",
+        "geneva",
+        "granada",
+        "grove",
+        "guards",
+        "gulf",
+        "hague",
+        "hamad",
+        "hassan",
+        "highland",
+        "hope",
+        "imam",
+        "independence",
+        "islamic",
+        "islands",
+        "jackson",
+        "khan",
+        "lake",
+        "latin",
+        "liberation",
+        "liberty",
+        "lincoln",
+        "lower",
+        "march",
+        "middle",
+        "mission",
+        "mobile",
+        "moro",
+        "most",
+        "nation",
+        "national",
+        "nice",
+        "northern",
+        "omar",
+        "orange",
+        "party",
+        "plateau",
+        "police",
+        "press",
+        "progress",
+        "reading",
+        "regional",
+        "republic",
+        "reuters",
+        "river",
+        "said",
+        "salem",
+        "salman",
+        "same",
+        "santa",
+        "santiago",
+        "santos",
+        "southern",
+        "split",
+        "state",
+        "sunday",
+        "trinity",
+        "union",
+        "upper",
+        "valencia",
+        "victoria",
+        "victory",
+        "washington",
+        "western",
+        "york",
+    ]
+)
 # What writers call a country, beside what countryinfo knows.
 _ALSO_CALLED = {
-    "AFG": "afghan taliban", "BIH": "bosnia bosnian bosnians", "CAF": "car", "CIV": "ivorian", "COD": "drc congolese kinshasa",
-    "GBR": "uk british britain", "IRQ": "iraqi iraqis", "ISR": "israeli israelis", "KOR": "south korean", "LKA": "sri lankan",
-    "MMR": "burma burmese", "MNE": "montenegrin", "PNG": "papua new guinean", "PRK": "north korean", "PSE": "gaza palestinian",
-    "RUS": "russia russian chechnya dagestan", "SDN": "darfur sudanese", "SSD": "south sudanese", "SYR": "syria syrian",
-    "TLS": "east timor timorese", "TUR": "turkey turkish", "TZA": "tanzanian", "USA": "us american", "XKX": "kosovo kosovar",
-    "YUG": "", "ZAF": "south african", "VNM": "vietnam vietnamese", "LAO": "laos lao", "MKD": "macedonia macedonian",
-    "SWZ": "swaziland swazi eswatini", "CZE": "czech prague", "IRN": "iran iranian", "VEN": "venezuela venezuelan",
-    "BOL": "bolivia bolivian", "MDA": "moldova transnistria", "TWN": "taiwan taiwanese", "BRN": "brunei bruneian",
+    "BIH": "bosnia, bosnian", "CAF": "central african", "CIV": "ivory coast, cote d'ivoire, ivorian",
+    "COD": "drc, dr congo, zaire, congolese, ituri, north kivu, south kivu", "CZE": "czech republic, czech", "GBR": "uk, britain, british",
+    "IND": "jammu, manipur, assam, chhattisgarh, jharkhand", "ISR": "israel, israeli", "KOR": "south korean", "LKA": "sri lankan",
+    "MDA": "moldova", "MMR": "burma, burmese", "PNG": "papua new guinean", "PRK": "north korean",
+    "PSE": "gaza, west bank, palestinian, palestinians", "RUS": "russia, russian, chechnya, dagestan", "SDN": "darfur",
+    "SOM": "puntland, somaliland", "SSD": "south sudanese", "SYR": "syria, syrian", "TLS": "east timor", "TWN": "taiwan",
+    "USA": "us", "XKX": "kosovo", "YEM": "houthi, houthis", "ZAF": "south african",
 }  # fmt: skip
+# The endings of a demonym; these say less than the name of a place.
+_PEOPLES = ("an", "ans", "ese", "ish", "i", "is", "us", "czech")
 
 
 @dataclass(frozen=True)
@@ -100,35 +188,28 @@ def measure(records: Sequence[Record]) -> Accuracy:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Names of the gazetteer in a text, longest first from the left, each word in one name only."""
-    words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", _plain(text))
+    """Names of the gazetteer in a text, the longest first from the left, each word in one name only."""
+    # A hyphen parts names ("Syrian-born", "Kabul-Kandahar road"), an apostrophe only where it makes a genitive.
+    words = [re.sub(r"['’]s?$", "", word) for word in re.findall(r"[^\W_]+(?:['’][^\W_]*)?", _plain(text))]
     start = 0
     while start < len(words):
-        for size in range(min(_LONGEST, len(words) - start), 0, -1):
-            name = " ".join(words[start : start + size])
-            key = re.sub(r"['’]s?$", "", name).casefold()
-            if name[0].isupper() and key in _gazetteer():
-                yield key
-                start += size
-                break
-        else:
-            # "Syrian-born", "Kabul-Kandahar": the parts may be names.
-            parts = words[start].split("-")
-            words[start : start + 1] = parts if len(parts) > 1 else []
-            start += 0 if len(parts) > 1 else 0
+        keys = (" ".join(words[start : start + size]).casefold() for size in range(_LONGEST, 0, -1))
+        found = next((key for key in keys if key in _gazetteer()), None) if words[start][0].isupper() else None
+        if found is not None:
+            yield found
+        start += len(found.split()) if found is not None else 1
 
 
 @cache
 def _gazetteer() -> dict[str, tuple[str, int]]:
     """Name, in lower case and without accents -> country and how much it says. Rarer kinds of name first."""
     named: dict[str, tuple[str, int]] = {}
-    for names, weight in ((_cities(), _CITY), (_provinces(), _CITY), (_demonyms(), _DEMONYM), (_countries(), _COUNTRY)):
+    for names, weight in ((_provinces(), _CITY), (_cities(), _CITY), (_demonyms(), _DEMONYM), (_countries(), _COUNTRY)):
         for name, country in names.items():
             named[name] = country, weight
     for country, names in _ALSO_CALLED.items():
-        for name in [names] if names.count(" ") == 1 and names.split()[0] in {"south", "north", "sri"} else names.split():
-            weight = _DEMONYM if name.endswith(("an", "ans", "ese", "ish", "ian", "i", "is")) else _COUNTRY
-            named[name] = country, weight
+        for name in names.split(", "):
+            named[name] = country, _DEMONYM if name.endswith(_PEOPLES) else _COUNTRY
     return named
 
 
@@ -143,21 +224,21 @@ def _cities() -> dict[str, str]:
             name, country = _key(city["name"]), codes[city["countrycode"]]
             sizes[name][country] = max(sizes[name][country], city["population"])
     ranked = {name: of_name.most_common(2) for name, of_name in sizes.items() if _is_telling(name)}
-    return {
-        name: rows[0][0] for name, rows in ranked.items() if len(rows) == 1 or rows[0][1] >= _DWARFS * rows[1][1]
-    }
+    return {name: rows[0][0] for name, rows in ranked.items() if len(rows) == 1 or rows[0][1] >= _DWARFS * rows[1][1]}
 
 
 def _countries() -> dict[str, str]:
-    return {_key(info["name"]): code for code, info in _infos().items()}
+    return {_key(info.name()): info.iso(3) for info in _infos()}
 
 
 def _provinces() -> dict[str, str]:
-    return _unshared((name, code) for code, info in _infos().items() for name in info.get("provinces") or ())
+    return _unshared(
+        (name, info.iso(3)) for info in _infos() if info.iso(3) not in _SWAPPED for name in info.provinces() or ()
+    )
 
 
 def _demonyms() -> dict[str, str]:
-    one = ((info["demonym"], code) for code, info in _infos().items() if info.get("demonym"))
+    one = [(info.demonym(), info.iso(3)) for info in _infos() if info.demonym()]
     return _unshared(form for name, code in one for form in ((name, code), (f"{name}s", code)))
 
 
@@ -168,11 +249,10 @@ def _unshared(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: min(codes) for name, codes in countries.items() if len(codes) == 1 and _is_telling(name)}
 
 
-@cache
-def _infos() -> dict[str, dict[str, object]]:
-    from countryinfo import CountryInfo
+def _infos() -> list[CountryInfo]:
+    from countryinfo import all_countries
 
-    return {info["ISO"]["alpha3"]: info for info in CountryInfo().all().values() if "ISO" in info}
+    return [info for info in all_countries() if info.iso(3)]
 
 
 def _is_telling(name: str) -> bool:
@@ -180,8 +260,9 @@ def _is_telling(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    return _plain(name).casefold().strip()
+    return " ".join(_plain(name).replace("-", " ").casefold().split())
 
 
 def _plain(text: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    kept = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(kept)

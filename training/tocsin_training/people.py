@@ -18,30 +18,142 @@ from pathlib import Path
 _LIST = Path(__file__).with_name("people.toml")
 
 _TITLES = frozenset(
-    """president prime premier minister chancellor king queen emperor emir sultan sheikh ayatollah general gen colonel col
-    marshal field brigadier commander captain lieutenant major mullah maulana chief leader warlord secretary senator mr mrs
-    ms dr sir lord comrade strongman ex former late the and or but with by of for to from against under after says said as
-    when while that if toward towards pro anti mp""".split()
+    [
+        "president",
+        "prime",
+        "premier",
+        "minister",
+        "chancellor",
+        "king",
+        "queen",
+        "emperor",
+        "emir",
+        "sultan",
+        "sheikh",
+        "ayatollah",
+        "general",
+        "gen",
+        "colonel",
+        "col",
+        "marshal",
+        "field",
+        "brigadier",
+        "commander",
+        "captain",
+        "lieutenant",
+        "major",
+        "mullah",
+        "maulana",
+        "chief",
+        "leader",
+        "warlord",
+        "secretary",
+        "senator",
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "sir",
+        "lord",
+        "comrade",
+        "strongman",
+        "ex",
+        "former",
+        "late",
+        "the",
+        "and",
+        "or",
+        "but",
+        "with",
+        "by",
+        "of",
+        "for",
+        "to",
+        "from",
+        "against",
+        "under",
+        "after",
+        "says",
+        "said",
+        "as",
+        "when",
+        "while",
+        "that",
+        "if",
+        "toward",
+        "towards",
+        "pro",
+        "anti",
+        "mp",
+    ]
 )
 _OFFICE = "(?:Presidents?|Prime Minister|Premier|Chancellor|King|Queen|Emperor|Emir|Sultan|Chairman) "
 _PLACE = frozenset(
-    """airport avenue avenida barracks base boulevard bridge camp cinema city clinic college division dam district estate
-    foundation front garden gardens ground hall highway hospital hotel house lake library memorial mosque museum neighbourhood
-    neighborhood palace park plaza prison prize quarter refinery road roundabout school square stadium station statue street
-    suburb tower town university village""".split()
+    [
+        "airport",
+        "avenue",
+        "avenida",
+        "barracks",
+        "base",
+        "boulevard",
+        "bridge",
+        "camp",
+        "cinema",
+        "city",
+        "clinic",
+        "college",
+        "division",
+        "dam",
+        "district",
+        "estate",
+        "foundation",
+        "front",
+        "garden",
+        "gardens",
+        "ground",
+        "hall",
+        "highway",
+        "hospital",
+        "hotel",
+        "house",
+        "lake",
+        "library",
+        "memorial",
+        "mosque",
+        "museum",
+        "neighbourhood",
+        "neighborhood",
+        "palace",
+        "park",
+        "plaza",
+        "prison",
+        "prize",
+        "quarter",
+        "refinery",
+        "road",
+        "roundabout",
+        "school",
+        "square",
+        "stadium",
+        "station",
+        "statue",
+        "street",
+        "suburb",
+        "tower",
+        "town",
+        "university",
+        "village",
+    ]
 )
 # A name before one of these says or does something.
-_DEEDS = """accepted accused addressed admitted agreed announced apologised appealed appointed arrived asked attended
-attributed backed banned blamed boycotted calls called cancelled condemned congratulated consulted criticised declared decreed
-defended demanded denied denounced described dismissed dissolved discussed expressed flew fled gave greeted hailed hinted
-holds held hosted imposed inaugurated insisted insists invited issued launched left lifted likened marked meets met named offered
-opened orders ordered paid phoned pledged praised promised proposed ratified received refused rejected repeated replied
-resigned returned ruled sacked said says signed spoke stated stressed suspended swore thanked threatened told tells took
-travelled told unveiled urged urges visited vowed vows warned warns welcomed won wrote"""
-_DID = re.compile(
-    rf"^(?:,? (?:who|also|again|has|had|have|later|then|yesterday|himself|herself|\w+ly|on \w+day|,))* (?:{'|'.join(_DEEDS.split())})\b"
+_DEEDS = "|".join(
+    ["accepted", "accused", "addressed", "admitted", "agreed", "announced", "apologised", "appealed", "appointed", "arrived", "asked", "attended", "attributed", "backed", "banned", "blamed", "boycotted", "called", "calls", "cancelled", "condemned", "congratulated", "consulted", "criticised", "declared", "decreed", "defended", "demanded", "denied", "denounced", "described", "discussed", "dismissed", "dissolved", "expressed", "fled", "flew", "gave", "greeted", "hailed", "held", "hinted", "holds", "hosted", "imposed", "inaugurated", "insisted", "insists", "invited", "issued", "launched", "left", "lifted", "likened", "marked", "meets", "met", "named", "offered", "opened", "ordered", "orders", "paid", "phoned", "pledged", "praised", "promised", "proposed", "ratified", "received", "refused", "rejected", "repeated", "replied", "resigned", "returned", "ruled", "sacked", "said", "says", "signed", "spoke", "stated", "stressed", "suspended", "swore", "tells", "thanked", "threatened", "told", "took", "travelled", "unveiled", "urged", "urges", "visited", "vowed", "vows", "warned", "warns", "welcomed", "won", "wrote"]
 )
-_TOLD_BY = re.compile(r"\b(?:said|says|told|according to|quoted|quoting|ordered by|signed by|speech by|statement by)\s$")
+_BETWEEN = r",|who|also|again|has|had|have|later|then|yesterday|himself|herself|\w+ly|on \w+day"
+_DID = re.compile(rf"^(?:,? (?:{_BETWEEN}))* (?:{_DEEDS})\b")
+_TOLD_BY = re.compile(
+    r"\b(?:said|says|told|according to|quoted|quoting|ordered by|signed by|speech by|statement by)\s$"
+)
 
 
 @dataclass(frozen=True)
