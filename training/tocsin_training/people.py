@@ -1,8 +1,8 @@
 """Real people in invented text: a list of well-known names, and when naming one is more than naming in passing.
 
 A list knows only the names it holds, so this finds the famous and no private persons. Heads of state and of government
-may be named in passing ("forces loyal to Gaddafi"); words or deeds of their own may not be put on them. Nobody else on the
-list may be named at all. Streets, airports and prizes named after a person are no person.
+may be named in passing ("forces loyal to Gaddafi"); words or deeds of their own may not be put on them. Nobody else
+on the list may be named at all. Streets, airports and prizes named after a person are no person.
 """
 
 from __future__ import annotations
@@ -17,140 +17,8 @@ from pathlib import Path
 
 _LIST = Path(__file__).with_name("people.toml")
 
-_TITLES = frozenset(
-    [
-        "president",
-        "prime",
-        "premier",
-        "minister",
-        "chancellor",
-        "king",
-        "queen",
-        "emperor",
-        "emir",
-        "sultan",
-        "sheikh",
-        "ayatollah",
-        "general",
-        "gen",
-        "colonel",
-        "col",
-        "marshal",
-        "field",
-        "brigadier",
-        "commander",
-        "captain",
-        "lieutenant",
-        "major",
-        "mullah",
-        "maulana",
-        "chief",
-        "leader",
-        "warlord",
-        "secretary",
-        "senator",
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "sir",
-        "lord",
-        "comrade",
-        "strongman",
-        "ex",
-        "former",
-        "late",
-        "the",
-        "and",
-        "or",
-        "but",
-        "with",
-        "by",
-        "of",
-        "for",
-        "to",
-        "from",
-        "against",
-        "under",
-        "after",
-        "says",
-        "said",
-        "as",
-        "when",
-        "while",
-        "that",
-        "if",
-        "toward",
-        "towards",
-        "pro",
-        "anti",
-        "mp",
-    ]
-)
 _OFFICE = "(?:Presidents?|Prime Minister|Premier|Chancellor|King|Queen|Emperor|Emir|Sultan|Chairman) "
-_PLACE = frozenset(
-    [
-        "airport",
-        "avenue",
-        "avenida",
-        "barracks",
-        "base",
-        "boulevard",
-        "bridge",
-        "camp",
-        "cinema",
-        "city",
-        "clinic",
-        "college",
-        "division",
-        "dam",
-        "district",
-        "estate",
-        "foundation",
-        "front",
-        "garden",
-        "gardens",
-        "ground",
-        "hall",
-        "highway",
-        "hospital",
-        "hotel",
-        "house",
-        "lake",
-        "library",
-        "memorial",
-        "mosque",
-        "museum",
-        "neighbourhood",
-        "neighborhood",
-        "palace",
-        "park",
-        "plaza",
-        "prison",
-        "prize",
-        "quarter",
-        "refinery",
-        "road",
-        "roundabout",
-        "school",
-        "square",
-        "stadium",
-        "station",
-        "statue",
-        "street",
-        "suburb",
-        "tower",
-        "town",
-        "university",
-        "village",
-    ]
-)
-# A name before one of these says or does something.
-_DEEDS = "|".join(
-    ["accepted", "accused", "addressed", "admitted", "agreed", "announced", "apologised", "appealed", "appointed", "arrived", "asked", "attended", "attributed", "backed", "banned", "blamed", "boycotted", "called", "calls", "cancelled", "condemned", "congratulated", "consulted", "criticised", "declared", "decreed", "defended", "demanded", "denied", "denounced", "described", "discussed", "dismissed", "dissolved", "expressed", "fled", "flew", "gave", "greeted", "hailed", "held", "hinted", "holds", "hosted", "imposed", "inaugurated", "insisted", "insists", "invited", "issued", "launched", "left", "lifted", "likened", "marked", "meets", "met", "named", "offered", "opened", "ordered", "orders", "paid", "phoned", "pledged", "praised", "promised", "proposed", "ratified", "received", "refused", "rejected", "repeated", "replied", "resigned", "returned", "ruled", "sacked", "said", "says", "signed", "spoke", "stated", "stressed", "suspended", "swore", "tells", "thanked", "threatened", "told", "took", "travelled", "unveiled", "urged", "urges", "visited", "vowed", "vows", "warned", "warns", "welcomed", "won", "wrote"]
-)
 _BETWEEN = r",|who|also|again|has|had|have|later|then|yesterday|himself|herself|\w+ly|on \w+day"
-_DID = re.compile(rf"^(?:,? (?:{_BETWEEN}))* (?:{_DEEDS})\b")
 _TOLD_BY = re.compile(
     r"\b(?:said|says|told|according to|quoted|quoting|ordered by|signed by|speech by|statement by)\s$"
 )
@@ -192,7 +60,7 @@ def namings(text: str) -> Iterator[Naming]:
                 continue
             head = re.search(rf"{_OFFICE}?$", before)
             told = _TOLD_BY.search(before[: head.start()] if head else before)
-            yield Naming(person.name, person.is_head, not (told or _DID.match(after)))
+            yield Naming(person.name, person.is_head, not (told or _did().match(after)))
 
 
 def _means(person: _Person, before: str) -> bool:
@@ -202,14 +70,14 @@ def _means(person: _Person, before: str) -> bool:
     if not person.stands_alone:
         return False
     word = re.search(r"([\w'’.-]+) $", before)
-    return word is None or not word[1][0].isupper() or word[1].strip(".").casefold() in _TITLES
+    return word is None or not word[1][0].isupper() or word[1].strip(".").casefold() in _words("before")
 
 
 def _is_place(before: str, after: str) -> bool:
     if before.casefold().endswith("dera "):
         return True
     words = re.match(r" (?:International )?([A-Z]\w+)", after)
-    return words is not None and words[1].casefold() in _PLACE
+    return words is not None and words[1].casefold() in _words("places")
 
 
 def _candidates(plain: str) -> list[_Person]:
@@ -230,12 +98,27 @@ def _index() -> dict[str, set[int]]:
 
 
 @cache
+def _did() -> re.Pattern[str]:
+    return re.compile(rf"^(?:,? (?:{_BETWEEN}))* (?:{'|'.join(sorted(_words('deeds')))})\b")
+
+
+@cache
+def _words(kind: str) -> frozenset[str]:
+    return frozenset(_table()["words"][kind].split())
+
+
+@cache
+def _table() -> dict[str, dict[str, str]]:
+    """Group -> kind -> lines."""
+    return tomllib.loads(_LIST.read_text(encoding="utf-8"))
+
+
+@cache
 def _people() -> tuple[_Person, ...]:
-    table = tomllib.loads(_LIST.read_text(encoding="utf-8"))
     return tuple(
         _person(line, is_head=group == "heads", stands_alone=key == "surname")
-        for group, lists in table.items()
-        for key, lines in lists.items()
+        for group in ("heads", "others")
+        for key, lines in _table()[group].items()
         for line in lines.split("\n")
         if line
     )
@@ -261,4 +144,6 @@ def _spelled(name: str) -> str:
 
 
 def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
