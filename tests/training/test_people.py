@@ -41,7 +41,7 @@ def test_no_words_or_deeds_are_put_on_a_head_of_state(text: str) -> None:
     "text", ["Fighters of Joseph Kony crossed the river.", "Troops hunted Kony's men.", "KONY SEEN NEAR BORDER"]
 )
 def test_anyone_else_of_the_list_may_not_be_named_at_all(text: str) -> None:
-    assert named(text) == [("Kony", False)] or named(text) == [("Joseph Kony", False)]
+    assert named(text) == [("Joseph Kony", False)]
 
 
 @pytest.mark.parametrize(

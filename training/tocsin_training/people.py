@@ -58,8 +58,7 @@ def namings(text: str) -> Iterator[Naming]:
             before, after = plain[: found.start()], plain[found.end() :]
             if _is_place(before, after) or (found["given"] is None and not _means(person, before)):
                 continue
-            head = re.search(rf"{_OFFICE}?$", before)
-            told = _TOLD_BY.search(before[: head.start()] if head else before)
+            told = _TOLD_BY.search(re.sub(rf"{_OFFICE}$", "", before))
             yield Naming(person.name, person.is_head, not (told or _did().match(after)))
 
 
