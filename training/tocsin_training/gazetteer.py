@@ -102,7 +102,7 @@ def _names(text: str) -> Iterator[str]:
 
 @cache
 def _gazetteer() -> dict[str, tuple[str, int]]:
-    """Name, in lower case and without accents -> country and how much it says. Rarer kinds of name first."""
+    """Name, in lower case and without accents -> country and how much it says. A later kind of name outdoes an earlier."""
     named: dict[str, tuple[str, int]] = {}
     sources = ((_provinces(), _CITY), (_cities(), _CITY), (_demonyms(), _DEMONYM), (_countries(), _COUNTRY))
     for names, weight in sources:
@@ -134,9 +134,8 @@ def _countries() -> dict[str, str]:
 
 
 def _provinces() -> dict[str, str]:
-    return _unshared(
-        (name, info.iso(3)) for info in _infos() if info.iso(3) not in _SWAPPED for name in info.provinces() or ()
-    )
+    told = [info for info in _infos() if info.iso(3) not in _SWAPPED]
+    return _unshared((name, info.iso(3)) for info in told for name in info.provinces())
 
 
 def _demonyms() -> dict[str, str]:
@@ -151,10 +150,11 @@ def _unshared(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: min(codes) for name, codes in countries.items() if len(codes) == 1 and _is_telling(name)}
 
 
-def _infos() -> list[CountryInfo]:
+@cache
+def _infos() -> tuple[CountryInfo, ...]:
     from countryinfo import all_countries
 
-    return [info for info in all_countries() if info.iso(3)]
+    return tuple(info for info in all_countries() if info.iso(3))
 
 
 def _is_telling(name: str) -> bool:

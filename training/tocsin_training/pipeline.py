@@ -43,13 +43,12 @@ def go_on(run: Run, console: Console, *, until: str | None = None, without: Coll
         minutes = run.figures().get("minutes", {})
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
-            if stage in minutes or stage in without:
-                continue
-            _log.info("--- %s", stage)
-            begun = time.perf_counter()
-            action()
-            minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
-            run.record("minutes", minutes)
+            if stage not in minutes and stage not in without:
+                _log.info("--- %s", stage)
+                begun = time.perf_counter()
+                action()
+                minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
+                run.record("minutes", minutes)
             if stage == until:
                 break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
