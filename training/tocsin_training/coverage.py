@@ -67,8 +67,10 @@ def measure_coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> list[Coverage
         "decade": lambda line: line.record.decade or UNKNOWN,
         "region": lambda line: region(line.record.country),
     }
-    # Asked only where no region is stated; a text that its writer put nowhere stays there.
-    inferred: dict[str, Column] = {"region": lambda line: region(infer_country(line.record.text))}
+    # A text that its writer put somewhere, or nowhere, stays there.
+    inferred: dict[str, Column] = {
+        "region": lambda line: UNKNOWN if line.record.country else region(infer_country(line.record.text))
+    }
     return [_coverage(by, column, inferred.get(by), lines, taxonomy) for by, column in columns.items()]
 
 
@@ -77,7 +79,7 @@ def _coverage(by: str, column: Column, inferred: Column | None, lines: Sequence[
     guessed: Counter[tuple[str, str]] = Counter()
     for line in lines:
         value = column(line)
-        guess = inferred(line) if inferred is not None and value == UNKNOWN else UNKNOWN
+        guess = inferred(line) if inferred is not None else UNKNOWN
         for row in _rows(line.record):
             stated[row, value] += 1
             guessed[row, guess] += guess != UNKNOWN
