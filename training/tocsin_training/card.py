@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from tocsin.release import LAYOUT, Manifest, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
+from tocsin_training.report import markdown_table
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def render_card(
         split=evaluation["split"],
         texts=evaluation["texts"],
         without=evaluation["texts_without_event"],
-        figures=_markdown(("figure", "value", "95 % interval"), _headlines(evaluation)),
+        figures=markdown_table(("figure", "value", "95 % interval"), _headlines(evaluation)),
         alarms=f"{evaluation['false_alarms']['all']['share']:.1%}",
         review=(
             f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
@@ -110,7 +111,7 @@ def render_card(
         case=_case(evaluation.get("case2021")),
         worst=_worst(evaluation),
         window=manifest.window_tokens,
-        per_label=_markdown(
+        per_label=markdown_table(
             ("label", "ACLED sub-event type", "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)
         ),
         seed=manifest.seed,
@@ -178,11 +179,6 @@ def _rows(evaluation: dict[str, Any], taxonomy: Taxonomy) -> Iterable[tuple[str,
         row = evaluation["labels"][label.label]
         numbers = (f"{row[key]:.2f}" for key in ("precision", "recall", "f1"))
         yield f"`{label.label}`", label.sub_event_type, *numbers, f"{row['support']:.0f}"
-
-
-def _markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[str, Any]:

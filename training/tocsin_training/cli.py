@@ -12,10 +12,16 @@ from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
     from tocsin.release import Release
     from tocsin_training.corpus import Line
 
 _CONFIG = Path("training/train.toml")
+_CORPUS = Path("datasets/corpus")
+_TAXONOMY = Path("datasets/taxonomy.toml")
 _BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
 
 corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is_help=True, add_completion=False)
@@ -30,6 +36,7 @@ HeldOutText = Annotated[
 HistoryFolder = Annotated[
     Path | None, typer.Option(help="Where former releases are kept; $TOCSIN_RELEASES, or releases/ beside the release.")
 ]
+BenchmarkTexts = Annotated[Path | None, typer.Option(help="TSV file with a text column that no record may repeat.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
@@ -233,90 +240,130 @@ def _latest_run() -> Path:
 
 @corpus.command("check")
 def corpus_check(
-    folder: Corpus = Path("datasets/corpus"),
-    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
-    benchmark: Annotated[
-        Path | None, typer.Option(help="TSV file with a text column that no record may repeat.")
-    ] = None,
+    folder: Corpus = _CORPUS,
+    taxonomy: TaxonomyFile = _TAXONOMY,
+    benchmark: BenchmarkTexts = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Own codings of real text: names and rough words are in order.")
+    ] = False,
 ) -> None:
     """Check every record against the corpus's rules; each fault names file, line and rule."""
     from tocsin_training.validate import main
 
-    if faults := main(folder, taxonomy, benchmark):
+    if faults := main(folder, taxonomy, benchmark, published=not private):
         raise CorpusError(f"{folder}: {faults} fault{'s' if faults > 1 else ''}")
 
 
 @corpus.command("coverage")
-def corpus_coverage(
-    folder: Corpus = Path("datasets/corpus"), taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml")
-) -> None:
-    """Count records by label and split, register, length, decade and region."""
-    from tocsin_training.coverage import main
+def corpus_coverage(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY) -> None:
+    """Count records by label and split, register, length, decade and region; and say which of these meet nowhere.
 
-    main(folder, taxonomy, out)
+    Where a writer named no country, one is inferred from the text, counted after a plus; the last table says how often
+    that is wrong.
+    """
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.coverage import grids
+
+    _show(grids(_all_lines(folder), Taxonomy.load(taxonomy)))
+
+
+@corpus.command("duplicates")
+def corpus_duplicates(
+    folder: Corpus = _CORPUS,
+    each: Annotated[bool, typer.Option("--list", help="Name every pair that was not meant so.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the texts that are nearly the same, across splits and within each; it only reports."""
+    from dataclasses import asdict
+
+    from tocsin_training.duplicates import count_alike, find_alike, grid
+
+    lines = _all_lines(folder)
+    alike = list(find_alike(lines))
+    rows = count_alike(lines, alike)
+    _show([grid(rows)], [asdict(row) for row in rows] if as_json else None)
+    if each:
+        for pair in alike:
+            if not pair.intended:
+                print(f"{pair.similarity:.0%} {pair.first.record.id} {pair.second.record.id}")
 
 
 @corpus.command("agreement")
-def corpus_agreement(
-    folder: Corpus = Path("datasets/corpus"),
-    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
-    as_json: AsJson = False,
-) -> None:
+def corpus_agreement(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY, as_json: AsJson = False) -> None:
     """Say how far two readers agree: kappa of each label, alpha over all, and what is still undecided."""
-    import json
     from dataclasses import asdict
 
     from tocsin.taxonomy import Taxonomy
-    from tocsin_training.agreement import measure_agreement, tables
+    from tocsin_training.agreement import grids, measure_agreement
 
     agreement = measure_agreement([line.record for line in _all_lines(folder)], Taxonomy.load(taxonomy))
-    if as_json:
-        print(json.dumps(asdict(agreement)))
-    else:
-        for table in tables(agreement):
-            out.print(table)
+    _show(grids(agreement), asdict(agreement) if as_json else None)
 
 
 @corpus.command("tics")
 def corpus_tics(
-    folder: Corpus = Path("datasets/corpus"),
+    folder: Corpus = _CORPUS,
     most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports."""
-    import json
     from dataclasses import asdict
 
-    from tocsin_training.tics import find_tics, tables
+    from tocsin_training.tics import find_tics, grids
 
     tics = find_tics([line.record for line in _all_lines(folder)], most=most)
-    if as_json:
-        print(json.dumps({batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}))
-    else:
-        for table in tables(tics):
-            out.print(table)
+    figures = {batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}
+    _show(grids(tics), figures if as_json else None)
 
 
 @corpus.command("balance")
-def corpus_balance(
-    folder: Corpus = Path("datasets/corpus"),
-    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
-    as_json: AsJson = False,
-) -> None:
+def corpus_balance(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY, as_json: AsJson = False) -> None:
     """Hold what is there against the least that is wanted of each label, reason and kind; fails if one is missed."""
-    import json
     from dataclasses import asdict
 
     from tocsin.taxonomy import Taxonomy
     from tocsin_training.balance import check_balance, table
 
     rows = check_balance(_all_lines(folder), Taxonomy.load(taxonomy))
-    if as_json:
-        print(json.dumps([asdict(row) | {"missed": row.missed} for row in rows]))
-    else:
-        out.print(table(rows))
+    _show([table(rows)], [asdict(row) | {"missed": row.missed} for row in rows] if as_json else None)
     if missed := [row.name for row in rows if row.missed]:
         raise CorpusError(f"{folder}: too few of: {', '.join(missed)}")
+
+
+@corpus.command("card")
+def corpus_card(
+    folder: Corpus = _CORPUS,
+    taxonomy: TaxonomyFile = _TAXONOMY,
+    card: Annotated[Path, typer.Option(help="The card; COVERAGE.md lies beside it.")] = Path("datasets/README.md"),
+    benchmark: BenchmarkTexts = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a figure is out of step.")] = False,
+) -> None:
+    """Write the figures of the corpus into its card, between the marks that stand there; all else is left alone."""
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.corpus_card import coverage_sections, sections, write_sections
+
+    lines, labels = _all_lines(folder), Taxonomy.load(taxonomy)
+    written = {
+        card: sections(lines, labels, folder, card.parent, benchmark=benchmark),
+        card.with_name("COVERAGE.md"): coverage_sections(lines, labels),
+    }
+    stale = [f"{path.name}: {name}" for path, texts in written.items() for name in write_sections(path, texts, check)]
+    if check and stale:
+        raise CorpusError(f"{card.parent}: out of step with the corpus: {', '.join(stale)}; run `tocsin corpus card`")
+    err.print(
+        f"{card.parent}: {', '.join(stale)} written" if stale else f"{card.parent}: nothing to change", markup=False
+    )
+
+
+def _show(tables: Iterable[RenderableType], figures: object = None) -> None:
+    """Figures as JSON for machines where they are given, the tables for people otherwise."""
+    import json
+
+    if figures is not None:
+        print(json.dumps(figures))
+        return
+    for table in tables:
+        out.print(table)
 
 
 def _all_lines(folder: Path) -> list[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -31,8 +31,11 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     return go_on(Run.create(settings, name), console, until=until)
 
 
-def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
-    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint."""
+def go_on(run: Run, console: Console, *, until: str | None = None, without: Collection[str] = ()) -> Run:
+    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint.
+
+    :param without: stages to pass over.
+    """
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with logging_to(run, console), reports_in(run.folder):
@@ -40,13 +43,12 @@ def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
         minutes = run.figures().get("minutes", {})
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
-            if stage in minutes:
-                continue
-            _log.info("--- %s", stage)
-            begun = time.perf_counter()
-            action()
-            minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
-            run.record("minutes", minutes)
+            if stage not in minutes and stage not in without:
+                _log.info("--- %s", stage)
+                begun = time.perf_counter()
+                action()
+                minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
+                run.record("minutes", minutes)
             if stage == until:
                 break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
