@@ -27,6 +27,7 @@ class DataSettings(_Section):
     taxonomy: Path
     licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
+    robustness: Path | None = Field(None, description="folder of hand-written sets (``probes``); read by evaluate only")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
     test_records: int | None = Field(None, ge=1)
@@ -97,6 +98,7 @@ class CalibrateSettings(_Section):
     scale_spread: float = Field(0.1, gt=0, description="how far a label's scale may stray from the shared one")
     threshold_prior: float = Field(50, ge=0, description="pooled examples that a label's own must outweigh")
     target_accuracy: float = Field(0.95, gt=0, lt=1, description="of the answers not sent to review")
+    target_precision: float = Field(0.95, ge=0, lt=1, description="of the objective `precision`; 0: no such objective")
 
 
 class VerifySettings(_Section):
@@ -187,7 +189,7 @@ def _resolve(settings: Settings, folder: Path) -> Settings:
         update={
             "runs": under(settings.runs),
             "data": data.model_copy(
-                update={key: under(getattr(data, key)) for key in ("corpus", "taxonomy", "benchmark")}
+                update={key: under(getattr(data, key)) for key in ("corpus", "taxonomy", "benchmark", "robustness")}
             ),
             "finetune": finetune.model_copy(update={"teacher_logits": under(finetune.teacher_logits)}),
             # Only a path that is there is a path; anything else is a known name or a hub id.

@@ -29,7 +29,7 @@ def coverage_tables(records: Sequence[tuple[Record, str]], taxonomy: Taxonomy) -
     columns: dict[str, Column] = {
         "split": lambda record, split: split,
         "register": lambda record, split: record.text_register,
-        "words": lambda record, split: _length_band(record.text),
+        "words": lambda record, split: length_band(record.text),
         "decade": lambda record, split: record.decade or "?",
         "region": lambda record, split: region(record.country),
     }
@@ -53,7 +53,8 @@ def _table(title: str, column: Column, records: Sequence[tuple[Record, str]], ta
     return table
 
 
-def _length_band(text: str) -> str:
+def length_band(text: str) -> str:
+    """How long a text is, in words, as one of a few bands."""
     words = len(text.split())
     return next((name for limit, name in _LENGTHS if words <= limit), "more")
 

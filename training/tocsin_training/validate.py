@@ -62,7 +62,7 @@ def check_corpus(folder: Path, taxonomy: Taxonomy, *, benchmark: Path | None = N
     for rule in (_unique_ids, _one_split, _exact_duplicates, _near_duplicates):
         faults += rule(lines)
     if benchmark is not None:
-        faults += _leaks(lines, read_texts(benchmark))
+        faults += leaks(lines, read_texts(benchmark))
     return sorted(faults)
 
 
@@ -206,14 +206,16 @@ def _near_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
         index.insert(number, sketch)
 
 
-def _leaks(lines: Sequence[Line], texts: Sequence[str]) -> Iterator[Fault]:
-    openings = {normalize(text)[:LEAK_OPENING] for text in texts}
+def leaks(lines: Sequence[Line], texts: Sequence[str]) -> Iterator[Fault]:
+    """Records that repeat a text which is for measuring only."""
+    whole = {normalize(text) for text in texts}
+    openings = {text[:LEAK_OPENING] for text in whole}
     grams = set().union(*(_grams(text, LEAK_GRAM) for text in texts))
     for line in lines:
         text = normalize(line.record.text)
         own = _grams(text, LEAK_GRAM)
         share = len(own & grams) / len(own) if own else 0.0
-        if (len(text) >= LEAK_OPENING and text[:LEAK_OPENING] in openings) or text in texts:
+        if (len(text) >= LEAK_OPENING and text[:LEAK_OPENING] in openings) or text in whole:
             yield _fault(line, "leak", "opens like a text of the benchmark")
         elif share >= LEAK_SHARE:
             yield _fault(line, "leak", f"shares {share:.0%} of its {LEAK_GRAM}-word runs with the benchmark")
