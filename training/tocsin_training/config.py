@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -151,10 +152,13 @@ class Settings(_Section):
     compare: CompareSettings = CompareSettings()
 
 
-def load_settings(path: Path | str, *, preset: str | None = None) -> Settings:
+def load_settings(
+    path: Path | str, *, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
     """Read a recipe.
 
     :param preset: name of a table in ``presets.toml`` to put over it.
+    :param overrides: section -> settings to put over both.
     :raises ConfigError: the file is missing, not TOML, or has an unknown key or a bad value; the message names it.
     """
     path = Path(path)
@@ -165,7 +169,8 @@ def load_settings(path: Path | str, *, preset: str | None = None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     if preset is not None:
-        data = _with_preset(data, preset)
+        data = _with_overrides(data, _preset(preset))
+    data = _with_overrides(data, overrides or {})
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
@@ -174,11 +179,16 @@ def load_settings(path: Path | str, *, preset: str | None = None) -> Settings:
     return _resolve(settings, path.resolve().parent)
 
 
-def _with_preset(data: dict[str, Any], name: str) -> dict[str, Any]:
+def _preset(name: str) -> dict[str, Any]:
     presets = tomllib.loads((files("tocsin_training") / "presets.toml").read_text(encoding="utf-8"))
     if name not in presets:
         raise ConfigError(f"no preset {name!r}; presets are: {', '.join(presets)}")
-    return data | {section: data.get(section, {}) | values for section, values in presets[name].items()}
+    preset: dict[str, Any] = presets[name]
+    return preset
+
+
+def _with_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return data | {section: data.get(section, {}) | values for section, values in overrides.items()}
 
 
 def _resolve(settings: Settings, folder: Path) -> Settings:

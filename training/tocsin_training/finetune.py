@@ -100,7 +100,7 @@ class EventTrainer(Trainer):
 
 
 def rate_groups(model: EventModel, rate: float, settings: FinetuneSettings) -> list[dict[str, Any]]:
-    """The trained parameters with their learning rates: the encoder's, layer by layer where they differ, and the head's.
+    """The trained parameters with their learning rates: the encoder's, by layer where they differ, and the head's.
 
     With ``layer_decay`` below 1 a layer learns more slowly than the one above it, and the embeddings slowest of all
     (Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): what lies lower is more general and better kept.
