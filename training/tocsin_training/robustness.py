@@ -41,6 +41,8 @@ ALTERATIONS: dict[str, Callable[[str, random.Random], str]] = {
     "no punctuation": lambda text, rng: drop_punctuation(text),
 }
 ALL = "all"
+SPLIT = "the corpus"
+"""Stands where a side would, for texts of the corpus, whoever did it."""
 _SEED = 0
 _FEWEST = 30
 """Texts below which a share is not called the worst of several: chance would choose it."""
@@ -98,7 +100,11 @@ def _hand_written_figures(
         _log.warning("sentences by side are not measured: the release has no label %s", ", ".join(strange))
         return figures
     given = classifier.score_batch([probe.text for probe in asked]).given
-    return figures | {"actors": actor_figures(asked, given, file.confusions, classifier.taxonomy)}
+    actors = actor_figures(asked, given, file.confusions, classifier.taxonomy)
+    for confusion in file.confusions:
+        on_split = _confused(truth, scores.given, confusion, classifier.taxonomy)
+        actors["confusions"][confusion.name][SPLIT] = _share_row(on_split, len(on_split)) | {"frames": len(on_split)}
+    return figures | {"actors": actors}
 
 
 def kind_figures(
@@ -225,9 +231,22 @@ def _confusion_by_side(
     asked: Sequence[Probe], truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy
 ) -> dict[str, Figures]:
     """Share of the texts with events of one type only that were given a label of the other."""
+    concerned, mistaken = _confusion(truth, given, confusion, taxonomy)
+    return _by_side(asked, np.flatnonzero(concerned), mistaken)
+
+
+def _confused(truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy) -> Bools:
+    """Whether each text that could be mistaken so was."""
+    concerned, mistaken = _confusion(truth, given, confusion, taxonomy)
+    return mistaken[concerned]
+
+
+def _confusion(truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy) -> tuple[Bools, Bools]:
+    """Which texts have events of the one type only, and which were given a label of the other; shape (texts,)."""
     true_type, wrong_type = (_columns(taxonomy, name) for name in (confusion.truth, confusion.answer))
-    concerned = truth.any(axis=1) & ~truth[:, ~true_type].any(axis=1)
-    return _by_side(asked, np.flatnonzero(concerned), given[:, wrong_type].any(axis=1))
+    concerned: Bools = truth.any(axis=1) & ~truth[:, ~true_type].any(axis=1)
+    mistaken: Bools = given[:, wrong_type].any(axis=1)
+    return concerned, mistaken
 
 
 def _columns(taxonomy: Taxonomy, event_type: str) -> Bools:
@@ -243,11 +262,15 @@ def _by_side(asked: Sequence[Probe], rows: Iterable[int], holds: Bools) -> dict[
         of_side[ALL].append(int(row))
     figures = {}
     for side in (*(name for name in of_side if name != ALL), *((ALL,) if of_side else ())):
-        share = float(holds[of_side[side]].mean())
         frames = len({asked[row].frame for row in of_side[side]})
-        counts = {"share": share, "count": int(holds[of_side[side]].sum()), "texts": len(of_side[side])}
-        figures[side] = counts | {"frames": frames} | _bounds(share, frames)
+        figures[side] = _share_row(holds[of_side[side]], frames) | {"frames": frames}
     return figures
+
+
+def _share_row(holds: Bools, observations: int) -> Figures:
+    """How often something holds, with an interval that counts so many observations."""
+    share = float(holds.mean()) if len(holds) else 0.0
+    return {"share": share, "count": int(holds.sum()), "texts": len(holds)} | _bounds(share, observations)
 
 
 def _bounds(share: float, count: float) -> Figures:
@@ -268,7 +291,7 @@ def summary(figures: Figures) -> Figures:
         sides = actors["sides"]
         short["flipped_by_actor"] = round(sides["flipped"][ALL]["share"], 4)
         for name, rows in actors["confusions"].items():
-            if rows:
+            if ALL in rows:
                 short[name.replace(" ", "_")] = round(rows[ALL]["share"], 4)
     return short
 
@@ -353,7 +376,10 @@ def _sides_sheet(actors: Figures) -> Sheet:
         for side, row in sides["right"].items()
     ]
     heads = ("side", "exactly right", "answer flips with the actor", "95 % interval", "right where the side decides")
-    title = f"the same deed by every side: {actors['frames']} sentences of our own, each with every actor"
+    title = (
+        f"the same deed by every side, in {actors['frames']} sentences of our own, each with every actor; "
+        f"{percent(actors['frames_read_alike'])} of those that no actor changes are read alike with all of them"
+    )
     return Sheet(title, (*heads, "texts"), tuple(rows))
 
 
