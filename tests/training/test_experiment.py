@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,7 @@ def pretend_to_measure(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]
 
     def measured(settings: Settings, variant: str, console: Console) -> Outcome:
         asked.append((variant, settings.finetune.seed))
-        return Outcome(
-            **{
-                **outcome(variant, settings.finetune.seed, 0.5).__dict__,
-                "recipe_sha256": recipe_sha256(settings),
-                "corpus_sha256": "c",
-            }
-        )
+        return replace(outcome(variant, settings.finetune.seed, 0.5), recipe_sha256=recipe_sha256(settings))
 
     monkeypatch.setattr(experiment, "measure", measured)
     monkeypatch.setattr("tocsin_training.corpus.corpus_sha256", lambda folder: "c")

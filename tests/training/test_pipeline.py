@@ -9,7 +9,8 @@ from rich.console import Console
 
 from tocsin.errors import UsageError
 from tocsin.release import Release
-from tocsin_training.config import CalibrateSettings, Settings
+from tocsin_training.cli import calibrate
+from tocsin_training.config import CalibrateSettings, Settings, to_toml
 from tocsin_training.distil import read_teacher, write_teacher
 from tocsin_training.errors import ConfigError, CorpusError
 from tocsin_training.finetune import multiplies_bf16
@@ -144,14 +145,19 @@ def test_bf16_is_used_only_where_the_cpu_multiplies_it(tmp_path: Path) -> None:
     assert not multiplies_bf16(tmp_path / "none")
 
 
-def test_a_run_is_calibrated_anew_without_training(run_copy: Run, console: Console) -> None:
+def test_a_run_is_calibrated_anew_without_training(
+    run_copy: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained = (run_copy.model / "head.safetensors").read_bytes()
     before = Release.open(run_copy.release)
     wanted = run_copy.settings()
     wanted = wanted.model_copy(
         update={"calibrate": CalibrateSettings(target_accuracy=0.6, target_precision=0.0), "name": "other"}
     )
-    recalibrate(run_copy, wanted, console, version="0.1.0-strict")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(wanted))
+    calibrate(str(run_copy.folder), config=recipe, version="0.1.0-strict")
+    assert capsys.readouterr().out == f"{run_copy.release}\n"
     after = Release.open(run_copy.release)
     assert after.name == "toy-0.1.0-strict"
     assert after.calibration.review_promise is not None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tocsin_training.run import Run
 from tocsin_training.validate import leaks, read_lines
 
 SHIPPED = ROOT / "datasets" / "robustness"
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "confusions": [{"name": "weather called harvest", "truth": "Weather", "answer": "Harvest"}],
     "actors": [
         {"name": "the north", "side": "cold", "foe": "the south"},

@@ -78,7 +78,8 @@ def wilson(share: float, count: float) -> tuple[float, float]:
     spread = _NORMAL_95**2 / count
     centre = (share + spread / 2) / (1 + spread)
     margin = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, float(centre - margin)), min(1.0, float(centre + margin))
+    # Rounding must not put the share itself outside.
+    return max(0.0, min(share, float(centre - margin))), min(1.0, max(share, float(centre + margin)))
 
 
 def expected_calibration_error(probabilities: Floats, right: Bools, *, bins: int = 15) -> float:

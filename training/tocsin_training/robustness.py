@@ -402,11 +402,8 @@ def _confusions_sheet(confusions: Mapping[str, Mapping[str, Figures]]) -> Sheet:
 
 def draw(figures: Figures, path: Path) -> None:
     """What changes answers, and the mistakes by side, as bars in one PNG file."""
-    bars = {"answers changed by": {**figures["altered"], **figures.get("swapped", {})}}
-    panels = {
-        title: [(name, row["changed"], row["low"], row["high"]) for name, row in rows.items()]
-        for title, rows in bars.items()
-    }
+    changes = {**figures["altered"], **figures.get("swapped", {})}
+    panels = {"answers changed by": [(name, row["changed"], row["low"], row["high"]) for name, row in changes.items()]}
     if actors := figures.get("actors"):
         shown = {"answer flips when the actor is": actors["sides"]["flipped"], **actors["confusions"]}
         panels |= {
