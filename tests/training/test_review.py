@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tocsin_training.run import Run
 PROMISE = ReviewPromise(target_accuracy=0.9, validation_accuracy=0.91, validation_review_share=0.1)
 
 
-def outcome(right: int, wrong: int, sent: int) -> dict[str, object]:
+def outcome(right: int, wrong: int, sent: int) -> dict[str, Any]:
     held = np.array([True] * right + [False] * wrong + [False] * sent)
     needs_review = np.array([False] * (right + wrong) + [True] * sent)
     return promise_figures(PROMISE, needs_review, held)
@@ -22,7 +24,7 @@ def outcome(right: int, wrong: int, sent: int) -> dict[str, object]:
     [(90, 10, ": held."), (89, 11, ": not held, though by no more than chance"), (700, 300, ": not held.")],
 )
 def test_the_verdict_on_a_promise_is_plain(right: int, wrong: int, verdict: str) -> None:
-    promise, said = promise_sentences(outcome(right, wrong, 20), "the test split")  # type: ignore[arg-type]
+    promise, said = promise_sentences(outcome(right, wrong, 20), "the test split")
     assert "90.0% of the answers that are not sent to review are right, and 10.0% of texts go to review" in promise
     assert f"On the test split{verdict}" in said
 

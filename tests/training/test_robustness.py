@@ -109,7 +109,9 @@ def test_every_text_has_its_place_in_each_kind(trained_run: Run) -> None:
     figures = trained_run.figures()["evaluate"]["robustness"]
     for kind in ("register", "region", "words"):
         assert sum(row["texts"] for row in figures["kinds"][kind].values()) == 100
-    assert figures["altered"]["lower case"]["changed"] == 0.0, "the toy's tokenizer reads lower case only"
+    assert figures["altered"]["lower case"]["changed"] < 0.05, (
+        "the tokenizer reads lower case; the language check may not"
+    )
     assert {"swapped", "actors", "no_event"}.isdisjoint(figures), "they need a folder"
 
 

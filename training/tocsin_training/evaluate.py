@@ -62,7 +62,7 @@ def evaluate(
     scores = classifier.score_batch(list(records["text"]))
     truth = label_matrix(list(records["labels"]), classifier.taxonomy) > 0
     reasons = list(records["reason"])
-    figures = {
+    figures: dict[str, Any] = {
         "model_version": classifier.version,
         "split": split,
         **split_figures(scores, truth, reasons, classifier.languages, bootstrap_samples=bootstrap_samples),

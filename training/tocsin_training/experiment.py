@@ -150,9 +150,10 @@ def table(outcomes: Sequence[Outcome], title: str, *, against: str | None = None
     by_variant: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_variant.setdefault(outcome.variant, []).append(outcome)
-    differences = [] if against is None else [f"less {against}" for _ in FIGURES]
-    heads = [head for pair in zip(FIGURES.values(), differences or FIGURES, strict=True) for head in pair]
-    built = Table("", "records", "seeds", *(heads if differences else FIGURES.values()), title=title)
+    heads: list[str] = []
+    for name in FIGURES.values():
+        heads += [name] if against is None else [name, f"less {against}"]
+    built = Table("", "records", "seeds", *heads, title=title)
     for variant, rows in by_variant.items():
         cells = []
         for key in FIGURES:
