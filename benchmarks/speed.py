@@ -31,14 +31,13 @@ from typing import Any
 import httpx
 import numpy as np
 import onnx
-import onnxruntime as ort
 import psutil
 from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
 from tocsin import EventClassifier, Release
-from tocsin.encoder import Encoder
+from tocsin.encoder import Encoder, open_session
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = os.cpu_count() or 1
@@ -125,10 +124,8 @@ def int8_product_rate(rows: int, inner: int, columns: int) -> float:
         [helper.make_tensor_value_info("product", TensorProto.INT32, [rows, columns])],
         [onnx.numpy_helper.from_array(weights, "b")],
     )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     inputs = {"a": generator.integers(0, 255, (rows, inner), dtype=np.uint8)}
     repeats = 300
     return best_rate(lambda: [session.run(None, inputs) for _ in range(repeats)], repeats * 2 * rows * inner * columns)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,13 +112,24 @@ def _load_tokenizer(release: Release, window_tokens: int, overlap: int) -> Token
     return tokenizer
 
 
-def _load_session(release: Release, threads: int) -> ort.InferenceSession:
+def open_session(graph: Path | bytes, *, threads: int = 1) -> ort.InferenceSession:
+    """An ONNX session on the CPU, the way everything in this project runs one.
+
+    :param graph: a file, or a serialised model.
+    :param threads: inside one run; runs side by side are the caller's business.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Errors only: its warnings are advice to people who build graphs.
     options.log_severity_level = 3
+    model = graph if isinstance(graph, bytes) else str(graph)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _load_session(release: Release, threads: int) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(release.model_path, options, providers=["CPUExecutionProvider"])
+        session = open_session(release.model_path, threads=threads)
     except Exception as error:  # onnxruntime has no common error class
         raise ReleaseError(f"{release.model_path}: onnxruntime cannot load it: {error}") from error
     _check_graph(session, release)

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
-from tocsin.encoder import Window, micro_batches
+from tocsin.encoder import Window, micro_batches, open_session
+from tocsin.release import LAYOUT
 
 WINDOWS = st.lists(st.integers(1, 40), max_size=60).map(
     lambda lengths: [Window(index, [0] * length) for index, length in enumerate(lengths)]
@@ -21,3 +26,19 @@ def test_micro_batches_lose_nothing_and_keep_to_the_budget(windows: list[Window]
 @given(WINDOWS)
 def test_no_budget_means_one_window_at_a_time(windows: list[Window]) -> None:
     assert all(len(batch) == 1 for batch in micro_batches(windows, 0))
+
+
+def test_a_session_reads_a_file_and_a_serialised_graph_alike(tiny_release: Path) -> None:
+    graph = tiny_release / LAYOUT.model
+    feed = {name: np.ones((2, 3), dtype=np.int64) for name in ("input_ids", "attention_mask")}
+    from_file, from_bytes = (
+        open_session(source, threads=1).run(["logits"], feed)[0] for source in (graph, graph.read_bytes())
+    )
+    assert np.array_equal(from_file, from_bytes)
+
+
+def test_nothing_but_the_library_opens_sessions() -> None:
+    """One place for options, so that what is verified and timed is what users run."""
+    folders = ("model/tocsin", "training/tocsin_training", "serving/tocsin_serving", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert [path.name for path in files if "InferenceSession(" in path.read_text(encoding="utf-8")] == ["encoder.py"]

@@ -20,7 +20,12 @@ def test_a_release_folder_alone_gives_the_figures_of_its_run(trained_run: Run, t
         trained_run.release, trained_run.settings().data, plot_folder=tmp_path / "plots", bootstrap_samples=100
     )
     assert json.loads(json.dumps(figures)) == trained_run.figures()["evaluate"]
-    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["confusion_matrix.png", "reliability.png"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
+        "confusion_matrix.png",
+        "reliability.png",
+        "risk_coverage.png",
+        "robustness.png",
+    ]
 
 
 def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
@@ -57,7 +62,7 @@ print(evaluate(sys.argv[2], data, bootstrap_samples=10)["texts"], {"torch", "tra
 
 
 def test_tables_show_every_label_and_reason(trained_run: Run) -> None:
-    summary, labels, alarms = tables(trained_run.figures()["evaluate"])
+    summary, labels, alarms, *_ = tables(trained_run.figures()["evaluate"])
     assert summary.row_count > 8
     assert list(labels.columns[0].cells) == ["storm", "frost", "wheat", "apple"]
     assert {"all", "sport", "planned"} == set(alarms.columns[0].cells)

@@ -11,6 +11,7 @@ unless the data insist.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tocsin.classifier import EventClassifier
 from tocsin.release import LAYOUT, Release, read_manifest, write_manifest
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
-from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right, wilson
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
 GRID = np.round(np.arange(0.10, 0.901, 0.01), 2)
+PRECISE_GRID = np.round(np.arange(0.10, 0.991, 0.01), 2)
+PRECISION = "precision"
+"""Name of the objective whose labels are seldom wrong."""
 # A spread so wide that the ridge penalty on it is nothing: the shared scale is not shrunk.
 _FREE = 100.0
 _LEAST_SCALE = 0.05
@@ -49,8 +53,12 @@ def fit_calibration(logits: Floats, truth: Bools, settings: CalibrateSettings) -
     thresholds = fit_thresholds(probabilities, truth, prior=settings.threshold_prior)
     decided = start.model_copy(update={"thresholds": tuple(thresholds)})
     review_below, promise = fit_review(decided, probabilities, truth, settings.target_accuracy)
+    more: dict[str, Any] = {"review_below": review_below, "review_promise": promise}
+    if settings.target_precision:
+        precise = fit_precision(probabilities, truth, thresholds, settings)
+        more |= {"objectives": {PRECISION: precise}, "objective_targets": {PRECISION: settings.target_precision}}
     # Through the validator once more: model_copy checks nothing.
-    return Calibration.model_validate(decided.model_dump() | {"review_below": review_below, "review_promise": promise})
+    return Calibration.model_validate(decided.model_dump() | more)
 
 
 def fit_scales(logits: Floats, truth: Bools, settings: CalibrateSettings) -> tuple[list[float], list[float]]:
@@ -92,6 +100,49 @@ def fit_thresholds(probabilities: Floats, truth: Bools, *, prior: float) -> list
         own = np.stack([hits[:, label], false[:, label], missed[:, label]])
         chosen.append(_best(_f1(*(own + prior * pooled)), centre=shared))
     return chosen
+
+
+def fit_precision(
+    probabilities: Floats, truth: Bools, least: Sequence[float], settings: CalibrateSettings
+) -> list[float]:
+    """Per label, the lowest threshold at which the labels given are right as often as ``target_precision`` asks.
+
+    A label's own counts are mixed with pooled ones as in ``fit_thresholds``. Thresholds that are chosen for looking
+    good here look worse elsewhere, so what is asked of each is raised until the labels given, all told, reach the
+    target with the low end of their interval.
+
+    :param least: no threshold goes below its label's here, so that no label is given which the default would not give.
+    """
+    for asked in np.arange(settings.target_precision, 1.0, 0.0025):
+        thresholds = _precise_thresholds(probabilities, truth, least, float(asked), prior=settings.threshold_prior)
+        given = probabilities >= np.array(thresholds, dtype=np.float32)
+        if wilson(_precision(given, truth), int(given.sum()))[0] >= settings.target_precision:
+            return thresholds
+    _log.warning("no thresholds reach a precision of %.2f for certain on validation", settings.target_precision)
+    return thresholds
+
+
+def _precise_thresholds(
+    probabilities: Floats, truth: Bools, least: Sequence[float], asked: float, *, prior: float
+) -> list[float]:
+    given = probabilities[None] >= PRECISE_GRID[:, None, None].astype(np.float32)
+    hits, labels = (given & truth).sum(axis=1), given.sum(axis=1)
+    weight = prior / max(int(truth.sum()), 1)
+    mixed = (hits + weight * hits.sum(axis=1, keepdims=True)) / np.maximum(
+        labels + weight * labels.sum(axis=1, keepdims=True), 1e-9
+    )
+    chosen = []
+    for column, lowest in enumerate(least):
+        allowed = lowest <= PRECISE_GRID
+        enough = allowed & (mixed[:, column] >= asked)
+        # Where none is precise enough, the one that is most so.
+        place = enough.argmax() if enough.any() else np.where(allowed, mixed[:, column], -1).argmax()
+        chosen.append(float(PRECISE_GRID[place]))
+    return chosen
+
+
+def _precision(given: Bools, truth: Bools) -> float:
+    return float((given & truth).sum() / max(int(given.sum()), 1))
 
 
 def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
@@ -149,6 +200,7 @@ def main(run: Run) -> None:
     figures = {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
         "ece_after": _ece(calibration, logits, truth),
+        "objectives": list(calibration.objectives),
         "review": None if calibration.review_promise is None else calibration.review_promise.model_dump(),
     }
     run.record("calibrate", figures)

@@ -77,6 +77,28 @@ def train(
         print(run.release)
 
 
+def calibrate(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished run, or `latest`.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Recipe that says how to calibrate and evaluate; the run's own by default.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version of the release from now on; the same by default.", show_default=False)
+    ] = None,
+) -> None:
+    """Fit thresholds, objectives and the review line of a run anew, without training; verify, evaluate and card follow.
+
+    Prints the release folder.
+    """
+    from tocsin_training.config import load_settings
+    from tocsin_training.pipeline import recalibrate
+    from tocsin_training.run import Run
+
+    run = Run.open(_latest_run() if source == "latest" else Path(source))
+    settings = run.settings() if config is None else load_settings(config)
+    print(recalibrate(run, settings, err, version=version).release)
+
+
 def evaluate(
     release: Annotated[Path | None, typer.Option(help="Release folder; the shipped one by default.")] = None,
     config: Config = _CONFIG,
@@ -90,7 +112,7 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a release: accuracy, calibration, false alarms, review; and CASE 2021 where its file is."""
+    """Measure a release: accuracy, calibration, false alarms, review, robustness; CASE 2021 where its file is."""
     import json
 
     from tocsin.release import default_release_folder

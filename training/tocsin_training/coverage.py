@@ -63,7 +63,7 @@ def measure_coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> list[Coverage
     columns: dict[str, Column] = {
         "split": lambda line: line.split,
         "register": lambda line: line.record.text_register,
-        "words": lambda line: _length_band(line.record.text),
+        "words": lambda line: length_band(line.record.text),
         "decade": lambda line: line.record.decade or UNKNOWN,
         "region": lambda line: region(line.record.country),
     }
@@ -97,7 +97,8 @@ def _rows(record: Record) -> tuple[str, ...]:
     return record.labels or (f"none: {record.reason}",)
 
 
-def _length_band(text: str) -> str:
+def length_band(text: str) -> str:
+    """How long a text is, in words, as one of a few bands."""
     words = len(text.split())
     return next((name for limit, name in _LENGTHS if words <= limit), "more")
 

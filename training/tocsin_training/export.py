@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from tocsin.calibration import Calibration
+from tocsin.encoder import open_session
 from tocsin.lineage import Lineage
 from tocsin.release import LAYOUT, BaseModelInfo, CorpusInfo, Manifest, Quantization, write_manifest
 from tocsin.taxonomy import Taxonomy
@@ -103,12 +104,7 @@ def fuse_graph(source: Path, target: Path, *, heads: int, hidden: int, vocabular
 
 def _probe(path: Path, vocabulary: int) -> NDArray[np.float32]:
     """Logits for a padded batch of fixed token ids below ``vocabulary``."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     ids = np.random.default_rng(0).integers(vocabulary // 10, vocabulary, size=(4, 24), dtype=np.int64)
     mask = (np.arange(24) < np.array([[24], [11], [5], [17]])).astype(np.int64)
     (logits,) = session.run(["logits"], {"input_ids": ids * mask, "attention_mask": mask})

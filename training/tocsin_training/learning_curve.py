@@ -19,20 +19,26 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots
 from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.errors import CorpusError
+from tocsin_training.experiment import (
+    FIGURES,
+    figures_of,
+    fine_tuned,
+    run_for_people,
+    spread,
+    with_benchmark,
+    with_seed,
+)
 from tocsin_training.report import Grid
-from tocsin_training.run import Run, write_json
+from tocsin_training.run import write_json
 
 FILE = "learning_curve.json"
 """Beside the card, the points; a picture of the same name lies with it."""
@@ -62,17 +68,14 @@ class Point:
         return self.corpus_sha256, self.epochs, self.augmented
 
 
-FIGURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "case_weighted_f1": "CASE, forced"}
-
-
 def measure(settings: Settings, share: float, seed: int, console: Console) -> Point:
     """Fine-tune on a share of the training split, evenly spread over its files, and measure."""
     from tocsin_training.corpus import corpus_sha256, load_corpus
 
     records = round(share * len(load_corpus(settings.data.corpus)["train"]))
     part = _part(settings, records, seed)
-    run = _finetuned(part, f"curve-{share}-{seed}", console)
-    figures = _figures(run, part)
+    run = fine_tuned(part, f"curve-{share}-{seed}", console)
+    figures = figures_of(run, part)
     minutes = run.figures()["minutes"]["finetune"]
     shutil.rmtree(run.folder)
     return Point(
@@ -87,54 +90,19 @@ def measure(settings: Settings, share: float, seed: int, console: Console) -> Po
     )
 
 
-def _finetuned(settings: Settings, name: str, console: Console) -> Run:
-    """A run of these settings up to fine-tuning; one that was stopped goes on."""
-    from tocsin_training.pipeline import go_on
-
-    begun = [Run(path.parent) for path in sorted(settings.runs.glob(f"*-{name}/config.toml"))]
-    same = [run for run in begun if run.settings() == settings]
-    return go_on(same[-1] if same else Run.create(settings, name), console, until="finetune", without=("estimate",))
-
-
-def _figures(run: Run, settings: Settings) -> dict[str, Any]:
-    """F1 of the fine-tuned model on the test split, and on the benchmark where its file is."""
-    import torch
-
-    from tocsin_training.benchmark import forced_f1, read_benchmark
-    from tocsin_training.corpus import label_matrix, limit, load_corpus
-    from tocsin_training.metrics import f1_figures
-    from tocsin_training.model import EventModel, load_tokenizer, predict_logits
-
-    model, tokenizer = EventModel.load(run.model), load_tokenizer(str(run.model))
-    torch.set_num_threads(settings.finetune.threads)
-
-    def logits(texts: Iterable[str]) -> torch.Tensor:
-        return predict_logits(model, tokenizer, list(texts), max_tokens=settings.model.max_tokens)
-
-    taxonomy = Taxonomy.load(settings.data.taxonomy)
-    test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
-    truth = label_matrix(list(test["labels"]), taxonomy) > 0
-    figures = f1_figures(truth, logits(test["text"]).numpy() > 0)
-    case = None if settings.data.benchmark is None else read_benchmark(settings.data.benchmark)
-    return {
-        "macro_f1": figures["macro_f1"],
-        "weighted_f1": figures["weighted_f1"],
-        "case_weighted_f1": None if case is None else forced_f1(logits(case.texts).numpy(), taxonomy, case.truth),
-    }
-
-
 def is_augmented(settings: Settings) -> bool:
     """Whether more is learned than the records."""
     return settings.augment.joined_share + settings.augment.slips_share > 0
 
 
 def _part(settings: Settings, records: int, seed: int) -> Settings:
-    return settings.model_copy(
+    untaught = settings.model_copy(
         update={
             "data": settings.data.model_copy(update={"train_records": records}),
-            "finetune": settings.finetune.model_copy(update={"seed": seed, "teacher_logits": None}),
+            "finetune": settings.finetune.model_copy(update={"teacher_logits": None}),
         }
     )
+    return with_seed(untaught, seed)
 
 
 def grid(points: Sequence[Point]) -> Grid:
@@ -142,17 +110,9 @@ def grid(points: Sequence[Point]) -> Grid:
     rows = []
     for share in sorted({point.share for point in points}):
         of_share = [point for point in points if point.share == share]
-        cells = [_spread([getattr(point, key) for point in of_share]) for key in FIGURES]
+        cells = [spread([getattr(point, key) for point in of_share]) for key in FIGURES]
         rows.append((f"{share:.0%}", f"{of_share[0].records:,}", str(len(of_share)), *cells))
     return Grid("learning curve: mean ± standard deviation", ("share", "records", "seeds", *FIGURES.values()), rows)
-
-
-def _spread(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.3f}{deviation}"
 
 
 def read_points(path: Path) -> list[Point]:
@@ -191,15 +151,13 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The recipe with what the command line changes of it."""
-    settings = load_settings(arguments.recipe)
-    benchmark = settings.data.benchmark if arguments.benchmark is None else arguments.benchmark.resolve()
+    settings = with_benchmark(load_settings(arguments.recipe), arguments.benchmark)
     finetune = {
         "device": arguments.device or settings.finetune.device,
         "epochs": arguments.epochs or settings.finetune.epochs,
     }
     return settings.model_copy(
         update={
-            "data": settings.data.model_copy(update={"benchmark": benchmark}),
             "finetune": settings.finetune.model_copy(update=finetune),
             "augment": AugmentSettings() if arguments.no_augmentation else settings.augment,
         }
@@ -243,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_for_people(main)

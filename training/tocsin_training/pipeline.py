@@ -7,12 +7,16 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from tocsin.errors import UsageError
+from tocsin.release import read_manifest, write_manifest
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
+from tocsin_training.lineage import shareable
 from tocsin_training.run import Run
 from tocsin_training.trackers import check_trackers, reports_in
 
@@ -53,6 +57,54 @@ def go_on(run: Run, console: Console, *, until: str | None = None, without: Coll
                 break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
     return run
+
+
+def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | None = None) -> Run:
+    """Calibrate a finished run anew, without training, and do again all that follows from it.
+
+    Its release then has the thresholds, objectives and review line of these settings, and its card says what they are
+    worth. The scores that they are fitted to are those of the run's own validation split.
+
+    :param wanted: how to calibrate and to evaluate; of the rest of this recipe nothing is taken.
+    :param version: what the release is called from now on; the same version of other thresholds would mislead.
+    :raises UsageError: the run has no exported release, or its corpus is no longer the one it learned from.
+    """
+    from tocsin_training.corpus import corpus_sha256
+
+    figures, recipe = run.figures(), run.settings()
+    minutes = figures.get("minutes", {})
+    if "export" not in minutes:
+        raise UsageError(f"{run.folder}: has no exported release yet; `tocsin train --resume {run.folder}` goes on")
+    if corpus_sha256(recipe.data.corpus) != figures["prepare"]["corpus_sha256"]:
+        raise UsageError(
+            f"{recipe.data.corpus}: is not the corpus that {run.folder.name} learned from; its validation text may "
+            "have been trained on. Check out the corpus of that time, or train anew."
+        )
+    only_measured = {"robustness": wanted.data.robustness, "benchmark": wanted.data.benchmark}
+    changed = recipe.model_copy(
+        update={
+            "calibrate": wanted.calibrate,
+            "evaluate": wanted.evaluate,
+            "data": recipe.data.model_copy(update=only_measured),
+            "version": version or recipe.version,
+        }
+    )
+    run.change_settings(changed)
+    for folder in (run.release, run.reference):
+        _rename(folder, changed)
+    stages = list(minutes)
+    done = stages[: stages.index("calibrate")] if "calibrate" in stages else stages
+    run.record("minutes", {stage: minutes[stage] for stage in done})
+    return go_on(run, console)
+
+
+def _rename(folder: Path, settings: Settings) -> None:
+    """Let a release folder's manifest tell the version and the settings that it is about to have."""
+    manifest = read_manifest(folder)
+    origin = manifest.lineage
+    if origin is not None:
+        origin = origin.model_copy(update={"settings": shareable(settings)})
+    write_manifest(folder, manifest.model_copy(update={"version": settings.version, "lineage": origin}))
 
 
 def _base(settings: Settings, run: Run) -> BaseModel:

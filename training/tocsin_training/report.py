@@ -29,8 +29,22 @@ class Grid:
         """For a document; the title is left to it."""
         return markdown_table(self.heads, self.rows)
 
+    def section(self) -> str:
+        """For a document, its title above it."""
+        return f"{self.title.capitalize()}:\n\n{self.markdown()}"
+
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, one line a row, with a line break at its end."""
     lines = [heads, ("---",) * len(heads), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def percent(share: float) -> str:
+    """A share for people."""
+    return f"{share:.1%}"
+
+
+def percent_interval(low: float, high: float) -> str:
+    """The interval of a share for people."""
+    return f"{low:.1%} - {high:.1%}"

@@ -220,14 +220,15 @@ def _near_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
 
 
 def leaks(lines: Sequence[Line], texts: Sequence[str]) -> Iterator[Fault]:
-    """Records that repeat a benchmark: its opening, or more of its long runs of words than stock phrases explain."""
-    openings = {normalize(text)[:LEAK_OPENING] for text in texts}
+    """Records that repeat a text which is for measuring only."""
+    whole = {normalize(text) for text in texts}
+    openings = {text[:LEAK_OPENING] for text in whole}
     known = set().union(*(grams(text, LEAK_GRAM) for text in texts))
     for line in lines:
         text = normalize(line.record.text)
         own = grams(text, LEAK_GRAM)
         share = len(own & known) / len(own) if own else 0.0
-        if (len(text) >= LEAK_OPENING and text[:LEAK_OPENING] in openings) or text in texts:
+        if (len(text) >= LEAK_OPENING and text[:LEAK_OPENING] in openings) or text in whole:
             yield _fault(line, "leak", "opens like a text of the benchmark")
         elif share >= LEAK_SHARE:
             yield _fault(line, "leak", f"shares {share:.0%} of its {LEAK_GRAM}-word runs with the benchmark")
