@@ -39,7 +39,7 @@ def test_a_point_goes_on_where_its_run_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tocsin_training.learning_curve._figures", stopped)
+        patch.setattr("tocsin_training.learning_curve.figures_of", stopped)
         with pytest.raises(KeyboardInterrupt):
             measure(few, 0.25, 4, console)
     (left,) = settings.runs.glob("*-curve-0.25-4")
