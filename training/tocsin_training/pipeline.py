@@ -1,4 +1,4 @@
-"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, screen, verify, evaluate, card."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _base(settings: Settings, run: Run) -> BaseModel:
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
     # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
-    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, search, verify
+    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, screen, search, verify
 
     searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, base)}
     return {
@@ -79,6 +79,7 @@ def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[
         "finetune": lambda: finetune.main(run, base),
         "export": lambda: export.main(run, base),
         "calibrate": lambda: calibrate.main(run),
+        "screen": lambda: screen.main(run),
         "verify": lambda: verify.main(run),
         "evaluate": lambda: evaluate.main(run, console),
         "card": lambda: card.main(run),
