@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.logging import RichHandler
 
+from tocsin.errors import UsageError
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.run import Run
@@ -31,13 +32,20 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     return go_on(Run.create(settings, name), console, until=until)
 
 
-def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
-    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint."""
+def go_on(run: Run, console: Console, *, until: str | None = None, again_from: str | None = None) -> Run:
+    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint.
+
+    :param again_from: a stage to run again, with all after it, as when the export has learned something new.
+    :raises UsageError: there is no such stage, or the run has not come that far.
+    """
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with logging_to(run, console), reports_in(run.folder):
         base = _base(run.settings(), run)
         minutes = run.figures().get("minutes", {})
+        if again_from is not None:
+            minutes = _before(again_from, minutes, list(_stages(run, base, console)))
+            run.record("minutes", minutes)
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
             if stage in minutes:
@@ -51,6 +59,16 @@ def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
                 break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
     return run
+
+
+def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[str, float]:
+    """The stages that were done before one that is to be run again."""
+    if stage not in stages:
+        raise UsageError(f"no stage {stage!r}; stages are: {', '.join(stages)}")
+    before = stages[: stages.index(stage)]
+    if missing := [name for name in before if name not in minutes]:
+        raise UsageError(f"the run has not come to {stage!r}: {', '.join(missing)} still to be done")
+    return {name: minutes[name] for name in before}
 
 
 def _base(settings: Settings, run: Run) -> BaseModel:

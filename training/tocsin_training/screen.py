@@ -91,6 +91,9 @@ def main(run: Run) -> None:
     events = truth["train"].any(axis=1)
     if events.all() or not events.any() or not truth["validation"].any():
         _log.warning("no screen: it takes training texts with and without events, and validation texts with some")
+        for folder in (run.release, run.reference):
+            (folder / LAYOUT.screen).unlink(missing_ok=True)
+            write_manifest(folder, read_manifest(folder))
         run.record("screen", {"settled": None})
         return
     screen = fit_screen(tokens["train"], events, tokens["validation"], truth["validation"], settings.screen)
