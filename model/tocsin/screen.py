@@ -96,9 +96,9 @@ class Screen:
         :raises ReleaseError: it is no such file, or does not fit the taxonomy.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 parts = {name: arrays[name] for name in _ARRAYS}
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ReleaseError(f"{path}: not a screen: {error}. Copy the release folder again.") from error
         size = parts["weights"].size
         if parts["weights"].ndim != 1 or size < 2 or size & (size - 1):

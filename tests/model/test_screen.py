@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import assert_same_predictions, make_tiny_release
+from support import add_settling_screen, assert_same_predictions, make_tiny_release
 
 from tocsin import EventClassifier, ReleaseError
 from tocsin.encoder import Window, unsettled
-from tocsin.release import LAYOUT, read_manifest, write_manifest
+from tocsin.release import LAYOUT
 from tocsin.screen import Screen, ngrams
 
 BUCKETS = 64
@@ -28,13 +28,7 @@ def make_screen(*, labels: int = 26, threshold: float = 0.0, bias: float = 0.0) 
 
 @pytest.fixture
 def screened_release(tmp_path: Path) -> Path:
-    """Settles whatever it is asked about: every weight speaks against an event."""
-    folder = make_tiny_release(tmp_path / "release")
-    Screen(-np.ones(BUCKETS, dtype=np.float32), 0.0, 0.0, np.full(26, 0.001, dtype=np.float32)).save(
-        folder / LAYOUT.screen
-    )
-    write_manifest(folder, read_manifest(folder))
-    return folder
+    return add_settling_screen(make_tiny_release(tmp_path / "release"))
 
 
 @given(st.lists(IDS, min_size=1, max_size=8))
