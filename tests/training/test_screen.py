@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin import EventClassifier
+from tocsin import EventClassifier, UsageError
 from tocsin.release import LAYOUT, Release
 from tocsin_training.config import ScreenSettings
 from tocsin_training.run import Run
@@ -67,6 +67,8 @@ def test_the_measurement_counts_what_it_settles(trained_run: Run) -> None:
     assert figures["texts"] == len(lines)
     assert 0 <= figures["lost_that_would_be_found"] <= figures["events_lost"] <= 1
     assert figures["alone"] > 0 and figures["cascade"] > 0
+    with pytest.raises(UsageError, match="--no-event-share 0"):
+        measure(trained_run.release, corpus, 0)
 
 
 @pytest.mark.parametrize("buckets", [0, 3, 1000])

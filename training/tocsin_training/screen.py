@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer
 
-from tocsin import EventClassifier, Release
+from tocsin import EventClassifier, Release, TocsinError, UsageError
 from tocsin.cli.console import out
 from tocsin.encoder import load_tokenizer
 from tocsin.release import LAYOUT, read_manifest, write_manifest
@@ -128,8 +128,11 @@ def measure(release: Path | None, corpus: Path, no_event_share: float) -> dict[s
     :param no_event_share: share of texts without event in the mix.
     :return: `settled` and `events_lost` on all test texts; `lost_that_would_be_found`, the share of texts with events
         that the encoder alone would have given a label; CPU milliseconds a text of the mix `alone` and in `cascade`.
+    :raises UsageError: the share is not between 0 and 1.
     :raises ReleaseError: the release has no screen.
     """
+    if not 0 < no_event_share <= 1:
+        raise UsageError(f"--no-event-share {no_event_share}: give a share above 0 and at most 1, such as 0.8")
     alone, cascade = EventClassifier.load(release), EventClassifier.load(release, cascade=True)
     text = read_corpus(DataSettings(corpus=corpus, taxonomy=alone.release.folder / LAYOUT.taxonomy), alone.taxonomy)
     events = text.truth.any(axis=1)
@@ -183,7 +186,10 @@ def _measure_from_command_line() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("datasets/corpus"))
     parser.add_argument("--no-event-share", type=float, default=0.8)
     arguments = parser.parse_args()
-    figures = measure(arguments.release, arguments.corpus, arguments.no_event_share)
+    try:
+        figures = measure(arguments.release, arguments.corpus, arguments.no_event_share)
+    except TocsinError as error:
+        raise SystemExit(str(error)) from None
     out.print(show(figures, arguments.no_event_share))
 
 
