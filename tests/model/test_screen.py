@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import add_settling_screen, assert_same_predictions, make_tiny_release
 
@@ -31,6 +31,7 @@ def screened_release(tmp_path: Path) -> Path:
     return add_settling_screen(make_tiny_release(tmp_path / "release"))
 
 
+@settings(deadline=None)
 @given(st.lists(IDS, min_size=1, max_size=8))
 def test_a_text_s_margin_does_not_depend_on_its_neighbours(texts: list[list[int]]) -> None:
     screen = make_screen()
@@ -38,6 +39,7 @@ def test_a_text_s_margin_does_not_depend_on_its_neighbours(texts: list[list[int]
     assert screen.margins(texts).tolist() == alone
 
 
+@settings(deadline=None)
 @given(st.lists(IDS, min_size=1, max_size=8))
 def test_every_token_counts_once_alone_and_once_with_the_one_before(texts: list[list[int]]) -> None:
     found = ngrams(texts, BUCKETS)
