@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tocsin.calibration import Calibration
 from tocsin.errors import ReleaseError
 from tocsin.lineage import ForcedPromotion, Lineage
+from tocsin.screen import Screen
 from tocsin.taxonomy import Taxonomy
 
 
@@ -32,6 +33,8 @@ class Layout:
     config: str = "config.json"
     card: str = "README.md"
     manifest: str = "manifest.json"
+    screen: str = "screen.npz"
+    """A release can do without it."""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -106,6 +109,8 @@ class Release:
     manifest: Manifest
     taxonomy: Taxonomy
     calibration: Calibration
+    screen: Screen | None = None
+    """The first look for `--cascade`, in releases that have one."""
 
     @classmethod
     def open(cls, folder: Path | str | None = None) -> Release:
@@ -124,7 +129,10 @@ class Release:
             calibration = Calibration.load(folder / LAYOUT.calibration)
         except ValidationError as error:
             raise ReleaseError(f"{folder / LAYOUT.calibration}: {error.errors()[0]['msg']}") from error
-        release = cls(folder, manifest, taxonomy, calibration)
+        screen = None
+        if LAYOUT.screen in manifest.files:
+            screen = Screen.load(folder / LAYOUT.screen, labels=len(taxonomy.labels))
+        release = cls(folder, manifest, taxonomy, calibration, screen)
         release._check_fit()
         return release
 

@@ -18,7 +18,7 @@ from tocsin_training.model import EventModel
 from tocsin_training.pipeline import recalibrate, train
 from tocsin_training.run import Run
 
-STAGES = ["prepare", "estimate", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
+STAGES = ["prepare", "estimate", "finetune", "export", "calibrate", "screen", "verify", "evaluate", "card"]
 
 
 def test_a_run_keeps_everything_that_it_made(trained_run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Stage 7: the model card, a Hugging Face ``README.md`` filled in from the figures, and the figures in the manifest."""
+"""Stage 8: the model card, a Hugging Face ``README.md`` filled in from the figures, and the figures in the manifest."""
 
 from __future__ import annotations
 

@@ -52,6 +52,10 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
     ] = None,
+    again_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="With --resume: run this stage again, and all after it."),
+    ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
 ) -> None:
     """Train a model from a corpus to a verified release, as a recipe says.
@@ -64,10 +68,13 @@ def train(
     from tocsin_training.run import Run
 
     until = "estimate" if estimate else None
+    if again_from is not None and resume is None:
+        raise UsageError("--from goes with --resume RUN: it says where in that run to begin again")
     if resume is not None:
         if preset is not None or search is not None:
             raise UsageError("--resume goes on with the run's own recipe; leave --preset and --search out")
-        run = go_on(Run.open(_latest_run() if resume == "latest" else Path(resume)), err, until=until)
+        folder = _latest_run() if resume == "latest" else Path(resume)
+        run = go_on(Run.open(folder), err, until=until, again_from=again_from)
     else:
         settings = load_settings(config, preset=preset)
         if search is not None:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tocsin_training.errors import ConfigError
 
@@ -105,6 +105,21 @@ class CalibrateSettings(_Section):
     target_precision: float = Field(0.95, ge=0, lt=1, description="of the objective `precision`; 0: no such objective")
 
 
+class ScreenSettings(_Section):
+    """The first look that settles plain no-events; see ``screen``."""
+
+    events_lost: float = Field(0.005, ge=0, lt=1, description="share of validation's texts with an event it may settle")
+    buckets: int = Field(2**18, description="of hashed n-grams, a power of two")
+    inverse_penalty: float = Field(10, gt=0, description="scikit-learn's C")
+
+    @field_validator("buckets")
+    @classmethod
+    def _power_of_two(cls, buckets: int) -> int:
+        if buckets < 2 or buckets & (buckets - 1):
+            raise ValueError("must be a power of two")
+        return buckets
+
+
 class VerifySettings(_Section):
     """What the exported models may cost."""
 
@@ -147,6 +162,7 @@ class Settings(_Section):
     search: SearchSettings = SearchSettings()
     export: ExportSettings = ExportSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
+    screen: ScreenSettings = ScreenSettings()
     verify: VerifySettings = VerifySettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()

@@ -1,4 +1,4 @@
-"""Stage 6: what a release is worth on the test split, from its folder alone (no torch, no training run needed)."""
+"""Stage 7: what a release is worth on the test split, from its folder alone (no torch, no training run needed)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, screen, verify, evaluate, card."""
 
 from __future__ import annotations
 
@@ -35,16 +35,28 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     return go_on(Run.create(settings, name), console, until=until)
 
 
-def go_on(run: Run, console: Console, *, until: str | None = None, without: Collection[str] = ()) -> Run:
+def go_on(
+    run: Run,
+    console: Console,
+    *,
+    until: str | None = None,
+    without: Collection[str] = (),
+    again_from: str | None = None,
+) -> Run:
     """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint.
 
     :param without: stages to pass over.
+    :param again_from: a stage to run again, with all after it, as when the export has learned something new.
+    :raises UsageError: there is no such stage, or the run has not come that far.
     """
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with logging_to(run, console), reports_in(run.folder):
         base = _base(run.settings(), run)
         minutes = run.figures().get("minutes", {})
+        if again_from is not None:
+            minutes = _before(again_from, minutes, list(_stages(run, base, console)))
+            run.record("minutes", minutes)
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
             if stage not in minutes and stage not in without:
@@ -107,6 +119,16 @@ def _rename(folder: Path, settings: Settings) -> None:
     write_manifest(folder, manifest.model_copy(update={"version": settings.version, "lineage": origin}))
 
 
+def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[str, float]:
+    """The stages that were done before one that is to be run again."""
+    if stage not in stages:
+        raise UsageError(f"no stage {stage!r}; stages are: {', '.join(stages)}")
+    before = stages[: stages.index(stage)]
+    if missing := [name for name in before if name not in minutes]:
+        raise UsageError(f"the run has not come to {stage!r}: {', '.join(missing)} still to be done")
+    return {name: minutes[name] for name in before}
+
+
 def _base(settings: Settings, run: Run) -> BaseModel:
     """The base model of the recipe, trimmed where the recipe asks for it."""
     model = settings.model
@@ -123,7 +145,7 @@ def _base(settings: Settings, run: Run) -> BaseModel:
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
     # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
-    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, search, verify
+    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, screen, search, verify
 
     searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, base)}
     return {
@@ -133,6 +155,7 @@ def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[
         "finetune": lambda: finetune.main(run, base),
         "export": lambda: export.main(run, base),
         "calibrate": lambda: calibrate.main(run),
+        "screen": lambda: screen.main(run),
         "verify": lambda: verify.main(run),
         "evaluate": lambda: evaluate.main(run, console),
         "card": lambda: card.main(run),

@@ -1,4 +1,4 @@
-"""Stage 5: the exported models answer like the model they came from, or there is no release.
+"""Stage 6: the exported models answer like the model they came from, or there is no release.
 
 Three comparisons on the test split: PyTorch against the fp32 graph on the same tokens, alone and padded (a graph that
 ignores the mask passes the first and fails the second); int8 against fp32 through the library; and what int8 costs in

@@ -54,7 +54,7 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
 
     :raises TocsinError: a file or the release cannot be used, as in the job itself.
     """
-    scorer = ChunkScorer(EventClassifier.load(options.release), options.shape)
+    scorer = ChunkScorer(EventClassifier.load(options.release, cascade=options.cascade), options.shape)
     looks = [_look(pair, options, max(CHUNK_ROWS, _ROWS_COUNTED // len(files))) for pair in files]
     chunk = _beginning(looks[0][0], _TEXTS)
     scorer(_beginning(chunk, _WARM_UP_TEXTS))
