@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,8 @@ from tocsin_training.metrics import (
     top_truth,
 )
 from tocsin_training.run import Run
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -64,7 +67,7 @@ def evaluate(
         "split": split,
         **split_figures(scores, truth, reasons, classifier.languages, bootstrap_samples=bootstrap_samples),
     }
-    case = None if data.benchmark is None else benchmark.read_benchmark(data.benchmark)
+    case = _benchmark(data, classifier)
     if case is not None:
         figures["case2021"] = asdict(benchmark.score_benchmark(classifier, case))
     if rivals:
@@ -79,6 +82,16 @@ def evaluate(
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
     return figures
+
+
+def _benchmark(data: DataSettings, classifier: EventClassifier) -> benchmark.Benchmark | None:
+    """The CASE 2021 file, if there is one and the release answers in the vocabulary in which it is labelled."""
+    if data.benchmark is None:
+        return None
+    if not classifier.taxonomy.has_acled_names:
+        _log.warning("%s is left out: it asks for ACLED's types, which %s lacks", data.benchmark, classifier.version)
+        return None
+    return benchmark.read_benchmark(data.benchmark)
 
 
 def split_figures(
