@@ -89,11 +89,11 @@ def _place(one: _Found) -> tuple[str, str]:
 
 def _names(found: list[_Found], parents: Mapping[str, str]) -> dict[str, str]:
     """Spelling -> name: a child goes by its own name where no other label and no event type does."""
-    owners = Counter(fold(one.own) for one in found)
+    owners = Counter(name for one in found for name in {fold(one.own), fold(one.spelling)})
     return {
         one.spelling: one.own
         if one.parent is None or (owners[fold(one.own)] == 1 and fold(one.own) not in parents)
-        else f"{one.parent}: {one.own}"
+        else f"{parents[fold(one.parent)]}: {one.own}"
         for one in found
     }
 
