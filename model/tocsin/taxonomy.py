@@ -14,11 +14,20 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tocsin.errors import TaxonomyError
 
@@ -27,31 +36,38 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-class _Named(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(description="what people say")
-    aliases: tuple[str, ...] = ()
-
-    @field_validator("name")
-    @classmethod
-    def _name_can_be_found(cls, name: str) -> str:
-        return _findable(name)
-
-    @field_validator("aliases")
-    @classmethod
-    def _aliases_can_be_found(cls, aliases: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_findable(alias) for alias in aliases)
+def fold(text: str) -> str:
+    """A name without its case and punctuation: two spellings that fold alike are one name."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
-class EventType(_Named):
+def _findable(name: str) -> str:
+    if not fold(name):
+        raise ValueError(f"{name!r} has no letter or digit, so that nothing can go by it")
+    if _CONTROL.search(name):
+        raise ValueError(f"{name!r} holds a line end, a tab or another control character")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_findable)]
+
+
+class EventType(BaseModel):
     """A parent of labels, such as "Battles"."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-class Label(_Named):
+    name: Name
+    aliases: tuple[Name, ...] = ()
+
+
+class Label(BaseModel):
     """One thing the model can report; its columns in ACLED's files where it has ACLED's names."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     label: str = Field(description="identifier, in snake_case")
+    name: Name = Field(description="what people say")
     sub_event_type: str | None = Field(None, min_length=1, description="ACLED's string; none outside its codebook")
     event_type: str = Field(
         default_factory=lambda fields: str(fields.get("name", "")),
@@ -62,6 +78,7 @@ class Label(_Named):
         None, min_length=1, description="ACLED's string; two are joined by '; '; none outside its codebook"
     )
     definition: str = Field(min_length=1)
+    aliases: tuple[Name, ...] = ()
 
     @field_validator("label")
     @classmethod
@@ -209,19 +226,6 @@ class Taxonomy(BaseModel):
             return self.names.index(label)
         except ValueError:
             raise TaxonomyError(f"no label {label!r}; labels are: {', '.join(self.names)}") from None
-
-
-def fold(text: str) -> str:
-    """A name without its case and punctuation: two spellings that fold alike are one name."""
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
-
-
-def _findable(name: str) -> str:
-    if not fold(name):
-        raise ValueError(f"{name!r} has no letter or digit, so that nothing can go by it")
-    if _CONTROL.search(name):
-        raise ValueError(f"{name!r} holds a line end, a tab or another control character")
-    return name
 
 
 def _refuse_ambiguity(names: Mapping[str, Iterable[str]]) -> None:

@@ -63,10 +63,11 @@ class Handler(BaseHTTPRequestHandler):
         by_refresh = self.server.refresh_holds and form.get("refresh_token") in self.server.tokens
         if self.path != "/oauth/token" or form["client_id"] != "acled" or not (by_password or by_refresh):
             # Some servers send back what they were sent.
-            return self.answer({"error": "invalid_grant", "message": f"no user {body}, {form.get('password')}"}, 400)
+            self.answer({"error": "invalid_grant", "message": f"no user {body}, {form.get('password')}"}, 400)
+            return
         token = f"token{len(self.server.logins)}"
         self.server.tokens = {token, f"refresh-{token}"}
-        return self.answer({"token_type": "Bearer", "access_token": token, "refresh_token": f"refresh-{token}"})
+        self.answer({"token_type": "Bearer", "access_token": token, "refresh_token": f"refresh-{token}"})
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -74,13 +75,15 @@ class Handler(BaseHTTPRequestHandler):
         self.server.reads.append(asked)
         fault = self.server.faults.popleft() if self.server.faults else None
         if fault is not None:
-            return fault(self)
+            fault(self)
+            return
         if self.headers["Authorization"].removeprefix("Bearer ") not in self.server.tokens:
-            return self.answer({"message": "The access token expired"}, 401)
+            self.answer({"message": "The access token expired"}, 401)
+            return
         first = (int(asked["page"]) - 1) * int(asked["limit"])
         rows = self.server.events[first : first + int(asked["limit"])]
         total = len(self.server.events)
-        return self.answer({"status": 200, "success": True, "count": len(rows), "total_count": total, "data": rows})
+        self.answer({"status": 200, "success": True, "count": len(rows), "total_count": total, "data": rows})
 
     def answer(self, body: object, status: int = 200, **headers: str) -> None:
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -247,11 +250,11 @@ def test_a_refusal_says_what_to_do_and_leaves_nothing_behind(
 
 
 def test_a_wrong_password_is_said_and_not_shown(fetch: Callable[..., Downloaded], tmp_path: Path) -> None:
-    account = Account(ACCOUNT.email, "hunter2")
+    account = Account(ACCOUNT.email, "hunter;2")
     with pytest.raises(AcledError, match=f"does not let {ACCOUNT.email} in.*{EMAIL} and {PASSWORD}") as caught:
         fetch(account=account)
-    assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(account)
+    assert "***" in str(caught.value)
+    assert "hunter" not in str(caught.value) + repr(account)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -29,7 +29,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -167,27 +167,32 @@ class AcledApi:
 
     def _read(self, query: Query, number: int, rows: int) -> urllib3.BaseHTTPResponse:
         fields = {"_format": "json", **query.parameters(), "limit": str(rows), "page": str(number)}
-        return self._send("GET", "/api/acled/read", fields, {"Authorization": f"Bearer {self._access}"})
+        headers = {"Authorization": f"Bearer {self._access}"}
+        return self._send("GET", f"/api/acled/read?{urlencode(fields)}", None, headers)
 
     def _log_in(self) -> None:
         """A token for the next day: by the refresh token while it holds, else by the password."""
         if self._refresh is not None:
             answer = self._ask_token({"grant_type": "refresh_token", "refresh_token": self._refresh})
             if answer.status == 200:
-                return self._keep(answer)
+                self._keep(answer)
+                return
         account = {"username": self._account.email, "password": self._account.password}
         answer = self._ask_token({"grant_type": "password", "scope": "authenticated", **account})
         if answer.status in (400, 401, 403):
+            # Some servers send back what they were sent.
+            said = _message(answer, hidden=(self._account.password, quote_plus(self._account.password)))
             raise AcledError(
-                f"ACLED does not let {self._account.email} in ({self._said(answer)}); check {EMAIL} and {PASSWORD}, "
+                f"ACLED does not let {self._account.email} in ({said}); check {EMAIL} and {PASSWORD}, "
                 f"and that you can log in at {_ACLED}"
             )
         if answer.status != 200:
             raise AcledError(f"no token: {_failure(answer)}")
-        return self._keep(answer)
+        self._keep(answer)
 
     def _ask_token(self, fields: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        return self._send("POST", "/oauth/token", {**fields, "client_id": "acled"}, {})
+        form = urlencode({**fields, "client_id": "acled"})
+        return self._send("POST", "/oauth/token", form, {"Content-Type": "application/x-www-form-urlencoded"})
 
     def _keep(self, answer: urllib3.BaseHTTPResponse) -> None:
         tokens = _json(answer)
@@ -195,23 +200,17 @@ class AcledApi:
             raise AcledError("ACLED's answer to the login holds no access_token; has its API changed?")
         self._access, self._refresh = tokens["access_token"], tokens.get("refresh_token")
 
-    def _said(self, answer: urllib3.BaseHTTPResponse) -> str:
-        return _message(answer).replace(self._account.password, "***")
-
-    def _send(
-        self, method: str, path: str, fields: dict[str, str], headers: dict[str, str]
-    ) -> urllib3.BaseHTTPResponse:
+    def _send(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         try:
             return self._http.request(
                 method,
                 self._server + path,
-                fields=fields,
+                body=body,
                 headers={"User-Agent": f"tocsin/{version('tocsin')}", "Accept": "application/json", **headers},
                 retries=self._retry,
                 timeout=_TIMEOUT,
                 # The password goes where the user sent it and nowhere else.
                 redirect=False,
-                **({"encode_multipart": False} if method == "POST" else {}),
             )
         except urllib3.exceptions.HTTPError as error:
             raise AcledError(f"{self._server} cannot be reached: {getattr(error, 'reason', None) or error}") from error
@@ -241,7 +240,7 @@ def _page(answer: urllib3.BaseHTTPResponse) -> Page:
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get(_ID) for row in rows):
         raise AcledError(f"ACLED's answer holds no rows with {_ID}; has its API changed?")
     total = body.get("total_count")
-    return Page(rows, int(total) if str(total).isdigit() else None)
+    return Page(rows, int(str(total)) if str(total).isdigit() else None)
 
 
 def _failure(answer: urllib3.BaseHTTPResponse) -> str:
@@ -265,14 +264,16 @@ def _json(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _message(answer: urllib3.BaseHTTPResponse) -> str:
-    """What the server says of a refusal, in short."""
+def _message(answer: urllib3.BaseHTTPResponse, hidden: Sequence[str] = ()) -> str:
+    """What the server says of a refusal, in short, without what is to be hidden."""
     try:
         body = _json(answer)
     except AcledError:
         body = {}
     said = (body.get(name) for name in ("error_description", "message", "messages", "error", "data"))
     text = next((json.dumps(one) if isinstance(one, list | dict) else str(one) for one in said if one), "")
+    for secret in hidden:
+        text = text.replace(secret, "***")
     return f"{answer.status}: {text[:_SAID]}" if text else str(answer.status)
 
 
