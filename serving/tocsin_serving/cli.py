@@ -104,7 +104,10 @@ def score(
     scores: Annotated[bool, typer.Option("--scores", help="Add every label's probability.")] = False,
     output_schema: Annotated[
         Literal["tocsin", "acled"],
-        typer.Option(help="tocsin: every row, its events added. acled: a row per event, under ACLED's column names."),
+        typer.Option(
+            help="tocsin: every row, its events added. acled: a row per event, under ACLED's column names; only for "
+            "releases whose labels have them."
+        ),
     ] = "tocsin",
     cascade: Annotated[
         bool,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.taxonomy import Taxonomy
+from tocsin.taxonomy import Label, Taxonomy
 from tocsin_training.benchmark import Benchmark, forced_f1
 from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms
 
@@ -69,13 +69,14 @@ def figures_of(
     return BaselineFigures(name, figures["weighted_f1"], figures["macro_f1"], alarms, case)
 
 
+def _names(label: Label) -> set[str]:
+    return {name for name in (label.name, label.sub_event_type, *label.aliases) if name}
+
+
 def keyword_rules(taxonomy: Taxonomy) -> Score:
     """How often a label's name, ACLED's name for it or one of its aliases stands in a text."""
     patterns = [
-        re.compile(
-            r"\b(?:" + "|".join(map(re.escape, {label.name, label.sub_event_type, *label.aliases})) + r")s?\b", re.I
-        )
-        for label in taxonomy.labels
+        re.compile(r"\b(?:" + "|".join(map(re.escape, _names(label))) + r")s?\b", re.I) for label in taxonomy.labels
     ]
 
     def score(texts: Sequence[str]) -> Floats:

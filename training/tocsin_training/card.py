@@ -20,6 +20,22 @@ from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
 
+# What the card says where the labels have ACLED's names, and where they are another codebook's.
+_ACLED = {
+    "what": "conflict events",
+    "vocabulary": " that follow ACLED's sub-event types",
+    "codebook": "ACLED's codebook",
+    "disclaimer": " This is no product of ACLED's.",
+    "example": "Warplanes struck the market before dawn.",
+}
+_OTHER = {
+    "what": "events",
+    "vocabulary": " of the taxonomy that travels with it (`taxonomy.toml`)",
+    "codebook": "that taxonomy",
+    "disclaimer": "",
+    "example": "A text of your own.",
+}
+
 HEADLINES = ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece")
 
 # No source at hand that gives method and text, so no more is said than that.
@@ -35,15 +51,15 @@ _TEMPLATE = """\
 
 # {name} {version}
 
-Reads English news text and says which conflict events it reports: {labels} labels that follow ACLED's sub-event
-types. Several events in one text are normal; so is none. Fine-tuned from `{base}`, quantized to 8 bits
+Reads English news text and says which {what} it reports: {labels} labels{vocabulary}.
+Several events in one text are normal; so is none. Fine-tuned from `{base}`, quantized to 8 bits
 ({quantization}), {size:.0f} MB in all.
 
 ```python
 from tocsin import EventClassifier
 
 classifier = EventClassifier.load("path/to/this/folder")
-print(classifier.classify("Warplanes struck the market before dawn."))
+print(classifier.classify("{example}"))
 ```
 
 ## What it is for
@@ -89,7 +105,7 @@ Measured on the same split, altered as said, and on text written by hand for it 
   those above.
 - English only. Text that is clearly in another language is flagged and gets no label.
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
-- Labels follow one reading of ACLED's codebook; coders disagree with each other, too. This is no product of ACLED's.
+- Labels follow one reading of {codebook}; coders disagree with each other, too.{disclaimer}
 - Rare labels rest on few test texts, so their figures are uncertain: see the table and the number of texts beside each.
 - It extracts no actors, places or casualties. Reporting is uneven across the world. Counts of reports are not
   counts of events.
@@ -115,8 +131,11 @@ def render_card(
     :param size: bytes of the release folder.
     """
     review = evaluation["review"]
+    words = _ACLED if taxonomy.has_acled_names else _OTHER
+    kind = "ACLED sub-event type" if taxonomy.has_acled_names else "event type"
     return _TEMPLATE.format(
-        header=_header(manifest, evaluation),
+        **words,
+        header=_header(manifest, taxonomy, evaluation),
         name=manifest.name,
         version=manifest.version,
         labels=len(taxonomy.labels),
@@ -143,9 +162,7 @@ def render_card(
         robustness_picture=ROBUSTNESS,
         worst=_worst(evaluation),
         window=manifest.window_tokens,
-        per_label=markdown_table(
-            ("label", "ACLED sub-event type", "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)
-        ),
+        per_label=markdown_table(("label", kind, "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)),
         seed=manifest.seed,
         corpus=manifest.corpus.sha256,
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
@@ -156,7 +173,7 @@ def render_card(
     )
 
 
-def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
+def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) -> str:
     results = [
         EvalResult(
             task_type="text-classification",
@@ -175,7 +192,7 @@ def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
         library_name="onnx",
         base_model=manifest.base_model.name,
         metrics=["f1", "accuracy"],
-        tags=["conflict", "event-coding", "acled", "multi-label"],
+        tags=["event-coding", "multi-label", *(("conflict", "acled") if taxonomy.has_acled_names else ())],
         model_name=manifest.name,
         eval_results=results,
     )
@@ -217,7 +234,8 @@ def _rows(evaluation: dict[str, Any], taxonomy: Taxonomy) -> Iterable[tuple[str,
     for label in taxonomy.labels:
         row = evaluation["labels"][label.label]
         numbers = (f"{row[key]:.2f}" for key in ("precision", "recall", "f1"))
-        yield f"`{label.label}`", label.sub_event_type, *numbers, f"{row['support']:.0f}"
+        kind = (label.sub_event_type if taxonomy.has_acled_names else None) or label.event_type
+        yield f"`{label.label}`", kind.replace("|", "\\|"), *numbers, f"{row['support']:.0f}"
 
 
 def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[str, Any]:

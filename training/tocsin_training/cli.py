@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ _TAXONOMY = Path("datasets/taxonomy.toml")
 _BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
 
 corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is_help=True, add_completion=False)
+taxonomy = typer.Typer(help="Check a taxonomy, or make one from data.", no_args_is_help=True, add_completion=False)
 
 Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
 Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
@@ -393,6 +395,66 @@ def _show(tables: Iterable[RenderableType], figures: object = None) -> None:
         return
     for table in tables:
         out.print(table)
+
+
+@taxonomy.command("check")
+def taxonomy_check(file: Annotated[Path, typer.Argument(help="The labels: a TOML file.")]) -> None:
+    """Check a taxonomy file against every rule, and show its labels; a fault names file, entry and field."""
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.taxonomies import summary, table
+
+    found = Taxonomy.load(file)
+    out.print(table(found))
+    err.print(f"{file}: {summary(found)}", markup=False)
+
+
+@taxonomy.command("derive")
+def taxonomy_derive(
+    file: Annotated[Path, typer.Argument(help="Labelled data: .csv, .jsonl or .parquet.")],
+    label_column: Annotated[str, typer.Option(help="Column or field that holds the label, or several.")] = "labels",
+    separator: Annotated[str, typer.Option(help="What stands between several labels in one cell.")] = ";",
+    output: Annotated[Path | None, typer.Option(help="TOML file to write.", show_default="printed on stdout")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Make a taxonomy of the labels that stand in data; `Parent > Child` puts a label under an event type.
+
+    Write the definitions into it before you train: they stand on the model's card and at /taxonomy.
+    """
+    from tocsin_training.taxonomies import derive_file, summary, to_toml
+
+    if not separator:
+        raise UsageError("--separator must be a character or more")
+    found = derive_file(file, label_column, output, separator=separator, overwrite=overwrite)
+    err.print(f"{output or file}: {summary(found)}", markup=False)
+    if output is None:
+        print(to_toml(found), end="")
+
+
+def acled_download(
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .csv file to write.")],
+    country: Annotated[list[str], typer.Option(help="Country, as ACLED spells it; give it again for more.")],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the events.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the events.")],
+    event_type: Annotated[
+        list[str] | None,
+        typer.Option(help="Event type, as ACLED spells it; give it again for more.", show_default="all"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that exists, finished or unfinished.")
+    ] = False,
+) -> None:
+    """Download events from ACLED into a CSV file, for training on a machine of your own under ACLED's terms.
+
+    Your account is read from the environment: ACLED_EMAIL and ACLED_PASSWORD. The file appears when it is complete; a
+    download that was stopped goes on when the same command is given again.
+    """
+    from tocsin_training.acled_api import AcledApi, Query, download
+
+    query = Query(tuple(country), first.date(), last.date(), tuple(event_type or ()))
+    found = download(
+        AcledApi.from_environment(), query, target, overwrite=overwrite, told=lambda line: err.print(line, markup=False)
+    )
+    err.print(f"{target}: {found.rows:,} events. ACLED's terms of use apply to them.", markup=False)
 
 
 def _all_lines(folder: Path) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,9 @@ from tocsin_training.run import Run
 
 CONFUSION, RELIABILITY = "confusion_matrix.png", "reliability.png"
 RISK_COVERAGE, ROBUSTNESS = "risk_coverage.png", "robustness.png"
+
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -72,7 +76,7 @@ def evaluate(
             classifier, records, scores, truth, folder=data.robustness, bootstrap_samples=bootstrap_samples
         ),
     }
-    case = None if data.benchmark is None else benchmark.read_benchmark(data.benchmark)
+    case = _benchmark(data, classifier)
     if case is not None:
         figures["case2021"] = asdict(benchmark.score_benchmark(classifier, case))
     if rivals:
@@ -102,6 +106,16 @@ def setting_figures(
         "review_promise": None if promise is None else review.promise_figures(promise, scores.needs_review, right),
         "objectives": review.objective_figures(calibration, scores, truth, reasons, classifier.languages),
     }
+
+
+def _benchmark(data: DataSettings, classifier: EventClassifier) -> benchmark.Benchmark | None:
+    """The CASE 2021 file, if there is one and the release answers in the vocabulary in which it is labelled."""
+    if data.benchmark is None:
+        return None
+    if not classifier.taxonomy.has_acled_names:
+        _log.warning("%s is left out: it asks for ACLED's types, which %s lacks", data.benchmark, classifier.version)
+        return None
+    return benchmark.read_benchmark(data.benchmark)
 
 
 def split_figures(

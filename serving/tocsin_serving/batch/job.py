@@ -65,7 +65,7 @@ class JobOptions:
     split_sentences: bool = False
     scores: bool = False
     acled: bool = False
-    """A row per event under ACLED's column names."""
+    """A row per event under ACLED's column names; for releases whose labels have ACLED's names."""
     cascade: bool = False
     """Let the release's screen settle texts that plainly report nothing."""
     workers: int | None = 1
@@ -203,10 +203,25 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
     """Score files one after the other with the same workers; see `score_file`."""
     for pair in pairs:
         _check_before(pair, options)
-    classifier = EventClassifier.load(options.release, cascade=options.cascade)
+    classifier = load_classifier(options)
     job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
     with _engine(classifier, pairs, options) as score:
         return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
+
+
+def load_classifier(options: JobOptions) -> EventClassifier:
+    """The release that is to answer.
+
+    :raises ReleaseError: it cannot be used.
+    :raises UsageError: its labels have no place in the columns asked for.
+    """
+    classifier = EventClassifier.load(options.release, cascade=options.cascade)
+    if options.acled and not classifier.taxonomy.has_acled_names:
+        raise UsageError(
+            f"--output-schema acled: not every label of {classifier.version} has ACLED's names (sub_event_type and "
+            "disorder_type in its taxonomy), so ACLED's columns cannot be filled. Leave the option out."
+        )
+    return classifier
 
 
 def _engine(
