@@ -190,8 +190,8 @@ def _exact_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
 def _near_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
-    shingles = [_shingles(line.record.text, SHINGLE_WORDS) for line in lines]
-    encoded = [[" ".join(gram).encode() for gram in grams] for grams in shingles]
+    all_shingles = [shingles(line.record.text, SHINGLE_WORDS) for line in lines]
+    encoded = [[" ".join(gram).encode() for gram in grams] for grams in all_shingles]
     hashes = MinHash.bulk(encoded, num_perm=_PERMUTATIONS, seed=1)
     # The index is asked for a little less than the limit: the exact measure below has the last word.
     index = MinHashLSH(threshold=NEAR_DUPLICATE - 0.1, num_perm=_PERMUTATIONS)
@@ -199,7 +199,7 @@ def _near_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
         for other in sorted(index.query(sketch)):
             if lines[other].split == line.split:
                 continue
-            similarity = _jaccard(shingles[number], shingles[other])
+            similarity = jaccard(all_shingles[number], all_shingles[other])
             if similarity >= NEAR_DUPLICATE and normalize(line.record.text) != normalize(lines[other].record.text):
                 message = f"{similarity:.0%} like {_place(lines[other])} in {lines[other].split}"
                 yield _fault(line, "near-duplicate", message)
@@ -239,7 +239,7 @@ def normalize(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
-def _shingles(text: str, size: int) -> set[tuple[str, ...]]:
+def shingles(text: str, size: int) -> set[tuple[str, ...]]:
     """Word n-grams; a text shorter than that is one gram as a whole."""
     return _grams(text, size) or {tuple(normalize(text).split())}
 
@@ -249,7 +249,8 @@ def _grams(text: str, size: int) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
 
 
-def _jaccard(left: set[tuple[str, ...]], right: set[tuple[str, ...]]) -> float:
+def jaccard(left: set[tuple[str, ...]], right: set[tuple[str, ...]]) -> float:
+    """Share of what is in either set that is in both."""
     return len(left & right) / len(left | right)
 
 
