@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ import typer
 from tocsin.cli.console import err, out
 from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
+from tocsin_training.importing.cli import READING, TaxonomyChoice, takes_import_options
+from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
     from tocsin.release import Release
@@ -25,7 +28,7 @@ Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ an
 TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
 Target = Annotated[Path | None, typer.Option(help="Place of the release; the shipped one by default.")]
 HeldOutText = Annotated[
-    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or a .jsonl or .csv file.")
+    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or any file of labelled text.")
 ]
 HistoryFolder = Annotated[
     Path | None, typer.Option(help="Where former releases are kept; $TOCSIN_RELEASES, or releases/ beside the release.")
@@ -33,6 +36,7 @@ HistoryFolder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
+@takes_import_options
 def train(
     config: Config = _CONFIG,
     name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
@@ -46,23 +50,38 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Your own labelled texts instead of the recipe's corpus; repeat it for several files."),
+    ] = None,
+    taxonomy: TaxonomyChoice = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of your data, in your words; the release's lineage and card say it.")
+    ] = None,
+    *,
+    options: ImportOptions,
 ) -> None:
-    """Train a model from a corpus to a verified release, as a recipe says.
+    """Train a model from a corpus, or from --data of your own, to a verified release, as a recipe says.
 
     Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
     """
     from tocsin_training.config import SearchSettings, load_settings
+    from tocsin_training.importing.cli import with_data
     from tocsin_training.pipeline import go_on
     from tocsin_training.pipeline import train as run_stages
     from tocsin_training.run import Run
 
     until = "estimate" if estimate else None
     if resume is not None:
-        if preset is not None or search is not None:
-            raise UsageError("--resume goes on with the run's own recipe; leave --preset and --search out")
+        if preset is not None or search is not None or data:
+            raise UsageError("--resume goes on with the run's own recipe; leave --preset, --search and --data out")
         run = go_on(Run.open(_latest_run() if resume == "latest" else Path(resume)), err, until=until)
     else:
         settings = load_settings(config, preset=preset)
+        if data:
+            settings = with_data(settings, data, options, taxonomy=taxonomy, licence=licence)
+        elif options != ImportOptions() or taxonomy is not None or licence is not None:
+            raise UsageError("options for your own data need it: --data FILE")
         if search is not None:
             settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
         run = run_stages(settings, name, err, until=until)
@@ -114,6 +133,7 @@ def evaluate(
         show(figures, out)
 
 
+@partial(takes_import_options, only=READING)
 def compare(
     champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
     challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
@@ -121,6 +141,8 @@ def compare(
     config: Config = _CONFIG,
     report: Annotated[Path | None, typer.Option(help="HTML file to write, with pictures and examples.")] = None,
     as_json: AsJson = False,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Hold two releases against each other on the same held-out text: better, worse, or no difference shown."""
     import json
@@ -129,7 +151,7 @@ def compare(
     from tocsin_training.compare_report import tables, verdict, write_html
     from tocsin_training.config import load_settings
 
-    comparison = compare_releases(_release(champion), _release(challenger), load_settings(config), data)
+    comparison = compare_releases(_release(champion), _release(challenger), load_settings(config), data, options)
     if report is not None:
         write_html(comparison, report)
         err.print(f"report: {report}")
@@ -141,6 +163,7 @@ def compare(
     out.print(verdict(comparison), style="bold red" if comparison.faults else "bold green", markup=False)
 
 
+@partial(takes_import_options, only=READING)
 def promote(
     source: Annotated[
         str, typer.Argument(metavar="RUN", help="Folder of a run, `latest`, a release folder, or store:name.")
@@ -157,6 +180,8 @@ def promote(
         Path | None, typer.Option(help="Recipe with the margins and the corpus; a run's own by default.")
     ] = None,
     history: HistoryFolder = None,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Make a verified release the one that is loaded by default, unless it is worse than the one it replaces.
 
@@ -189,6 +214,7 @@ def promote(
             challenger,
             load_settings(recipe),
             data,
+            options=options,
             shown=lambda comparison: err.print(tables(comparison)[0]),
         )
 

@@ -26,6 +26,7 @@ class DataSettings(_Section):
     corpus: Path = Field(description="folder with train/, validation/ and test/")
     taxonomy: Path
     licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
+    description: str | None = Field(None, description="of the corpus, for the model card; one or two sentences")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
@@ -74,6 +75,12 @@ class FinetuneSettings(_Section):
     distillation_share: float = Field(0.5, ge=0, le=1, description="of the loss, where there is a teacher")
     distillation_temperature: float = Field(1.0, gt=0)
     teacher_logits: Path | None = Field(None, description="Parquet file that tocsin_training.distil wrote")
+    records_without_teacher: Literal["refuse", "labels alone"] = Field(
+        "refuse", description="what a training record is learned from where the teacher's file lacks it"
+    )
+    label_balance: float = Field(
+        0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
+    )
 
 
 class SearchSettings(_Section):

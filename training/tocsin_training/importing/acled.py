@@ -1,9 +1,9 @@
 """ACLED's exports: notes with an event type and, since 2019, a sub-event type.
 
-Three layouts are in use: the first, with nine event types in capital columns (EVENT_TYPE, NOTES) and no sub-event types;
-that of 2019 to 2023; and the present one, which added disorder_type. Columns and spellings:
-https://acleddata.com/knowledge-base/codebook. A note that stands in several rows (one event of several kinds, or a row
-for each actor) is one text with all their labels.
+Three layouts are in use: the first, with nine event types in capital columns (EVENT_TYPE, NOTES) and no sub-event
+types; that of 2019 to 2023; and the present one, which added disorder_type. Columns and spellings are those of the
+codebook (https://acleddata.com/methodology/acled-codebook). A note that stands in several rows (one event of several
+kinds, or a row for each actor) is one text with all their labels.
 """
 
 from __future__ import annotations

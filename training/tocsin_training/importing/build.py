@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
@@ -36,6 +37,8 @@ from tocsin_training.importing.store import Store, Text
 
 _VERSION = 1
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
+LEFT_OUT = "left-out.jsonl"
+"""File in the corpus folder with the place and reason of every row that was left out."""
 _BATCH = "imported"
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
@@ -134,6 +137,7 @@ def import_corpus(
             if report.refusals:
                 return Imported(None, report, fresh=True)
             report.save(Path(scratch) / "corpus")
+            _list_left_out(work, Path(scratch) / "corpus" / LEFT_OUT)
         finally:
             store.close()
         # People's texts are nobody else's business.
@@ -320,13 +324,16 @@ def _mix(work: _Work, folder: Path, own: Path) -> None:
         with (folder / name / f"{_OWN}.jsonl").open("w", encoding="utf-8") as file:
             for number, line in enumerate(lines):
                 if number in taken:
-                    report.unknown_names |= _foreign_labels(line, work.taxonomy)
+                    _refuse_other_labels(own, json.loads(line)["labels"], work.taxonomy)
                     file.write(line + "\n")
         report.mixed[name] = len(taken)
 
 
-def _foreign_labels(line: str, taxonomy: Taxonomy) -> dict[str, int]:
-    return {label: 0 for label in json.loads(line)["labels"] if label not in taxonomy.names}
+def _refuse_other_labels(own: Path, labels: list[str], taxonomy: Taxonomy) -> None:
+    if other := [label for label in labels if label not in taxonomy.names]:
+        raise InputError(
+            f"{own}: has the label {other[0]!r}, which this taxonomy lacks, so it cannot be mixed in; use --mix none"
+        )
 
 
 def _look_closer(work: _Work) -> None:
@@ -352,6 +359,14 @@ def _look_closer(work: _Work) -> None:
             )
             for row, likely in find_doubts([text.text for text in sample], truth)[:_KEPT_DOUBTS]
         ]
+
+
+def _list_left_out(work: _Work, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for number, line, kind, reason in work.store.problems():
+            name = work.facts[number].path.name
+            entry = {"file": name, "line": line, "kind": kind, "reason": reason}
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def _sampled(work: _Work, most: int) -> Iterator[Text]:

@@ -29,6 +29,7 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
         "json": "each line must be one JSON object",
         "no text": "name the right --text-column, or take the rows out",
         "unknown label": "give the label of each such name in a --names file; --suggest-names FILE writes a beginning",
+        "no labels": "give every row the field; empty means no event",
         "annotators disagree": "decide these tasks, or export one annotation of each",
         NOT_CODED: "code them, or say what an empty cell means: --empty no-event",
         UNSOUND: "decide such names in a --names file, or leave these rows out",
@@ -56,12 +57,12 @@ def _refusals(
     if len(used) + bool(report.without_event.all) < 2:
         what = used[0] if used else "no event"
         yield (
-            f"every text is labelled {what}, so there is nothing to tell apart; add texts of other labels or of no event"
+            f"every text is labelled {what}: there is nothing to tell apart; add texts of other labels or of no event"
         )
     if report.texts < LEAST_TEXTS:
         yield (
-            f"{report.texts} texts are too few to train and to measure; at least {LEAST_TEXTS} are needed, and a label is "
-            f"learned from some {FEW} upwards"
+            f"{report.texts} texts are too few to train and to measure; at least {LEAST_TEXTS} are needed, "
+            f"and a label is learned from some {FEW} upwards"
         )
     elif report.splits and not all(report.splits.values()):
         empty = ", ".join(name for name, count in report.splits.items() if not count)
@@ -71,9 +72,6 @@ def _refusals(
             f"{report.undated:,} of {report.texts:,} texts have no date that can be read, which --split-by date needs; "
             "name the column with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
         )
-    if report.mixed and any(count == 0 for count in report.unknown_names.values()):
-        foreign = ", ".join(name for name, count in report.unknown_names.items() if count == 0)
-        yield f"the recipe's corpus has labels that this taxonomy lacks ({foreign}), so it cannot be mixed in: --mix none"
 
 
 def _too_many_bad(
@@ -113,8 +111,8 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
     if sum(foreign.values()) > _FOREIGN_SHARE:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(foreign.items())[:5])
         yield (
-            f"texts in other languages than English: {said}; the base models read English, and answers to other languages "
-            "are withheld unless the recipe's export.languages names them"
+            f"texts in other languages than English: {said}; the base models read English, and answers to other "
+            "languages are withheld unless the recipe's export.languages names them"
         )
     if any(file.layout == "ACLED" for file in report.files):
         yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"

@@ -1,4 +1,4 @@
-"""Texts as people paste them, made plain: markup off, characters in order, formula openings off where that is wanted."""
+"""Texts as people paste them, made plain: markup off, characters in order, formula openings off where wanted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _TAG = re.compile(r"</?(?:" + "|".join(sorted(_TAGS, key=len, reverse=True)) + r
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,31}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 # Control and format characters, joiners excepted: Persian, Hindi and other scripts need those.
 _DEBRIS = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+    r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
 )
 
 _MONTH = r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
 _MONTH += r"|Nov(?:ember)?|Dec(?:ember)?)"
 _DAY = rf"(?:(?:\d{{1,2}}(?:st|nd|rd|th)?\s+)?{_MONTH}|{_MONTH}\s+\d{{1,2}})(?:,?\s+\d{{4}})?|\d{{1,2}}"
 _OPENING = re.compile(
-    r"^(?:As reported on|On|Around|Circa|By|Between|From|During|In)\s+(?:the (?:night|evening|morning|afternoon|week) of\s+)?"
+    r"^(?:As reported on|On|Around|Circa|By|Between|From|During|In)\s+"
+    r"(?:the (?:night|evening|morning|afternoon|week) of\s+)?"
     rf"(?:the\s+)?(?:{_DAY})(?:\s*(?:-|–|and|to|until)\s*(?:{_DAY}))?(?:\s*\([^()]{{1,60}}\))?\s*,\s*",
     re.I,
 )

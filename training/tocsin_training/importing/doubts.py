@@ -1,8 +1,8 @@
 """Labels that the words of their texts do not bear out, found by cleanlab (Northcutt et al. 2021, confident learning).
 
-It needs probabilities that a model gives to texts it has not learned from: a logistic regression for each label on TF-IDF,
-fitted on four fifths of the texts and asked about the rest, five times. That is a weak reader, and its doubts are for a
-person to look at: nothing is left out or relabelled because of them.
+It needs probabilities that a model gives to texts it has not learned from: a logistic regression for each label on
+TF-IDF, fitted on four fifths of the texts and asked about the rest, five times. That is a weak reader, and its doubts
+are for a person to look at: nothing is left out or relabelled because of them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What belongs together, and which split it goes to: texts that are nearly the same are never on both sides of a test.
 
 Near-duplicates are found as ``validate`` finds them, by MinHash (Broder 1997) in bands and then the exact Jaccard
-similarity of word trigrams, but with the bands in arrays of 8 bytes a text and band: 600,000 texts need 100 MB, where an
-index of Python objects needs gigabytes. A text is measured against its neighbours in each band only, so of many texts
-that all look alike a few pairs may be missed, but chains of pairs join nearly all of them.
+similarity of word trigrams, but with the bands in arrays of 8 bytes a text and band: 600,000 texts need 100 MB, where
+an index of Python objects needs gigabytes. A text is measured against its neighbours in each band only, so of many
+texts that all look alike a few pairs may be missed, but chains of pairs join nearly all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Global Terrorism Database: summaries with coded attack, weapon and target types (https://www.start.umd.edu/gtd).
 
-``gtd.toml`` says which combinations soundly are a label of the shipped taxonomy. The rest is left out, counted under the
-reason given there: GTD codes attacks by what was attempted, and what ACLED would make of many cannot be told.
+``gtd.toml`` says which combinations soundly are a label of the shipped taxonomy. The rest is left out, with the reason
+given there: GTD codes attacks by what was attempted, and what ACLED would make of many cannot be told.
 """
 
 from __future__ import annotations

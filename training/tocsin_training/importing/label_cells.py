@@ -1,4 +1,4 @@
-"""Labels as cells hold them: one name, a list in JSON or Python, names with a mark between, or Label Studio's choices."""
+"""Labels as cells hold them: one name, a list in JSON or Python, names with a mark between, Label Studio's choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people call a label, as the taxonomy's label: by a file of their own, by any of the label's names, by old names."""
+"""What people call a label, as the taxonomy's label: by a file of their own, by any of its names, by old names."""
 
 from __future__ import annotations
 

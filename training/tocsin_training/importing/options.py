@@ -1,4 +1,4 @@
-"""What a user can say about files to be imported; every field is an option of `tocsin data` and `tocsin train --data`."""
+"""What a user can say about files to be imported; each field is an option of `tocsin data` and `train --data`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class ImportOptions(BaseModel):
     no_event: tuple[str, ...] = Field(
         ("none", "no event", "not an event", "nothing"), description="Names that mean no event; repeat for several."
     )
-    empty: Literal["drop", "no-event"] = Field(
-        "drop", description="What an empty label cell means: not coded, or none."
-    )
+    empty: Literal["drop", "no-event"] = Field("drop", description="An empty label cell: not coded, or no event.")
     strip_openings: bool = Field(False, description="Take openings such as `On 5 August 2024,` off the texts.")
     encoding: str | None = Field(None, description="Of CSV files that are not UTF-8, such as cp1252.")
     delimiter: str | None = Field(None, description="Of CSV files; told from the header by default.")

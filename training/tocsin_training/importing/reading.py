@@ -1,16 +1,17 @@
-"""Files into the store: every row is read, understood by its file's layout and cleaned, or kept with the reason why not."""
+"""Files into the store: every row is read, understood by its file's layout and cleaned, or noted with the reason."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from tocsin.errors import InputError, UsageError
 from tocsin.release import sha256
 from tocsin_training.importing.cleaning import clean
 from tocsin_training.importing.dates import Order, is_numeric, order_of
-from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, cell, find_layout
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, cell, find_layout
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.store import Entry, Store
 from tocsin_training.importing.tables import FORMATS, BadRow, Problem, Row, Table, open_table
@@ -68,66 +69,77 @@ def file_facts(path: Path) -> FileFacts:
     return FileFacts(path, sha256(path), path.stat().st_size)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a row is."""
+
+    line: int
+    what: Draft | Problem
+    value: str = ""
+    """Of the column that splits go by."""
+    html: bool = False
+    opening: bool = False
+
+
+def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[Found]]:
+    """The layout of a table, and what each of its rows is, with a clean text.
+
+    :raises TocsinError: the layout is not known, or a column that the user named is not there.
+    """
+    columns = Columns(table)
+    layout = find_layout(columns, options)
+    by = options.split_by
+    value = None if by is None or by == DATE else columns.need(by, "--split-by")
+    read = layout.reader(columns, options)
+
+    def found() -> Iterator[Found]:
+        for row in table.rows:
+            if isinstance(row, BadRow):
+                yield Found(row.line, row.problem)
+            else:
+                yield _cleaned(row, read(row.cells), cell(row.cells, value), options)
+
+    return layout, found()
+
+
+def _cleaned(row: Row, what: Draft | Problem, value: str, options: ImportOptions) -> Found:
+    if isinstance(what, Problem):
+        return Found(row.line, what)
+    cleaned = clean(what.text, strip_opening=options.strip_openings)
+    if not cleaned.text:
+        return Found(row.line, NO_TEXT)
+    return Found(row.line, replace(what, text=cleaned.text), value, cleaned.html, cleaned.opening)
+
+
 def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Store) -> None:
     """Read one file into the store and complete what is known of it.
 
     :param number: that the store knows the file by.
-    :raises InputError: it cannot be read, or its layout is not known.
+    :raises TocsinError: it cannot be read, or its layout is not known.
     """
     with open_table(facts.path, options) as table:
-        columns = Columns(table)
-        layout = find_layout(columns, options)
+        layout, rows = understood(table, options)
         facts.layout, facts.format = layout.name, table.format
-        by = options.split_by
-        value = None if by in (None, DATE) else columns.need(str(by), "--split-by")
-        read = layout.reader(columns, options)
-
-        def drafts() -> Iterator[tuple[Row, Draft | Problem] | BadRow]:
-            for row in table.rows:
-                yield row if isinstance(row, BadRow) else (row, read(row.cells))
-
-        _take_in(number, facts, drafts(), value, options, store)
-        _finish(facts, table)
-
-
-def _take_in(
-    number: int,
-    facts: FileFacts,
-    drafts: Iterator[tuple[Row, Draft | Problem] | BadRow],
-    value: str | None,
-    options: ImportOptions,
-    store: Store,
-) -> None:
-    entries: list[Entry] = []
-    problems: list[tuple[int, int, str, str, int]] = []
-    numeric: set[str] = set()
-    for found in drafts:
-        facts.rows += 1
-        line, problem = (found.line, found.problem) if isinstance(found, BadRow) else (found[0].line, found[1])
-        if not isinstance(found, BadRow) and isinstance(problem, Draft):
-            draft, problem = problem, None
-            if draft.date and is_numeric(draft.date):
-                numeric.add(draft.date)
-            cleaned = clean(draft.text, strip_opening=options.strip_openings)
-            facts.html += cleaned.html
-            facts.openings += cleaned.opening
-            if cleaned.text:
-                split_value = cell(found[0].cells, value)
-                entries.append(Entry(cleaned.text, draft.names, draft.date, split_value, draft.reason, number, line))
-            else:
-                problem = NO_TEXT
-        if isinstance(problem, Problem):
-            problems.append((number, line, problem.kind, problem.reason, 1))
-        if len(entries) + len(problems) >= _BATCH:
-            store.add(entries)
-            store.add_problems(problems)
-            entries, problems = [], []
-    store.add(entries)
-    store.add_problems(problems)
-    facts.orders = order_of(numeric)
-
-
-def _finish(facts: FileFacts, table: Table) -> None:
-    facts.odd_bytes = bytes(table.odd_bytes)
+        numeric: set[str] = set()
+        while batch := list(islice(rows, _BATCH)):
+            _take_in(number, facts, batch, store)
+            numeric |= {
+                found.what.date for found in batch if isinstance(found.what, Draft) and is_numeric(found.what.date)
+            }
+        facts.orders, facts.odd_bytes = order_of(numeric), bytes(table.odd_bytes)
     if not facts.rows:
         raise InputError(f"{facts.path}: has columns and no rows; export the data again")
+
+
+def _take_in(number: int, facts: FileFacts, batch: list[Found], store: Store) -> None:
+    facts.rows += len(batch)
+    facts.html += sum(found.html for found in batch)
+    facts.openings += sum(found.opening for found in batch)
+    store.add(
+        Entry(what.text, what.names, what.date, found.value, what.reason, number, found.line)
+        for found in batch
+        if isinstance(what := found.what, Draft)
+    )
+    store.add_problems(
+        (number, found.line, what.kind, what.reason, 1) for found in batch if isinstance(what := found.what, Problem)
+    )

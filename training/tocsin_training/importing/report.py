@@ -1,4 +1,4 @@
-"""What became of files that were imported: for people as tables, for machines as JSON, kept beside the corpus made of them."""
+"""What became of files that were imported: tables for people, JSON for machines, kept beside the corpus."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
-from tocsin_training.corpus import SPLITS
+from tocsin_training.corpus import IMPORT_REPORT, SPLITS
 from tocsin_training.run import write_json
 
-NAME = "import.json"
 _LABELS_SHOWN = 40
 _PROBLEMS_SHOWN = 10
 _DOUBTS_SHOWN = 10
@@ -79,20 +78,18 @@ class ImportReport(_Part):
     suggestions: dict[str, str] = Field(default_factory=dict, description="such a name -> the label it may be")
     problems: list[str] = Field(default_factory=list, description="the first rows that were dropped: file:line: why")
     warnings: list[str] = Field(default_factory=list)
-    refusals: list[str] = Field(
-        default_factory=list, description="why there is no training on this; none: there may be"
-    )
+    refusals: list[str] = Field(default_factory=list, description="why not to train on this; none: one may")
     sha256: str | None = Field(None, description="of the corpus made of it")
     seconds: float = 0.0
 
     def save(self, folder: Path) -> None:
         """Put it into a corpus folder."""
-        write_json(folder / NAME, self.model_dump(mode="json"))
+        write_json(folder / IMPORT_REPORT, self.model_dump(mode="json"))
 
     @classmethod
     def of(cls, folder: Path) -> ImportReport | None:
         """The report in a corpus folder; none where the corpus was not imported."""
-        path = folder / NAME
+        path = folder / IMPORT_REPORT
         return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 

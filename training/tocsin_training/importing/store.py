@@ -1,7 +1,7 @@
 """The rows of all files on disk while they are imported, equal texts merged, so that memory does not grow with them.
 
-A scratch SQLite file: a text is found by the hash of its words, so that one that differs in case or punctuation alone is
-the same text. Labels of rows with the same text are put together.
+A scratch SQLite file: a text is found by the hash of its words, so that one that differs in case or punctuation alone
+is the same text. Labels of rows with the same text are put together.
 """
 
 from __future__ import annotations

@@ -270,6 +270,9 @@ def _is_whole_object(start: bytes) -> bool:
 def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow]) -> Table:
     """A table whose columns are the keys of its first objects."""
     head = list(islice(rows, _PEEKED))
+    if head and all(isinstance(row, BadRow) for row in head):
+        first = next(row for row in head if isinstance(row, BadRow))
+        raise InputError(f"{path}:{first.line}: {first.problem.reason}")
     columns = dict.fromkeys(key for row in head if isinstance(row, Row) for key in row.cells)
     return Table(path, kind, tuple(columns), chain(head, rows))
 
