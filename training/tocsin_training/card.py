@@ -42,14 +42,11 @@ nobody has read, and it does not say whether a report is true: it says what the 
 
 ## Training data
 
-{records} records of the project's own corpus: short texts in the manner of news, written and labelled by the project
-with language models. They are invented; places and organisations may be real, the events are not. No text of ACLED or
-of any news outlet was used. The corpus may be redistributed (CC BY 4.0).
+{data}
 
 ## Figures
 
-On the {split} split of that corpus ({texts} texts, {without} of them without event; writers of this split wrote
-nothing that was trained on):
+On the {split} split of that data ({texts} texts, {without} of them without event; {held_out}):
 
 {figures}
 
@@ -58,8 +55,7 @@ Of texts without event, {alarms} were given a label. {review}
 {case}{worst}
 ## Limits
 
-- Trained and measured mostly on invented text by language models. Real news is more varied; expect figures below
-  those above.
+- Trained and measured on one collection of texts. Others are read less well than the figures above say.
 - English only. Text that is clearly in another language is flagged and gets no label.
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
 - Labels follow one reading of ACLED's codebook; coders disagree with each other, too. This is no product of ACLED's.
@@ -97,7 +93,8 @@ def render_card(
         base_sha=manifest.base_model.sha256 or "as delivered by the hub",
         quantization=manifest.quantization,
         size=size / 1e6,
-        records=f"{manifest.corpus.records:,}",
+        data=_data(manifest),
+        held_out=_held_out(manifest),
         split=evaluation["split"],
         texts=evaluation["texts"],
         without=evaluation["texts_without_event"],
@@ -123,12 +120,52 @@ def render_card(
     )
 
 
+def _data(manifest: Manifest) -> str:
+    """What was learned from, as the lineage tells it; a card never claims more than that."""
+    records, origin = f"{manifest.corpus.records:,} records", manifest.lineage
+    if origin is None:
+        return f"{records}; where they come from is not recorded."
+    data = origin.data
+    sentences = [f"{records} of {_data_name(manifest)}."]
+    if data.description:
+        sentences.append(data.description)
+    if data.files:
+        files = "; ".join(
+            f"`{file.name}` ({file.layout}, {file.rows:,} rows, sha256 `{file.sha256}`)" for file in data.files
+        )
+        sentences.append(f"Imported from {files}.")
+    if data.mixed:
+        sentences.append(f"{data.mixed:,} of the records are of the recipe's own corpus, mixed in for training alone.")
+    if data.first is not None:
+        sentences.append(f"They span {data.first} to {data.last}.")
+    sentences.append(f"{data.without_event:,} have no event.")
+    sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
+    return " ".join(sentences)
+
+
+def _is_own(manifest: Manifest) -> bool:
+    """Whether it was trained on a corpus of the project's making and not on somebody's files."""
+    return manifest.lineage is None or not manifest.lineage.data.files
+
+
+def _data_name(manifest: Manifest) -> str:
+    if manifest.lineage is None or _is_own(manifest):
+        return "the Tocsin corpus"
+    return f"data of the trainer's own ({manifest.lineage.data.name})"
+
+
+def _held_out(manifest: Manifest) -> str:
+    if _is_own(manifest):
+        return "writers of this split wrote nothing that was trained on"
+    return "kept from training, as its import report says"
+
+
 def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type="tocsin-corpus",
-            dataset_name=f"Tocsin corpus, {evaluation['split']} split",
+            dataset_type="tocsin-corpus" if _is_own(manifest) else "own-data",
+            dataset_name=f"{_data_name(manifest)}, {evaluation['split']} split",
             metric_type="f1",
             metric_name=name.replace("_", " "),
             metric_value=round(evaluation[name], 4),

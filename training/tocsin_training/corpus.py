@@ -188,7 +188,7 @@ def learned_records(data: DataSettings, augmentation: AugmentSettings) -> Datase
 
 
 def is_imported(folder: Path) -> bool:
-    """Whether a corpus was made of somebody's own files (see ``importing``), which the corpus's own rules are not for."""
+    """Whether a corpus was made of somebody's own files (see ``importing``); the corpus's rules are not for those."""
     return (folder / IMPORT_REPORT).is_file()
 
 

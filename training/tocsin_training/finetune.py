@@ -59,7 +59,7 @@ class EpochProgress(ProgressCallback):
 
 
 class EventTrainer(Trainer):
-    """A Trainer with the project's loss. Batches carry ``labels`` and, where the recipe asks, ``teacher`` and ``weight``."""
+    """A Trainer with the project's loss. Batches carry ``labels`` and, if asked for, ``teacher`` and ``weight``."""
 
     def __init__(self, *, settings: FinetuneSettings, **options: Any) -> None:  # noqa: ANN401
         super().__init__(**options)

@@ -51,7 +51,7 @@ def read_corpus(data: DataSettings, taxonomy: Taxonomy) -> HeldOut:
 def read_file(path: Path, taxonomy: Taxonomy, options: ImportOptions | None = None) -> HeldOut:
     """Any file that `tocsin train --data` reads, in any layout; a label goes by any of its names.
 
-    A text in several rows is one, with all their labels. Rows that nobody has coded are left out, and counted in the name.
+    A text in several rows is one, with all their labels. Rows that nobody has coded are left out; the name counts them.
 
     :raises TocsinError: the file cannot be used; the message names the line at fault.
     """

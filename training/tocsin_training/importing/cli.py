@@ -141,7 +141,7 @@ def _data(
     *,
     options: ImportOptions,
 ) -> None:
-    """Say what `tocsin train --data` would learn from: rows used and dropped, labels, duplicates, doubts. Trains nothing."""
+    """Say what `tocsin train --data` would learn from: rows used and left out, labels, duplicates, doubts."""
     from tocsin_training.config import load_settings
     from tocsin_training.importing.names import as_names_file
     from tocsin_training.importing.report import show

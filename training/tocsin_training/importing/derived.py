@@ -35,7 +35,7 @@ def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) 
         merges = suggest_merges(counts)
         shown = ", ".join(f"{rare!r} for {common!r}" for rare, common in list(merges.items())[:8])
         raise InputError(
-            f"{len(counts)} different labels are too many for a taxonomy; perhaps they are spellings: {shown or 'none'}. "
+            f"{len(counts)} different labels are too many for a taxonomy; some may be spellings: {shown or 'none'}. "
             "Make them one in the files, or give a --taxonomy and a --names file"
         )
     key = hashlib.sha256(json.dumps(sorted(counts)).encode()).hexdigest()[:16]

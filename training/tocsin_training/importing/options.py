@@ -25,7 +25,7 @@ class ImportOptions(BaseModel):
         None, description="How 05/08/2024 is meant, where no date of the file tells."
     )
     names: Path | None = Field(
-        None, description='TOML file, [labels] with "your name" = "label of the taxonomy" ("" for no event).'
+        None, description='TOML file whose table `labels` has "your name" = "label", or "" for no event.'
     )
     no_event: tuple[str, ...] = Field(
         ("none", "no event", "not an event", "nothing"), description="Names that mean no event; repeat for several."

@@ -157,7 +157,8 @@ def _label_table(report: ImportReport) -> Table:
     table = Table("label", "texts", *SPLITS, title=title)
     for column in table.columns[1:]:
         column.justify = "right"
-    ranked = sorted(report.labels.items(), key=lambda item: -item[1].all)
+    used = {name: count for name, count in report.labels.items() if count.all}
+    ranked = sorted(used.items(), key=lambda item: -item[1].all)
     for name, count in [*ranked[:_LABELS_SHOWN], ("no event", report.without_event)]:
         table.add_row(name, *(f"{getattr(count, part):,}" for part in ("all", *SPLITS)))
     if len(ranked) > _LABELS_SHOWN:
