@@ -40,7 +40,9 @@ _WHO = "Herders|Students|Market women|Gunmen on motorbikes|Militiamen|Teachers|M
 _WHO += "|Residents|Youths|Dock workers|Men in uniform|Members of a self-defence group|Nurses|Truckers|Villagers"
 _WHERE = "Arbala|Besso|Cantari|Doumel|Erevan Hill|Fontro|Gashaba|Hollin|Irrem|Jabat|Kourou Bay|Lemdi|Mottan|Nasr Ford"
 _WHERE += "|Ostrel|Parrak|Quenda|Rimbey|Sallow|Terrik|Umbro|Vastra|Wendi|Xarim|Yol|Zemmar"
-_AFTER = "An elder counted the injured|The road stayed shut until noon|Shops reopened the next day|A clinic took in eight"
+_AFTER = (
+    "An elder counted the injured|The road stayed shut until noon|Shops reopened the next day|A clinic took in eight"
+)
 _AFTER += "|Phones were down for hours|Nobody claimed it|The prefect appealed for calm|A curfew followed at dusk"
 _AFTER += "|Two houses were damaged|Families fled across the river|The council met in haste|A witness filmed it"
 WHO, WHERE, AFTER = (words.split("|") for words in (_WHO, _WHERE, _AFTER))

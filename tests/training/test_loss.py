@@ -2,11 +2,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from tocsin_training.config import FinetuneSettings
-from tocsin_training.loss import distillation_loss, event_loss, softmax_loss, softmax_targets, with_no_event
+from tocsin_training.loss import (
+    distillation_loss,
+    event_loss,
+    record_weights,
+    softmax_loss,
+    softmax_targets,
+    with_no_event,
+)
 
 SETTINGS = FinetuneSettings()
 
@@ -46,7 +54,7 @@ def test_descent_ends_at_the_right_side_of_zero(targets: list[float]) -> None:
 def test_distillation_is_least_at_the_teacher_s_own_answers() -> None:
     teacher = torch.tensor([[2.0, -1.0, 0.5]])
     student = teacher.clone().requires_grad_()
-    distillation_loss(student, teacher, SETTINGS.model_copy(update={"distillation_temperature": 2.0})).backward()  # type: ignore[no-untyped-call]
+    distillation_loss(student, teacher, SETTINGS.model_copy(update={"distillation_temperature": 2.0})).mean().backward()  # type: ignore[no-untyped-call]
     assert student.grad is not None
     assert student.grad.abs().max() < 1e-6
 
@@ -54,4 +62,48 @@ def test_distillation_is_least_at_the_teacher_s_own_answers() -> None:
 def test_huge_logits_give_a_finite_loss() -> None:
     logits = torch.tensor([[1e4, -1e4]])
     assert torch.isfinite(event_loss(logits, torch.tensor([[0.0, 1.0]]), SETTINGS))
-    assert torch.isfinite(softmax_loss(logits, torch.tensor([[0.0, 0.0, 1.0]])))
+    assert torch.isfinite(softmax_loss(logits, torch.tensor([[0.0, 0.0, 1.0]]))).all()
+
+
+def test_a_record_without_teacher_is_learned_from_its_labels_alone() -> None:
+    logits, targets = torch.randn(4, 3), torch.eye(4, 3)
+    teacher = torch.randn(4, 3)
+    teacher[1] = float("nan")
+    teacher[3] = float("nan")
+    both = event_loss(logits, targets, SETTINGS, teacher)
+    taught = event_loss(logits[[0, 2]], targets[[0, 2]], SETTINGS, teacher[[0, 2]])
+    alone = event_loss(logits[[1, 3]], targets[[1, 3]], SETTINGS)
+    assert both.item() == pytest.approx((taught.item() + alone.item()) / 2, rel=1e-5)
+
+
+def test_a_teacher_who_read_nothing_changes_nothing() -> None:
+    logits, targets = torch.randn(4, 3, requires_grad=True), torch.eye(4, 3)
+    loss = event_loss(logits, targets, SETTINGS, torch.full((4, 3), float("nan")))
+    assert loss.item() == pytest.approx(event_loss(logits, targets, SETTINGS).item(), rel=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_balance_gives_labels_equal_weight_at_one_and_records_at_zero() -> None:
+    """Eight records of one label, three of another, one without event."""
+    targets = np.zeros((12, 2), dtype=np.float32)
+    targets[:8, 0] = targets[8:11, 1] = 1
+    assert record_weights(targets, 0.0).tolist() == [1.0] * 12
+    weights = record_weights(targets, 1.0)
+    assert weights[:8].sum() == pytest.approx(weights[8:11].sum()) == pytest.approx(weights[11])
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_no_record_counts_more_than_ten_times_another() -> None:
+    targets = np.zeros((1001, 2), dtype=np.float32)
+    targets[:1000, 0] = targets[1000, 1] = 1
+    weights = record_weights(targets, 1.0)
+    assert weights[1000] / weights[0] == pytest.approx(10)
+
+
+def test_weights_scale_the_losses_of_their_records() -> None:
+    logits, targets = torch.randn(2, 3), torch.eye(2, 3)
+    first, second = (event_loss(logits[[row]], targets[[row]], SETTINGS).item() for row in (0, 1))
+    weighted = event_loss(logits, targets, SETTINGS, weights=torch.tensor([1.5, 0.5]))
+    assert weighted.item() == pytest.approx((1.5 * first + 0.5 * second) / 2, rel=1e-5)

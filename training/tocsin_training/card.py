@@ -50,7 +50,7 @@ On the {split} split of that data ({texts} texts, {without} of them without even
 
 {figures}
 
-Of texts without event, {alarms} were given a label. {review}
+{alarms} {review}
 
 {case}{worst}
 ## Limits
@@ -99,7 +99,7 @@ def render_card(
         texts=evaluation["texts"],
         without=evaluation["texts_without_event"],
         figures=_markdown(("figure", "value", "95 % interval"), _headlines(evaluation)),
-        alarms=f"{evaluation['false_alarms']['all']['share']:.1%}",
+        alarms=_alarms(evaluation),
         review=(
             f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
             f"{review['accuracy_of_the_others']:.1%}."
@@ -191,6 +191,12 @@ def _headlines(evaluation: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         low_high = evaluation["intervals"].get(name)
         interval = f"{low_high[0]:.3f} - {low_high[1]:.3f}" if low_high else ""
         yield name.replace("_", " "), f"{evaluation[name]:.3f}", interval
+
+
+def _alarms(evaluation: dict[str, Any]) -> str:
+    if not evaluation["texts_without_event"]:
+        return "No text of the split is without event, so what it does with such texts is not measured."
+    return f"Of texts without event, {evaluation['false_alarms']['all']['share']:.1%} were given a label."
 
 
 def _case(case: dict[str, Any] | None) -> str:

@@ -25,6 +25,7 @@ READING = (
 )
 """Options that say how to read a file, without those that say how to learn from it."""
 DERIVE = "derive"
+_CHANGED_ANSWERS = 3
 
 TaxonomyChoice = Annotated[
     str | None,
@@ -106,6 +107,8 @@ def with_data(
     if imported.folder is None:
         raise InputError(refusal(imported))
     err.print(f"data: {imported.folder}{'' if imported.fresh else ' (imported before)'}", markup=False, soft_wrap=True)
+    # With few texts to test on, a handful of answers that int8 changes would be more than the recipe allows.
+    cost = max(settings.verify.int8_f1_cost, _CHANGED_ANSWERS / imported.report.splits["test"])
     # Its answers are to other texts, or for other labels.
     keeps_teacher = bool(options.mix_share) and chosen == settings.data.taxonomy
     return settings.model_copy(
@@ -115,6 +118,7 @@ def with_data(
             "data": settings.data.model_copy(
                 update={"corpus": imported.folder, "taxonomy": chosen, "licence": licence, "description": None}
             ),
+            "verify": settings.verify.model_copy(update={"int8_f1_cost": cost}),
             "finetune": settings.finetune.model_copy(
                 update={
                     "records_without_teacher": "labels alone",
