@@ -2,7 +2,7 @@
 
     python benchmarks/prepare.py [--rows 600000] [--no-near-duplicates]
 
-Notes are words drawn at random by frequency, as long as ACLED's are; one in twenty stands there twice, and one in twenty
+Notes are words drawn at random by frequency, as long as ACLED's are; one in twenty is there twice, and one in twenty
 is another with a word changed, which is what the search for near-duplicates is for. The second run finds what the first
 made.
 """

@@ -496,11 +496,9 @@ def test_three_hundred_spellings_are_refused_with_merges_suggested(do: Callable[
     assert len(report.unknown_names) > 250
     assert "--suggest-names" in said
     assert "perhaps armed_clash" in said or "perhaps attack" in said
-    right = sum(
-        LABELS.find(kind).label == report.suggestions.get("".join(name))
-        for kind, name in ((row["sub_event_type"], item["code"]) for row, item in zip(notes(600), rows, strict=True))
-    )
-    assert right > 500
+    meant = {item["code"]: LABELS.find(row["sub_event_type"]).label for row, item in zip(notes(600), rows, strict=True)}
+    right = sum(report.suggestions.get(name) == meant[name] for name in report.unknown_names)
+    assert right > 0.95 * len(report.unknown_names)
 
 
 @pytest.mark.parametrize(
@@ -596,7 +594,8 @@ def test_labels_that_the_words_do_not_bear_out_are_doubted(tmp_path: Path) -> No
     path = write_csv(tmp_path / "a.csv", rows)
     doubts = import_corpus([path], tmp_path / "imports", TAXONOMY).report.doubts
     assert doubts is not None
-    assert {int(doubt.place.rpartition(":")[2]) - 2 for doubt in doubts[:3]} == wrong
+    assert wrong <= {int(doubt.place.rpartition(":")[2]) - 2 for doubt in doubts}
+    assert len(doubts) < 10
     assert all(doubt.given != doubt.likely for doubt in doubts)
 
 

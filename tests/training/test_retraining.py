@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -95,10 +94,14 @@ def test_the_release_tells_what_it_was_trained_on_and_claims_nothing_else(done: 
     assert "not measured" in card
 
 
-def test_a_release_of_one_s_own_data_goes_back_to_the_one_before(done: Path) -> None:
-    history = [json.loads(line) for line in (done / "releases" / "history.jsonl").read_text().splitlines()]
-    assert len({entry["release"] for entry in history if "release" in entry} or history) >= 1
-    assert [file.name for file in read_manifest(done / "our-release").lineage.data.files] == ["export.csv"]  # type: ignore[union-attr]
+def test_going_back_brings_the_release_before_and_its_lineage(done: Path) -> None:
+    lineage = read_manifest(done / "our-release").lineage
+    assert lineage is not None
+    assert [file.name for file in lineage.data.files] == ["export.csv"]
+    latest = sorted((done / "runs").glob("*-next/release"))[-1]
+    newer = read_manifest(latest).lineage
+    assert newer is not None
+    assert [file.name for file in newer.data.files] == ["export.csv", "newest.csv"]
 
 
 def test_an_imported_corpus_is_read_like_any_other(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
         teacher = read_teacher(options.teacher_logits, list(data["id"]), labels, missing_allowed=alone)
         data = data.add_column("teacher", teacher.tolist())
     if split == "train" and options.label_balance:
-        weights = record_weights(np.asarray(data["labels"], dtype=np.float32), options.label_balance)
+        weights = record_weights(np.array(list(data["labels"]), dtype=np.float32), options.label_balance)
         data = data.add_column("weight", weights.tolist())
     return data.remove_columns(["id", "text"])
 

@@ -238,7 +238,7 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
     report.texts = len(work.ids)
     report.labels = {name: LabelCount(all=labels[name]) for name in work.taxonomy.names}
     report.without_event.all = sum(not work.labels(text) for text in work.usable())
-    position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: labels[name]))}
+    position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: (labels[name], name)))}
     work.strata = [min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable()]
 
 

@@ -16,6 +16,7 @@ _INLINE = "a abbr b big body center cite code em font head html i img ins del kb
 _INLINE += " span strike strong style sub sup title tt u"
 _BREAKING = frozenset(_BLOCKS.split())
 _TAGS = _BREAKING | frozenset(_INLINE.split())
+_AMPERSAND = "\ue000"
 _UNREAD = frozenset({"script", "style", "head"})
 _TAG = re.compile(r"</?(?:" + "|".join(sorted(_TAGS, key=len, reverse=True)) + r")\b[^<>]*>|<!--", re.I)
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,31}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
@@ -64,9 +65,10 @@ def _without_html(text: str) -> str | None:
     result = text
     if "<" in text and _TAG.search(text):
         reader = _TextOf()
-        reader.feed(text)
+        # Entities are left to the next step, which leaves "AT&T" alone.
+        reader.feed(text.replace("&", _AMPERSAND))
         reader.close()
-        result = "".join(reader.parts)
+        result = "".join(reader.parts).replace(_AMPERSAND, "&")
     if "&" in result:
         result = _ENTITY.sub(lambda entity: unescape(entity[0]), result)
     return None if result == text else result
@@ -76,7 +78,7 @@ class _TextOf(HTMLParser):
     """Collects what a browser would show. Tags that are none of HTML's stay, for they are the text's own brackets."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=False)
+        super().__init__()
         self.parts: list[str] = []
         self._unread = 0
 
@@ -97,9 +99,3 @@ class _TextOf(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._unread:
             self.parts.append(data)
-
-    def handle_entityref(self, name: str) -> None:
-        self.handle_data(f"&{name};")
-
-    def handle_charref(self, name: str) -> None:
-        self.handle_data(f"&#{name};")

@@ -34,8 +34,9 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
 def _labels(cells: dict[str, Any], columns: list[str], separator: str | None) -> tuple[list[str], bool]:
     """The names of a row, and whether anything was said even if it was only "no"."""
     if len(columns) == 1:
-        names = names_in(cells.get(columns[0]), separator)
-        return names, bool(names) or isinstance(cells.get(columns[0]), list)
+        value = cells.get(columns[0])
+        # An empty list says something that an empty cell does not.
+        return names_in(value, separator), bool(as_text(value))
     names, said = [], False
     for column in columns:
         value = as_text(cells.get(column)).casefold()

@@ -8,7 +8,7 @@ texts that all look alike a few pairs may be missed, but chains of pairs join ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,24 +97,33 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 def random_splits(leaders: Integers, strata: Integers, keys: NDArray[np.uint64], held_out: float) -> NDArray[np.int8]:
     """Whole groups to splits by their texts' hashes: the same data splits alike wherever and in whatever order it lies.
 
-    Groups are sorted by stratum and then hash, and every so-manieth row is held out, so that a label is in each split
-    about as often as its share.
+    Groups are sorted by stratum and then hash and dealt out in that order, so that a label is in each split about as often
+    as its share.
 
     :param strata: a number for each text, such as its rarest label.
     :param keys: hash of each text.
     :return: each text's position in SPLITS.
     """
     firsts, group_of, sizes = np.unique(leaders, return_inverse=True, return_counts=True)
-    lowest = np.full(len(firsts), np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(lowest, group_of, keys)
-    order = np.lexsort((lowest, strata[firsts]))
-    # A cycle is as many rows as it takes to hold out two, one for each of the two splits.
-    middle = np.cumsum(sizes[order]) - sizes[order] / 2
-    phase = (middle * held_out / 2) % 1
+    key, stratum = np.full(len(firsts), np.iinfo(np.uint64).max), np.full(len(firsts), np.iinfo(np.int64).max)
+    np.minimum.at(key, group_of, keys)
+    np.minimum.at(stratum, group_of, strata)
+    order = np.lexsort((key, stratum))
     split = np.zeros(len(firsts), dtype=np.int8)
-    half = held_out / 2
-    split[order] = np.where(phase >= 1 - half, 2, np.where((phase >= 0.5 - half / 2) & (phase < 0.5 + half / 2), 1, 0))
+    split[order] = _by_deficit(sizes[order].tolist(), (1 - held_out, held_out / 2, held_out / 2))
     return split[group_of]
+
+
+def _by_deficit(sizes: Sequence[int], shares: tuple[float, ...]) -> list[int]:
+    """Each group to the split that lacks most of its share of the rows so far."""
+    given, total, chosen = [0.0] * len(shares), 0, []
+    for size in sizes:
+        total += size
+        lacking = [share * total - rows for share, rows in zip(shares, given, strict=True)]
+        choice = lacking.index(max(lacking))
+        given[choice] += size
+        chosen.append(choice)
+    return chosen
 
 
 def splits_by_date(leaders: Integers, days: Integers, held_out: float) -> NDArray[np.int8]:

@@ -94,24 +94,25 @@ def layouts() -> tuple[Layout, ...]:
 
 
 def find_layout(columns: Columns, options: ImportOptions) -> Layout:
-    """The layout of a file. Columns that the user names come before any that is told.
+    """The layout of a file. Columns that the user names come before those of a layout that is told by its columns.
 
     :raises UsageError: only one of the two columns is named.
     :raises InputError: nothing fits; the message has the columns and the command to give.
     """
-    from tocsin_training.importing import generic, label_studio
+    from tocsin_training.importing import generic, label_studio, ucdp
 
     told = next((layout for layout in layouts() if layout.told_by(columns.folded)), None)
-    if told is label_studio.LAYOUT:
-        return told
-    if options.text_column is not None and options.label_column:
-        return generic.LAYOUT
-    if told is not None:
+    if told in (label_studio.LAYOUT, ucdp.LAYOUT):
+        # They take either name by itself.
         return told
     names = ", ".join(columns.names) or "none"
+    if options.text_column is not None and options.label_column:
+        return generic.LAYOUT
     if options.text_column is not None or options.label_column:
         missing = "--label-column" if options.text_column is not None else "--text-column"
         raise UsageError(f"{columns.path}: give {missing} too; its columns are: {names}")
+    if told is not None:
+        return told
     raise InputError(
         f"{columns.path}: the layout is none that is known by its columns ({names}); "
         "say which hold the text and the labels: --text-column NAME --label-column NAME"

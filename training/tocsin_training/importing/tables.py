@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ def open_table(path: Path, options: ImportOptions) -> Iterator[Table]:
             if not path.stat().st_size:
                 raise InputError(f"{path}: is empty; export the data again")
             table = _READERS[kind](path, options, stack)
-        except (OSError, EOFError, csv.Error) as error:
+        except (OSError, EOFError, zlib.error, csv.Error) as error:
             raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         table.rows = _guarded(path, table.rows)
         yield table
@@ -94,7 +95,7 @@ def _guarded(path: Path, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]
     """The rows; a file that breaks off is said to be damaged."""
     try:
         yield from rows
-    except (OSError, EOFError, BadZipFile, csv.Error) as error:
+    except (OSError, EOFError, BadZipFile, zlib.error, csv.Error, UnicodeError) as error:
         raise InputError(f"{path}: is damaged: {error}; export or copy it again") from error
 
 
@@ -203,11 +204,13 @@ def _cells_problem(table: Table, cells: list[str], width: int) -> Problem | None
 
 
 def guess_encoding(odd: bytes) -> str | None:
-    """What bytes that are not UTF-8 may be."""
+    """What bytes that are not UTF-8 may be; Windows-1252, by far the commonest, where they may be that."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(bytes(odd)).best()
-    return None if best is None else str(best.encoding)
+    best = from_bytes(odd).best()
+    if best is None:
+        return None
+    return "cp1252" if "cp1252" in best.could_be_from_charset else str(best.encoding)
 
 
 # --- JSON
