@@ -9,6 +9,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+TAXONOMY = ROOT / "datasets" / "taxonomy.toml"
 # Sub-event type -> event type, disorder type and what such a note says.
 KINDS = {
     "Armed clash": (

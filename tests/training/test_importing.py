@@ -12,8 +12,7 @@ import openpyxl  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from support import TAXONOMY
-from synthetic import KINDS, notes, old_layout, write_csv
+from synthetic import KINDS, TAXONOMY, notes, old_layout, write_csv
 
 from tocsin.errors import InputError, TocsinError, UsageError
 from tocsin.taxonomy import Taxonomy

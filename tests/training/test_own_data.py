@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from support import ROOT, TAXONOMY
-from synthetic import notes, write_csv
+from synthetic import ROOT, TAXONOMY, notes, write_csv
 from typer.testing import CliRunner
 
 from tocsin.errors import InputError, UsageError

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import openpyxl  # type: ignore[import-untyped]
 import pytest
-from support import ROOT
-from synthetic import notes, write_csv
+from synthetic import ROOT, notes, write_csv
 
 from tocsin.release import LAYOUT, read_manifest
 from tocsin_training.config import load_settings, to_toml

@@ -97,8 +97,8 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 def random_splits(leaders: Integers, strata: Integers, keys: NDArray[np.uint64], held_out: float) -> NDArray[np.int8]:
     """Whole groups to splits by their texts' hashes: the same data splits alike wherever and in whatever order it lies.
 
-    Groups are sorted by stratum and then hash and dealt out in that order, so that a label is in each split about as often
-    as its share.
+    Groups are sorted by stratum and then hash and dealt out in that order, so that a label is in each split about as
+    often as its share.
 
     :param strata: a number for each text, such as its rarest label.
     :param keys: hash of each text.

@@ -77,6 +77,7 @@ def suggest(unknown: Iterable[str], taxonomy: Taxonomy) -> dict[str, str]:
         spelling: label.label
         for label in taxonomy.labels
         for spelling in (*label.aliases, label.sub_event_type, label.name, label.label)
+        if spelling
     }
     best = {
         name: process.extractOne(name, list(spellings), scorer=fuzz.ratio, processor=_fold, score_cutoff=_LIKE)
