@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
@@ -29,7 +31,7 @@ from tocsin_training.importing.dates import Order, parse_date
 from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
 from tocsin_training.importing.groups import Groups, join_near_duplicates, random_splits, splits_by_date
 from tocsin_training.importing.layouts import UNSOUND
-from tocsin_training.importing.names import NameFinder, suggest, suggest_merges
+from tocsin_training.importing.names import NameFinder, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
@@ -70,12 +72,12 @@ class _Work:
     report: ImportReport
     meanings: dict[tuple[str, ...], tuple[str, ...] | None] = field(default_factory=dict)
     """Names of a text -> its labels; none where it cannot be used."""
-    ids: list[int] = field(default_factory=list)
-    strata: list[int] = field(default_factory=list)
-    days: list[int] = field(default_factory=list)
-    keys: list[int] = field(default_factory=list)
+    ids: array[int] = field(default_factory=lambda: array("q"))
+    strata: array[int] = field(default_factory=lambda: array("q"))
+    days: array[int] = field(default_factory=lambda: array("q"))
+    keys: array[int] = field(default_factory=lambda: array("Q"))
 
-    @property
+    @cached_property
     def orders(self) -> list[Order | None]:
         """How each file writes day and month, where it can be known."""
         given = self.options.dates
@@ -211,8 +213,6 @@ def _understand(work: _Work) -> dict[tuple[str, ...], tuple[str, str]]:
         problems[names] = (UNSOUND if worst.undecided else _UNKNOWN_NAME, str(worst.problem))
     work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
     work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)
-    if not work.report.suggestions and len(unknown) > len(work.taxonomy.labels):
-        work.report.suggestions = suggest_merges(work.report.unknown_names)
     return problems
 
 
@@ -239,7 +239,7 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
     report.labels = {name: LabelCount(all=labels[name]) for name in work.taxonomy.names}
     report.without_event.all = sum(not work.labels(text) for text in work.usable())
     position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: (labels[name], name)))}
-    work.strata = [min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable()]
+    work.strata.extend(min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable())
 
 
 def _widened(first: str | None, last: str | None, day: str | None) -> tuple[str | None, str | None]:

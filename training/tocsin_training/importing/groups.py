@@ -28,6 +28,9 @@ class Groups:
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))
 
+    def __len__(self) -> int:
+        return len(self._parent)
+
     def find(self, item: int) -> int:
         """The first member of an item's group."""
         parent = self._parent
@@ -54,7 +57,7 @@ def join_near_duplicates(groups: Groups, texts: Iterable[str], text_at: Callable
     :param text_at: gives one of them again.
     :return: how many texts are nearly the same as one before.
     """
-    bands = _bands(texts)
+    bands = _bands(texts, len(groups))
     joined = 0
     for column in bands.T:
         order = np.argsort(column, kind="stable")
@@ -70,17 +73,19 @@ def _alike(left: str, right: str) -> bool:
     return jaccard(shingles(left, SHINGLE_WORDS), shingles(right, SHINGLE_WORDS)) >= NEAR_DUPLICATE
 
 
-def _bands(texts: Iterable[str]) -> NDArray[np.uint64]:
+def _bands(texts: Iterable[str], size: int) -> NDArray[np.uint64]:
     """A hash for each text and band, shape (texts, bands); texts that are alike share some."""
     from datasketch import MinHash  # type: ignore[import-untyped]
 
     mixer = np.random.default_rng(1).integers(1, 2**63, size=_ROWS, dtype=np.uint64) | np.uint64(1)
-    parts = [np.zeros((0, _BANDS), dtype=np.uint64)]
+    bands, done = np.empty((size, _BANDS), dtype=np.uint64), 0
     for batch in _batches(texts):
         encoded = [[" ".join(gram).encode() for gram in shingles(text, SHINGLE_WORDS)] for text in batch]
         sketches = np.stack([sketch.hashvalues for sketch in MinHash.bulk(encoded, num_perm=_BANDS * _ROWS, seed=1)])
-        parts.append((sketches.reshape(len(batch), _BANDS, _ROWS) * mixer).sum(axis=-1, dtype=np.uint64))
-    return np.concatenate(parts)
+        mixed = sketches.reshape(len(batch), _BANDS, _ROWS) * mixer
+        bands[done : done + len(batch)] = mixed.sum(axis=-1, dtype=np.uint64)
+        done += len(batch)
+    return bands
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -105,7 +110,8 @@ def random_splits(leaders: Integers, strata: Integers, keys: NDArray[np.uint64],
     :return: each text's position in SPLITS.
     """
     firsts, group_of, sizes = np.unique(leaders, return_inverse=True, return_counts=True)
-    key, stratum = np.full(len(firsts), np.iinfo(np.uint64).max), np.full(len(firsts), np.iinfo(np.int64).max)
+    key = np.full(len(firsts), np.iinfo(np.uint64).max, dtype=np.uint64)
+    stratum = np.full(len(firsts), np.iinfo(np.int64).max, dtype=np.int64)
     np.minimum.at(key, group_of, keys)
     np.minimum.at(stratum, group_of, strata)
     order = np.lexsort((key, stratum))
