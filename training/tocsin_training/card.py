@@ -143,28 +143,24 @@ def _data(manifest: Manifest) -> str:
     return " ".join(sentences)
 
 
-def _is_own(manifest: Manifest) -> bool:
-    """Whether it was trained on a corpus of the project's making and not on somebody's files."""
-    return manifest.lineage is None or not manifest.lineage.data.files
-
-
 def _data_name(manifest: Manifest) -> str:
-    if manifest.lineage is None or _is_own(manifest):
-        return "the Tocsin corpus"
-    return f"data of the trainer's own ({manifest.lineage.data.name})"
+    if manifest.lineage is None:
+        return "a corpus that is not recorded"
+    data = manifest.lineage.data
+    return f"data of the trainer's own ({data.name})" if data.files else f"the corpus `{data.name}`"
 
 
 def _held_out(manifest: Manifest) -> str:
-    if _is_own(manifest):
-        return "writers of this split wrote nothing that was trained on"
-    return "kept from training, as its import report says"
+    if manifest.lineage is not None and manifest.lineage.data.files:
+        return "kept from training, as the report of its import says"
+    return "writers of this split wrote nothing that was trained on"
 
 
 def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type="tocsin-corpus" if _is_own(manifest) else "own-data",
+            dataset_type="corpus",
             dataset_name=f"{_data_name(manifest)}, {evaluation['split']} split",
             metric_type="f1",
             metric_name=name.replace("_", " "),

@@ -25,8 +25,9 @@ def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
     corpus = limit(load_corpus(data.corpus), data)
     train = corpus["train"]
     counts = Counter(label for labels in train["labels"] for label in set(labels))
-    times = sorted(filter(None, (day or decade for day, decade in zip(train["date"], train["decade"], strict=True))))
     imported = ImportReport.of(data.corpus)
+    # Beside imported texts, the decades of records that were mixed in would say nothing of the user's data.
+    times = sorted(time for time in train["decade" if imported is None else "date"] if time)
     return DataLineage(
         name=data.corpus.name if imported is None else ", ".join(file.name for file in imported.files),
         description=data.description,
