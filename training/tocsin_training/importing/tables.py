@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from zipfile import BadZipFile
 
 from tocsin.errors import InputError
@@ -99,15 +99,17 @@ def _guarded(path: Path, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]
         raise InputError(f"{path}: is damaged: {error}; export or copy it again") from error
 
 
-def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
-    return stack.enter_context(gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
+def _opened(path: Path, stack: ExitStack) -> gzip.GzipFile | io.BufferedReader:
+    if path.suffix.lower() == ".gz":
+        return stack.enter_context(gzip.GzipFile(path, "rb"))
+    return stack.enter_context(path.open("rb"))
 
 
 # --- CSV and TSV
 
 
 def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
-    raw = io.BufferedReader(_opened(path, stack))  # type: ignore[arg-type]
+    raw = _opened(path, stack)
     try:
         encoding = options.encoding or ("utf-16" if raw.peek(2)[:2] in _UTF16 else "utf-8-sig")
         # surrogateescape: a byte that is out of place spoils its row, not the file.
@@ -244,7 +246,7 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     """A list of objects, an object with such a list under `data` (ACLED's API), or JSON Lines under another name."""
     import ijson  # type: ignore[import-untyped]
 
-    raw = io.BufferedReader(_opened(path, stack))  # type: ignore[arg-type]
+    raw = _opened(path, stack)
     start = raw.peek(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] == b"{" and _is_whole_object(start):
         return _of_objects(path, "JSON Lines", _jsonl_rows(raw))
