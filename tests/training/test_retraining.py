@@ -89,6 +89,7 @@ def test_the_release_tells_what_it_was_trained_on_and_claims_nothing_else(done: 
     assert "+" in manifest.version
     card = (done / "our-release" / LAYOUT.card).read_text(encoding="utf-8")
     assert "export.csv" in card and "ACLED terms of use, internal only" in card
+    assert "license: other" in card
     assert "written and labelled by the project" not in card
     assert "not measured" in card
 

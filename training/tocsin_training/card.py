@@ -150,8 +150,13 @@ def _data_name(manifest: Manifest) -> str:
     return f"data of the trainer's own ({data.name})" if data.files else f"the corpus `{data.name}`"
 
 
+def _is_theirs(manifest: Manifest) -> bool:
+    """Whether it was trained on somebody's own files."""
+    return manifest.lineage is not None and bool(manifest.lineage.data.files)
+
+
 def _held_out(manifest: Manifest) -> str:
-    if manifest.lineage is not None and manifest.lineage.data.files:
+    if _is_theirs(manifest):
         return "kept from training, as the report of its import says"
     return "writers of this split wrote nothing that was trained on"
 
@@ -169,7 +174,8 @@ def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
         for name in ("weighted_f1", "macro_f1")
     ]
     data = ModelCardData(
-        license="apache-2.0",
+        # Weights made of somebody's data are theirs to license.
+        license="other" if _is_theirs(manifest) else "apache-2.0",
         language=list(manifest.languages),
         pipeline_tag="text-classification",
         library_name="onnx",
