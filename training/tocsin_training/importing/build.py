@@ -172,7 +172,7 @@ def _survey(work: _Work) -> None:
             layout=each.layout,
             format=each.format,
             rows=each.rows,
-            bytes=each.bytes,
+            bytes=each.size,
             sha256=each.sha256,
         )
         for each in work.facts

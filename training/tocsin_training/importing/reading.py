@@ -27,7 +27,7 @@ class FileFacts:
 
     path: Path
     sha256: str
-    bytes: int
+    size: int
     layout: str = ""
     format: str = ""
     rows: int = 0
