@@ -85,7 +85,7 @@ class _Text:
 
 
 def _labels(draft: Draft, finder: NameFinder, place: str) -> dict[str, None]:
-    labels = {}
+    labels: dict[str, None] = {}
     for name in draft.names:
         meaning = finder.find(name)
         if meaning.problem is not None:
