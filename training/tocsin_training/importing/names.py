@@ -73,8 +73,9 @@ def suggest(unknown: Iterable[str], taxonomy: Taxonomy) -> dict[str, str]:
     """For names that no label goes by, the label with the most similar name, where one is similar enough."""
     from rapidfuzz import fuzz, process
 
+    # An ACLED string that two labels share is the first one's.
     spellings = {
-        spelling: label.label
+        spelling: taxonomy.find(spelling).label
         for label in taxonomy.labels
         for spelling in (*label.aliases, label.sub_event_type, label.name, label.label)
         if spelling

@@ -27,6 +27,8 @@ _DELIMITERS = (",", ";", "\t", "|")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 # A quote that is never closed would otherwise read any file into memory.
 _MAX_CELL = 16 * 1024 * 1024
+_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜÝ‘’“”„«»–—…€£°ºª§·¿¡\xa0")
+"""What stands beside ASCII in the languages that Windows-1252 is for."""
 _PEEKED = 50
 _PARQUET_ROWS = 1024
 
@@ -206,13 +208,17 @@ def _cells_problem(table: Table, cells: list[str], width: int) -> Problem | None
 
 
 def guess_encoding(odd: bytes) -> str | None:
-    """What bytes that are not UTF-8 may be; Windows-1252, by far the commonest, where they may be that."""
+    """What bytes that are not UTF-8 may be.
+
+    Windows-1252, by far the commonest, where they make sense in it; a detector takes short Western text for others.
+    """
     from charset_normalizer import from_bytes
 
+    western = odd.decode("cp1252", errors="replace")
+    if all(character.isascii() or character in _WESTERN for character in western):
+        return "cp1252"
     best = from_bytes(odd).best()
-    if best is None:
-        return None
-    return "cp1252" if "cp1252" in best.could_be_from_charset else str(best.encoding)
+    return None if best is None else str(best.encoding)
 
 
 # --- JSON
