@@ -208,8 +208,13 @@ def _resolve(settings: Settings, folder: Path) -> Settings:
 def to_toml(settings: Settings) -> str:
     """The recipe as TOML that ``load_settings`` reads back to the same settings."""
     data = settings.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {_literal(value)}" for key, value in data.items() if not isinstance(value, dict)]
     for section, values in data.items():
         if isinstance(values, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += ["", f"[{section}]", *(f"{key} = {_literal(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _literal(value: object) -> str:
+    # JSON's escapes of characters beyond the first plane are none of TOML's.
+    return json.dumps(value, ensure_ascii=False)
