@@ -24,6 +24,9 @@ _BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
 corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is_help=True, add_completion=False)
 
 Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
+OwnConfig = Annotated[
+    Path | None, typer.Option(help="Recipe with the margins and the corpus; the challenger's run's own by default.")
+]
 Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
 TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
 Target = Annotated[Path | None, typer.Option(help="Place of the release; the shipped one by default.")]
@@ -138,7 +141,7 @@ def compare(
     champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
     challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
     data: HeldOutText = "corpus",
-    config: Config = _CONFIG,
+    config: OwnConfig = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write, with pictures and examples.")] = None,
     as_json: AsJson = False,
     *,
@@ -151,7 +154,9 @@ def compare(
     from tocsin_training.compare_report import tables, verdict, write_html
     from tocsin_training.config import load_settings
 
-    comparison = compare_releases(_release(champion), _release(challenger), load_settings(config), data, options)
+    comparison = compare_releases(
+        _release(champion), _release(challenger), load_settings(_recipe(config, challenger)), data, options
+    )
     if report is not None:
         write_html(comparison, report)
         err.print(f"report: {report}")
@@ -176,9 +181,7 @@ def promote(
         str | None, typer.Option(metavar="REASON", help="Promote it though it is worse; the manifest keeps the reason.")
     ] = None,
     data: HeldOutText = "corpus",
-    config: Annotated[
-        Path | None, typer.Option(help="Recipe with the margins and the corpus; a run's own by default.")
-    ] = None,
+    config: OwnConfig = None,
     history: HistoryFolder = None,
     *,
     options: ImportOptions,
@@ -205,8 +208,7 @@ def promote(
         store, name = find_store(to)
         err.print(f"{candidate.name} is now {to.partition(':')[0]}:{store.save(candidate, name)}", markup=False)
         return
-    own = Path(source) / "config.toml"
-    recipe = config or (own if own.is_file() else _CONFIG)
+    recipe = _recipe(config, source)
 
     def worse(champion: Release, challenger: Release) -> tuple[str, ...]:
         return missed_margins(
@@ -248,6 +250,12 @@ def _release(name: str) -> Release:
         return Release.open()
     run = Run(_latest_run() if name == "latest" else Path(name))
     return Release.open(run.release if run.config.is_file() else resolve_release(name))
+
+
+def _recipe(config: Path | None, source: str) -> Path:
+    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on."""
+    own = (_latest_run() if source == "latest" else Path(source)) / "config.toml"
+    return config or (own if own.is_file() else _CONFIG)
 
 
 def _latest_run() -> Path:
