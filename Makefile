@@ -44,13 +44,15 @@ format: $(VENV)/.dev  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+OWN = $(foreach file,$(DATA),--data $(file))
+
 .PHONY: train
-train: $(VENV)/.dev  ## corpus -> fine-tuned, quantized, calibrated, verified release in runs/
-	$(BIN)/tocsin train --config training/train.toml $(ARGS)
+train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" trains on your own labelled texts
+	$(BIN)/tocsin train --config training/train.toml $(OWN) $(ARGS)
 
 .PHONY: train-tiny
-train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute
-	$(BIN)/tocsin train --config training/train-tiny.toml $(ARGS)
+train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; DATA likewise
+	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(ARGS)
 
 .PHONY: teacher
 teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU)
@@ -68,6 +70,10 @@ bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memo
 .PHONY: bench-memory
 bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
 	$(BIN)/python benchmarks/memory.py $(ARGS)
+
+.PHONY: bench-prepare
+bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; ARGS="--rows 600000"
+	$(BIN)/python benchmarks/prepare.py $(ARGS)
 
 .PHONY: bench-load
 bench-load: $(VENV)/.dev  ## the service under load and under bad clients

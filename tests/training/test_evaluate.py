@@ -78,8 +78,22 @@ def test_the_card_has_a_hugging_face_header_and_the_measured_figures(trained_run
     assert card.data.pipeline_tag == "text-classification"
     assert card.data.base_model == "tiny-random-bert"
     assert card.data.eval_results[0].metric_value == pytest.approx(figures["weighted_f1"], abs=1e-4)
-    for said in (f"{figures['weighted_f1']:.3f}", f"{figures['ece']:.3f}", "language models", "`storm`", "English"):
+    for said in (f"{figures['weighted_f1']:.3f}", f"{figures['ece']:.3f}", "`storm`", "English"):
         assert said in card.text
+
+
+def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_run: Run) -> None:
+    figures = trained_run.figures()
+    manifest = Manifest.model_validate_json((trained_run.release / LAYOUT.manifest).read_bytes())
+    taxonomy = Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
+    assert manifest.lineage is not None
+    silent = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
+    assert "320 records" in silent and "none stated" in silent
+    assert "language models" not in silent
+    told = manifest.lineage.data.model_copy(update={"description": "Songs of the sea.", "licence": "CC0"})
+    stated = manifest.model_copy(update={"lineage": manifest.lineage.model_copy(update={"data": told})})
+    card = render_card(stated, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
+    assert "Songs of the sea." in card and "CC0" in card
 
 
 def test_the_card_speaks_of_the_benchmark_only_when_it_was_measured(trained_run: Run) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from tocsin_training.loss import (
     event_loss,
     event_type_logits,
     event_type_loss,
+    record_weights,
     smoothed,
     softmax_loss,
     softmax_targets,
@@ -55,7 +57,7 @@ def test_descent_ends_at_the_right_side_of_zero(targets: list[float]) -> None:
 def test_distillation_is_least_at_the_teacher_s_own_answers() -> None:
     teacher = torch.tensor([[2.0, -1.0, 0.5]])
     student = teacher.clone().requires_grad_()
-    distillation_loss(student, teacher, SETTINGS.model_copy(update={"distillation_temperature": 2.0})).backward()  # type: ignore[no-untyped-call]
+    distillation_loss(student, teacher, SETTINGS.model_copy(update={"distillation_temperature": 2.0})).mean().backward()  # type: ignore[no-untyped-call]
     assert student.grad is not None
     assert student.grad.abs().max() < 1e-6
 
@@ -63,7 +65,7 @@ def test_distillation_is_least_at_the_teacher_s_own_answers() -> None:
 def test_huge_logits_give_a_finite_loss() -> None:
     logits = torch.tensor([[1e4, -1e4]])
     assert torch.isfinite(event_loss(logits, torch.tensor([[0.0, 1.0]]), SETTINGS))
-    assert torch.isfinite(softmax_loss(logits, torch.tensor([[0.0, 0.0, 1.0]])))
+    assert torch.isfinite(softmax_loss(logits, torch.tensor([[0.0, 0.0, 1.0]]))).all()
 
 
 def test_an_event_type_is_as_likely_as_its_labels_together() -> None:
@@ -78,7 +80,7 @@ def test_within_a_type_the_event_type_term_does_not_care_and_across_types_it_doe
     parents = torch.tensor([0, 0, 1])
     shares = softmax_targets(torch.tensor([[1.0, 0.0, 0.0]]))
     right, sibling, stranger = (torch.eye(3)[[place]] * 5 for place in range(3))
-    losses = [event_type_loss(logits, shares, parents).item() for logits in (right, sibling, stranger)]
+    losses = [event_type_loss(logits, shares, parents).mean().item() for logits in (right, sibling, stranger)]
     assert losses[0] == pytest.approx(losses[1])
     assert losses[2] > losses[0] + 4
 
@@ -89,7 +91,7 @@ def test_the_event_type_term_shares_a_text_without_event_and_one_of_two_types_ri
     for targets, least in (([[1.0, 0.0, 1.0]], math.log(2)), ([[1.0, 1.0, 0.0]], 0.0), ([[0.0, 0.0, 0.0]], 0.0)):
         logits = torch.zeros(1, 3, requires_grad=True)
         for _ in range(500):
-            loss = event_type_loss(logits, softmax_targets(torch.tensor(targets)), parents)
+            loss = event_type_loss(logits, softmax_targets(torch.tensor(targets)), parents).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 assert logits.grad is not None
@@ -128,3 +130,47 @@ def test_a_teacher_s_answers_are_not_smoothed() -> None:
     taught = SETTINGS.model_copy(update={"distillation_share": 1.0})
     smooth = taught.model_copy(update={"label_smoothing": 0.3})
     assert event_loss(logits, targets, smooth, teacher) == event_loss(logits, targets, taught, teacher)
+
+
+def test_a_record_without_teacher_is_learned_from_its_labels_alone() -> None:
+    logits, targets = torch.randn(4, 3), torch.eye(4, 3)
+    teacher = torch.randn(4, 3)
+    teacher[1] = float("nan")
+    teacher[3] = float("nan")
+    both = event_loss(logits, targets, SETTINGS, teacher)
+    taught = event_loss(logits[[0, 2]], targets[[0, 2]], SETTINGS, teacher[[0, 2]])
+    alone = event_loss(logits[[1, 3]], targets[[1, 3]], SETTINGS)
+    assert both.item() == pytest.approx((taught.item() + alone.item()) / 2, rel=1e-5)
+
+
+def test_a_teacher_who_read_nothing_changes_nothing() -> None:
+    logits, targets = torch.randn(4, 3, requires_grad=True), torch.eye(4, 3)
+    loss = event_loss(logits, targets, SETTINGS, torch.full((4, 3), float("nan")))
+    assert loss.item() == pytest.approx(event_loss(logits, targets, SETTINGS).item(), rel=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_balance_gives_labels_equal_weight_at_one_and_records_at_zero() -> None:
+    """Eight records of one label, three of another, one without event."""
+    targets = np.zeros((12, 2), dtype=np.float32)
+    targets[:8, 0] = targets[8:11, 1] = 1
+    assert record_weights(targets, 0.0).tolist() == [1.0] * 12
+    weights = record_weights(targets, 1.0)
+    assert weights[:8].sum() == pytest.approx(weights[8:11].sum()) == pytest.approx(weights[11])
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_no_record_counts_more_than_ten_times_another() -> None:
+    targets = np.zeros((1001, 2), dtype=np.float32)
+    targets[:1000, 0] = targets[1000, 1] = 1
+    weights = record_weights(targets, 1.0)
+    assert weights[1000] / weights[0] == pytest.approx(10)
+
+
+def test_weights_scale_the_losses_of_their_records() -> None:
+    logits, targets = torch.randn(2, 3), torch.eye(2, 3)
+    first, second = (event_loss(logits[[row]], targets[[row]], SETTINGS).item() for row in (0, 1))
+    weighted = event_loss(logits, targets, SETTINGS, weights=torch.tensor([1.5, 0.5]))
+    assert weighted.item() == pytest.approx((1.5 * first + 0.5 * second) / 2, rel=1e-5)

@@ -70,18 +70,15 @@ nobody has read, and it does not say whether a report is true: it says what the 
 
 ## Training data
 
-{records} records of the project's own corpus: short texts in the manner of news, written and labelled by the project
-with language models. They are invented; places and organisations may be real, the events are not. No text of ACLED or
-of any news outlet was used. The corpus may be redistributed (CC BY 4.0).
+{data}
 
 ## Figures
 
-On the {split} split of that corpus ({texts} texts, {without} of them without event; writers of this split wrote
-nothing that was trained on):
+On the {split} split of that data ({texts} texts, {without} of them without event; {held_out}):
 
 {figures}
 
-Of texts without event, {alarms} were given a label. {review}
+{alarms} {review}
 
 {case}{worst}
 {objectives}
@@ -101,8 +98,7 @@ Measured on the same split, altered as said, and on text written by hand for it 
 
 ## Limits
 
-- Trained and measured mostly on invented text by language models. Real news is more varied; expect figures below
-  those above.
+- Trained and measured on one collection of texts. Others are read less well than the figures above say.
 - English only. Text that is clearly in another language is flagged and gets no label.
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
 - Labels follow one reading of {codebook}; coders disagree with each other, too.{disclaimer}
@@ -143,12 +139,13 @@ def render_card(
         base_sha=manifest.base_model.sha256 or "as delivered by the hub",
         quantization=manifest.quantization,
         size=size / 1e6,
-        records=f"{manifest.corpus.records:,}",
+        data=_data(manifest),
+        held_out=_held_out(manifest),
         split=evaluation["split"],
         texts=evaluation["texts"],
         without=evaluation["texts_without_event"],
         figures=markdown_table(("figure", "value", "95 % interval"), _headlines(evaluation)),
-        alarms=f"{evaluation['false_alarms']['all']['share']:.1%}",
+        alarms=_alarms(evaluation),
         review=(
             f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
             f"{review['accuracy_of_the_others']:.1%}."
@@ -173,12 +170,53 @@ def render_card(
     )
 
 
+def _data(manifest: Manifest) -> str:
+    """What was learned from, as the lineage tells it; a card never claims more than that."""
+    records, origin = f"{manifest.corpus.records:,} records", manifest.lineage
+    if origin is None:
+        return f"{records}; where they come from is not recorded."
+    data = origin.data
+    sentences = [f"{records} of {_data_name(manifest)}."]
+    if data.description:
+        sentences.append(data.description)
+    if data.files:
+        files = "; ".join(
+            f"`{file.name}` ({file.layout}, {file.rows:,} rows, sha256 `{file.sha256}`)" for file in data.files
+        )
+        sentences.append(f"Imported from {files}.")
+    if data.mixed:
+        sentences.append(f"{data.mixed:,} of the records are of the recipe's own corpus, mixed in for training alone.")
+    if data.first is not None:
+        sentences.append(f"They span {data.first} to {data.last}.")
+    sentences.append(f"{data.without_event:,} have no event.")
+    sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
+    return " ".join(sentences)
+
+
+def _data_name(manifest: Manifest) -> str:
+    if manifest.lineage is None:
+        return "a corpus that is not recorded"
+    data = manifest.lineage.data
+    return f"data of the trainer's own ({data.name})" if data.files else f"the corpus `{data.name}`"
+
+
+def _is_theirs(manifest: Manifest) -> bool:
+    """Whether it was trained on somebody's own files."""
+    return manifest.lineage is not None and bool(manifest.lineage.data.files)
+
+
+def _held_out(manifest: Manifest) -> str:
+    if _is_theirs(manifest):
+        return "kept from training, as the report of its import says"
+    return "writers of this split wrote nothing that was trained on"
+
+
 def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) -> str:
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type="tocsin-corpus",
-            dataset_name=f"Tocsin corpus, {evaluation['split']} split",
+            dataset_type="corpus",
+            dataset_name=f"{_data_name(manifest)}, {evaluation['split']} split",
             metric_type="f1",
             metric_name=name.replace("_", " "),
             metric_value=round(evaluation[name], 4),
@@ -186,7 +224,8 @@ def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) 
         for name in ("weighted_f1", "macro_f1")
     ]
     data = ModelCardData(
-        license="apache-2.0",
+        # Weights made of somebody's data are theirs to license.
+        license="other" if _is_theirs(manifest) else "apache-2.0",
         language=list(manifest.languages),
         pipeline_tag="text-classification",
         library_name="onnx",
@@ -204,6 +243,12 @@ def _headlines(evaluation: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         low_high = evaluation["intervals"].get(name)
         interval = f"{low_high[0]:.3f} - {low_high[1]:.3f}" if low_high else ""
         yield name.replace("_", " "), f"{evaluation[name]:.3f}", interval
+
+
+def _alarms(evaluation: dict[str, Any]) -> str:
+    if not evaluation["texts_without_event"]:
+        return "No text of the split is without event, so what it does with such texts is not measured."
+    return f"Of texts without event, {evaluation['false_alarms']['all']['share']:.1%} were given a label."
 
 
 def _case(case: dict[str, Any] | None) -> str:

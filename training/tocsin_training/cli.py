@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 from tocsin.cli.console import err, out
 from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
+from tocsin_training.importing.cli import READING, TaxonomyChoice, takes_import_options
+from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,11 +32,14 @@ corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is
 taxonomy = typer.Typer(help="Check a taxonomy, or make one from data.", no_args_is_help=True, add_completion=False)
 
 Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
+OwnConfig = Annotated[
+    Path | None, typer.Option(help="Recipe with the margins and the corpus; the challenger's run's own by default.")
+]
 Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
 TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
 Target = Annotated[Path | None, typer.Option(help="Place of the release; the shipped one by default.")]
 HeldOutText = Annotated[
-    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or a .jsonl or .csv file.")
+    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or any file of labelled text.")
 ]
 HistoryFolder = Annotated[
     Path | None, typer.Option(help="Where former releases are kept; $TOCSIN_RELEASES, or releases/ beside the release.")
@@ -42,6 +48,7 @@ BenchmarkTexts = Annotated[Path | None, typer.Option(help="TSV file with a text 
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
+@takes_import_options
 def train(
     config: Config = _CONFIG,
     name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
@@ -59,12 +66,23 @@ def train(
         typer.Option("--from", metavar="STAGE", help="With --resume: run this stage again, and all after it."),
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Your own labelled texts instead of the recipe's corpus; repeat it for several files."),
+    ] = None,
+    taxonomy: TaxonomyChoice = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of your data, in your words; the release's lineage and card say it.")
+    ] = None,
+    *,
+    options: ImportOptions,
 ) -> None:
-    """Train a model from a corpus to a verified release, as a recipe says.
+    """Train a model from a corpus, or from --data of your own, to a verified release, as a recipe says.
 
     Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
     """
     from tocsin_training.config import SearchSettings, load_settings
+    from tocsin_training.importing.cli import with_data
     from tocsin_training.pipeline import go_on
     from tocsin_training.pipeline import train as run_stages
     from tocsin_training.run import Run
@@ -73,12 +91,16 @@ def train(
     if again_from is not None and resume is None:
         raise UsageError("--from goes with --resume RUN: it says where in that run to begin again")
     if resume is not None:
-        if preset is not None or search is not None:
-            raise UsageError("--resume goes on with the run's own recipe; leave --preset and --search out")
+        if preset is not None or search is not None or data:
+            raise UsageError("--resume goes on with the run's own recipe; leave --preset, --search and --data out")
         folder = _latest_run() if resume == "latest" else Path(resume)
         run = go_on(Run.open(folder), err, until=until, again_from=again_from)
     else:
         settings = load_settings(config, preset=preset)
+        if data:
+            settings = with_data(settings, data, options, taxonomy=taxonomy, licence=licence)
+        elif options != ImportOptions() or taxonomy is not None or licence is not None:
+            raise UsageError("options for your own data need it: --data FILE")
         if search is not None:
             settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
         run = run_stages(settings, name, err, until=until)
@@ -152,13 +174,16 @@ def evaluate(
         show(figures, out)
 
 
+@partial(takes_import_options, only=READING)
 def compare(
     champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
     challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
     data: HeldOutText = "corpus",
-    config: Config = _CONFIG,
+    config: OwnConfig = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write, with pictures and examples.")] = None,
     as_json: AsJson = False,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Hold two releases against each other on the same held-out text: better, worse, or no difference shown."""
     import json
@@ -167,7 +192,9 @@ def compare(
     from tocsin_training.compare_report import tables, verdict, write_html
     from tocsin_training.config import load_settings
 
-    comparison = compare_releases(_release(champion), _release(challenger), load_settings(config), data)
+    comparison = compare_releases(
+        _release(champion), _release(challenger), load_settings(_recipe(config, challenger)), data, options
+    )
     if report is not None:
         write_html(comparison, report)
         err.print(f"report: {report}")
@@ -179,6 +206,7 @@ def compare(
     out.print(verdict(comparison), style="bold red" if comparison.faults else "bold green", markup=False)
 
 
+@partial(takes_import_options, only=READING)
 def promote(
     source: Annotated[
         str, typer.Argument(metavar="RUN", help="Folder of a run, `latest`, a release folder, or store:name.")
@@ -191,10 +219,10 @@ def promote(
         str | None, typer.Option(metavar="REASON", help="Promote it though it is worse; the manifest keeps the reason.")
     ] = None,
     data: HeldOutText = "corpus",
-    config: Annotated[
-        Path | None, typer.Option(help="Recipe with the margins and the corpus; a run's own by default.")
-    ] = None,
+    config: OwnConfig = None,
     history: HistoryFolder = None,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Make a verified release the one that is loaded by default, unless it is worse than the one it replaces.
 
@@ -218,8 +246,7 @@ def promote(
         store, name = find_store(to)
         err.print(f"{candidate.name} is now {to.partition(':')[0]}:{store.save(candidate, name)}", markup=False)
         return
-    own = Path(source) / "config.toml"
-    recipe = config or (own if own.is_file() else _CONFIG)
+    recipe = _recipe(config, source)
 
     def worse(champion: Release, challenger: Release) -> tuple[str, ...]:
         return missed_margins(
@@ -227,6 +254,7 @@ def promote(
             challenger,
             load_settings(recipe),
             data,
+            options=options,
             shown=lambda comparison: err.print(tables(comparison)[0]),
         )
 
@@ -260,6 +288,12 @@ def _release(name: str) -> Release:
         return Release.open()
     run = Run(_latest_run() if name == "latest" else Path(name))
     return Release.open(run.release if run.config.is_file() else resolve_release(name))
+
+
+def _recipe(config: Path | None, source: str) -> Path:
+    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on."""
+    own = (_latest_run() if source == "latest" else Path(source)) / "config.toml"
+    return config or (own if own.is_file() else _CONFIG)
 
 
 def _latest_run() -> Path:

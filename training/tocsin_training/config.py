@@ -27,6 +27,7 @@ class DataSettings(_Section):
     corpus: Path = Field(description="folder with train/, validation/ and test/")
     taxonomy: Path
     licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
+    description: str | None = Field(None, description="of the corpus, for the model card; one or two sentences")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
     robustness: Path | None = Field(None, description="folder of hand-written sets (``probes``); read by evaluate only")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
@@ -79,6 +80,12 @@ class FinetuneSettings(_Section):
     distillation_share: float = Field(0.5, ge=0, le=1, description="of the loss, where there is a teacher")
     distillation_temperature: float = Field(1.0, gt=0)
     teacher_logits: Path | None = Field(None, description="Parquet file that tocsin_training.distil wrote")
+    records_without_teacher: Literal["refuse", "labels alone"] = Field(
+        "refuse", description="what a training record is learned from where the teacher's file lacks it"
+    )
+    label_balance: float = Field(
+        0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
+    )
 
 
 class SearchSettings(_Section):
@@ -232,8 +239,13 @@ def _resolve(settings: Settings, folder: Path) -> Settings:
 def to_toml(settings: Settings) -> str:
     """The recipe as TOML that ``load_settings`` reads back to the same settings."""
     data = settings.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {_literal(value)}" for key, value in data.items() if not isinstance(value, dict)]
     for section, values in data.items():
         if isinstance(values, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += ["", f"[{section}]", *(f"{key} = {_literal(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _literal(value: object) -> str:
+    # JSON's escapes of characters beyond the first plane are none of TOML's.
+    return json.dumps(value, ensure_ascii=False)

@@ -30,7 +30,7 @@ from tocsin_training import plots
 from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.distil import read_teacher
-from tocsin_training.loss import event_loss
+from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
 from tocsin_training.run import Run
 
@@ -62,7 +62,7 @@ class EpochProgress(ProgressCallback):
 
 
 class EventTrainer(Trainer):
-    """A Trainer with the project's loss. Batches carry ``labels`` and, when distilling, ``teacher``."""
+    """A Trainer with the project's loss. Batches carry ``labels`` and, if asked for, ``teacher`` and ``weight``."""
 
     def __init__(self, *, settings: FinetuneSettings, parents: Tensor, **options: Any) -> None:  # noqa: ANN401
         """Make one.
@@ -94,8 +94,14 @@ class EventTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        parents = self._parents.to(logits.device)
-        loss = event_loss(logits.float(), inputs["labels"], self._settings, inputs.get("teacher"), parents)
+        loss = event_loss(
+            logits.float(),
+            inputs["labels"],
+            self._settings,
+            teacher=inputs.get("teacher"),
+            parents=self._parents.to(logits.device),
+            weights=inputs.get("weight"),
+        )
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
 
@@ -198,8 +204,12 @@ def _is_complete(checkpoint: Path) -> bool:
 def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels: int) -> Dataset:
     data = prepared[split]
     if split == "train" and options.teacher_logits is not None:
-        teacher = read_teacher(options.teacher_logits, list(data["id"]), labels)
+        alone = options.records_without_teacher == "labels alone"
+        teacher = read_teacher(options.teacher_logits, list(data["id"]), labels, missing_allowed=alone)
         data = data.add_column("teacher", teacher.tolist())
+    if split == "train" and options.label_balance:
+        weights = record_weights(np.array(list(data["labels"]), dtype=np.float32), options.label_balance)
+        data = data.add_column("weight", weights.tolist())
     return data.remove_columns(["id", "text"])
 
 

@@ -13,11 +13,17 @@ makes a mistake within a type cost less than one across types.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name the field uses
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tocsin_training.config import FinetuneSettings
+
+_MOST_WEIGHT = 10.0
 
 
 def with_no_event(logits: Tensor) -> Tensor:
@@ -33,13 +39,13 @@ def softmax_targets(targets: Tensor) -> Tensor:
 
 
 def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, summed over labels, averaged over records."""
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
+    """Binary cross-entropy of each record, summed over labels: (batch,)."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1)
 
 
 def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of [logits, 0] against shares of shape (batch, labels + 1), averaged over records."""
-    return -(F.log_softmax(with_no_event(logits), dim=-1) * targets).sum(dim=-1).mean()
+    """Cross-entropy of [logits, 0] against shares of shape (batch, labels + 1), of each record: (batch,)."""
+    return -(F.log_softmax(with_no_event(logits), dim=-1) * targets).sum(dim=-1)
 
 
 def event_type_logits(logits: Tensor, parents: Tensor) -> Tensor:
@@ -52,7 +58,7 @@ def event_type_logits(logits: Tensor, parents: Tensor) -> Tensor:
 
 
 def event_type_loss(logits: Tensor, shares: Tensor, parents: Tensor) -> Tensor:
-    """Cross-entropy of event types and "no event", each type's share being the sum of its labels'.
+    """Cross-entropy of event types and "no event" of each record, each type's share being the sum of its labels'.
 
     :param shares: of labels and of no event, shape (batch, labels + 1), rows sum to 1.
     """
@@ -76,27 +82,57 @@ def event_loss(
     settings: FinetuneSettings,
     teacher: Tensor | None = None,
     parents: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """The loss of a batch, a mixture of learning from labels and from a teacher where there is one.
 
-    :param logits: and ``targets`` and ``teacher`` (the teacher's logits) have the shape (batch, labels).
+    :param logits: and ``targets`` and ``teacher`` (the teacher's logits) have the shape (batch, labels). A record that
+        the teacher has not read has NaN for its logits, and is learned from its labels alone.
     :param parents: position of each label's event type; needed only where ``event_type_weight`` is not zero.
+    :param weights: how much each record counts, shape (batch,); none: all alike.
     """
-    loss = _all_terms(logits, *smoothed(targets, softmax_targets(targets), settings.label_smoothing), settings, parents)
-    if teacher is None:
-        return loss
-    share = settings.distillation_share
-    return (1 - share) * loss + share * distillation_loss(logits, teacher, settings, parents)
+    binary, shares = smoothed(targets, softmax_targets(targets), settings.label_smoothing)
+    losses = _all_terms(logits, binary, shares, settings, parents)
+    if teacher is not None:
+        known = ~teacher.isnan().any(dim=-1)
+        share = settings.distillation_share * known
+        # Where there is no teacher the share is 0, and its loss may be anything that is a number.
+        taught = distillation_loss(logits, teacher.nan_to_num(0.0), settings, parents)
+        losses = (1 - share) * losses + share * taught
+    return (losses if weights is None else losses * weights).mean()
 
 
 def distillation_loss(
     logits: Tensor, teacher: Tensor, settings: FinetuneSettings, parents: Tensor | None = None
 ) -> Tensor:
-    """All terms against a teacher's softened answers (Hinton et al. 2015); the square keeps gradients in scale."""
+    """All terms against a teacher's softened answers (Hinton et al. 2015), of each record: (batch,).
+
+    The square keeps gradients in scale.
+    """
     temperature = settings.distillation_temperature
     soft = teacher / temperature
     shares = with_no_event(soft).softmax(dim=-1)
     return _all_terms(logits / temperature, soft.sigmoid(), shares, settings, parents) * temperature**2
+
+
+def record_weights(targets: NDArray[np.floating[Any]], balance: float) -> NDArray[np.float32]:
+    """How much each record counts so that rare labels are learned too; the weights' mean is 1.
+
+    A record's weight is (1 / share of its rarest label) ** balance, no event being a label like the others (Cui et al.
+    2019 reweight by frequency likewise). No weight is more than ten times the smallest: a handful of records must
+    not drown the rest.
+
+    :param targets: shape (records, labels).
+    :param balance: 0: all alike; 1: every label counts alike.
+    """
+    none = (targets.sum(axis=1, keepdims=True) == 0).astype(np.float64)
+    held = np.concatenate([targets, none], axis=1) > 0
+    counts = np.maximum(held.sum(axis=0), 1)
+    rarest = np.where(held, counts, np.inf).min(axis=1)
+    raw = rarest**-balance
+    capped = np.minimum(raw, _MOST_WEIGHT * raw.min())
+    weights: NDArray[np.float32] = (capped / capped.mean()).astype(np.float32)
+    return weights
 
 
 def _all_terms(

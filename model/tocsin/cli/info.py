@@ -93,6 +93,8 @@ def _grow(tree: Tree, facts: dict[str, Any]) -> None:
     for key, value in facts.items():
         if isinstance(value, dict):
             _grow(tree.add(Text(key)), value)
+        elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+            _grow(tree.add(Text(key)), {str(number): part for number, part in enumerate(value, 1)})
         else:
             tree.add(Text(f"{key}: {'not stated' if value is None else value}"))
 
