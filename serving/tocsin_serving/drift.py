@@ -152,8 +152,5 @@ def _read(path: Path) -> Profile:
         raise UsageError(f"{REFERENCE_VARIABLE}: {path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        place = f"{field}: " if field else ""
-        raise UsageError(
-            f"{REFERENCE_VARIABLE}: {path}: {place}{first['msg']}; GET /profile gives such files"
-        ) from error
+        problem = ": ".join((*map(str, first["loc"]), first["msg"]))
+        raise UsageError(f"{REFERENCE_VARIABLE}: {path}: {problem}; GET /profile gives such files") from error

@@ -205,7 +205,7 @@ class Watch:
             for key, counts in new.items():
                 self._window.add(key, counts)
             self._drift.tell(self._references.of(release), self._in_window(release))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             logger.warning("Newest counts lost, drift is told anew in %.0f s: %s", UPDATE_SECONDS, error)
         forget_dead_workers()
 

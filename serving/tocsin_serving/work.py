@@ -79,15 +79,12 @@ class Turn:
     items: list[tuple[Job, str]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     """Tokens of each text."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all texts."""
-        return sum(self.lengths)
+    tokens: int = 0
 
     def add(self, job: Job) -> None:
         """Take a job's next text."""
         self.lengths.append(job.tokens[job.taken])
+        self.tokens += self.lengths[-1]
         self.items.append((job, job.take()))
 
     def compute(self, seen: Seen | None) -> dict[Job, list[Prediction]]:

@@ -18,7 +18,11 @@ from tocsin import EventClassifier, Release, ReleaseError
 from tocsin.drift import CONFIDENCE_EDGES, Profile, count, drift, stability_index
 from tocsin.release import LAYOUT, read_manifest, write_manifest
 
-STRIKE, LOOTING, NOTHING = "An airstrike on a town.", "Looting in a town.", "The minister spoke of a town."
+STRIKE, LOOTING, NOTHING = (
+    "An airstrike on a town.",
+    "Looting or property destruction in a town.",
+    "The minister spoke of a town.",
+)
 FOREIGN = "Die Regierung hat am Dienstag beschlossen, die Steuern im kommenden Jahr nicht zu erhöhen."
 counts = st.lists(st.integers(0, 10_000), min_size=6, max_size=6).map(np.array)
 
@@ -53,7 +57,7 @@ def test_a_text_counts_once_by_its_first_answer_and_its_confidence(tiny_classifi
     found = profile(tiny_classifier, [STRIKE, STRIKE, LOOTING, NOTHING])
     by_label = dict(zip([*found.labels, None], found.first_answers, strict=True))
     assert by_label["air_drone_strike"] == 2
-    assert by_label["looting_destruction"] == 1
+    assert by_label["looting_property_destruction"] == 1
     assert by_label[None] == 1
     assert found.texts == sum(found.confidence) == 4
 

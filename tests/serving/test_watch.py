@@ -25,7 +25,11 @@ from tocsin_serving.watch import Watch
 
 Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
 SERVE = [sys.executable, "-m", "tocsin.cli.main", "serve"]
-STRIKE, LOOTING, NOTHING = "An airstrike on a town.", "Looting in a town.", "The minister spoke of a town."
+STRIKE, LOOTING, NOTHING = (
+    "An airstrike on a town.",
+    "Looting or property destruction in a town.",
+    "The minister spoke of a town.",
+)
 SPANISH = "El gobierno anunció ayer que los impuestos no subirán el próximo año en ninguna de las provincias."
 DANISH = "Regeringen har besluttet, at skatterne ikke skal stige til næste år, sagde statsministeren i går aftes."
 
@@ -231,10 +235,12 @@ def test_two_workers_tell_one_truth_and_a_killed_one_takes_nothing_along(
             httpx.post(f"{url}/classify", json={"texts": [LOOTING] * 10}, timeout=60).raise_for_status()
         httpx.post(f"{url}/classify_document", json={"document": f"{LOOTING}\n\n{NOTHING}"}, timeout=60)
         httpx.post(
-            f"{url}/classify", content=b'{"text": "x y z"}\n' * 3, headers={"Content-Type": "application/x-ndjson"}
+            f"{url}/classify",
+            content=f'{{"text": "{NOTHING}"}}\n' * 3,
+            headers={"Content-Type": "application/x-ndjson"},
         )
         assert total(url, "tocsin_texts_total") == 405
-        assert total(url, "tocsin_events_total", "looting_destruction") == 401
+        assert total(url, "tocsin_events_total", "looting_property_destruction") == 401
         assert wait_for(lambda: total(url, "tocsin_drift_window_texts") == 405)
         assert total(url, "tocsin_drift_alarm") == 2
         assert total(url, "tocsin_model_info") == 1
