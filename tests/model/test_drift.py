@@ -76,7 +76,7 @@ def test_other_texts_are_far_and_more_of_the_same_are_not(tiny_classifier: Event
     mixed = [STRIKE, LOOTING, NOTHING]
     reference = profile(tiny_classifier, mixed * 100).counts
     same, other = profile(tiny_classifier, mixed * 50).counts, profile(tiny_classifier, [LOOTING] * 150).counts
-    assert all(index < 0.01 for index in drift(reference, same).values())
+    assert all(index < 0.05 for index in drift(reference, same).values())
     assert drift(reference, other)["first_answer"] > 0.25
 
 
