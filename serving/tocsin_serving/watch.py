@@ -31,7 +31,7 @@ UPDATE_SECONDS = 5.0
 """How often a worker puts its counts to those of the others and tells of drift anew."""
 TOKEN_EDGES = (8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 OTHER = "other"
-# Those of the most conflict reporting beside English; the detector knows 176, and each would be a series.
+# Large languages of news beside the model's own; the detector knows 176, and each would be a series.
 _NAMED_LANGUAGES = frozenset({"ar", "de", "es", "fa", "fr", "hi", "pt", "ru", "tr", "uk", "zh", UNKNOWN})
 _HASH_CHARACTERS = 12
 
