@@ -10,6 +10,7 @@ Loopback, telemetry and workers are set by ``tocsin serve``; ``bentoml serve toc
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 
@@ -41,6 +42,9 @@ from tocsin_serving.watch import UPDATE_SECONDS, Watch
 RELEASE_VARIABLE = "TOCSIN_RELEASE"
 # BentoML's own time limit, which only matters should the guard's fail.
 _BACKSTOP_SECONDS = 10
+
+# A child of BentoML's logger, for its handlers are the ones a server has.
+logger = logging.getLogger("bentoml.tocsin")
 
 
 class TocsinService:
@@ -93,9 +97,13 @@ class TocsinService:
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again; what goes wrong is said, and tried again."""
     while True:
         await asyncio.sleep(seconds)
-        await action()
+        try:
+            await action()
+        except Exception:
+            logger.exception("Tried again in %.0f s", seconds)
 
 
 def _ticket() -> Ticket:
