@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from support import make_tiny_release
 
 from tocsin import EventClassifier, Release, ReleaseError
-from tocsin.drift import CONFIDENCE_EDGES, Profile, count, drift, stability_index
+from tocsin.drift import CONFIDENCE_EDGES, Bins, Profile, count, drift, stability_index
 from tocsin.release import LAYOUT, read_manifest, write_manifest
 
 STRIKE, LOOTING, NOTHING = (
@@ -38,7 +38,7 @@ def test_the_index_of_a_case_worked_by_hand() -> None:
 
 
 @given(counts, counts)
-def test_the_index_is_finite_the_same_both_ways_and_zero_for_the_same(one: np.ndarray, other: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_the_index_is_finite_the_same_both_ways_and_zero_for_the_same(one: Bins, other: Bins) -> None:
     index = stability_index(one, other)
     assert 0 <= index + 1e-12 < math.inf
     assert index == pytest.approx(stability_index(other, one))
