@@ -43,6 +43,8 @@ class Scores:
     """Shape (texts, event types)."""
     no_event: NDArray[np.float32]
     """Probability that no label holds, shape (texts,)."""
+    confidence: NDArray[np.float32]
+    """How sure the answer as a whole is, shape (texts,); see `Calibration.confidence`."""
     needs_review: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     settled: NDArray[np.bool_]
@@ -192,7 +194,7 @@ class EventClassifier:
             probabilities[settled] = self._screen.rates
         languages = [detect_language(text, self.languages) for text in texts]
         readable = np.array([language in self.languages for language in languages], dtype=np.bool_)
-        unsure = self._calibration.confidence(probabilities, objective) < self._calibration.review_below
+        confidence = self._calibration.confidence(probabilities, objective).astype(np.float32)
         parents, count = self.taxonomy.parents, len(self.taxonomy.event_types)
         return Scores(
             taxonomy=self.taxonomy,
@@ -201,7 +203,8 @@ class EventClassifier:
             given=self._calibration.decide(probabilities, objective) & readable[:, None],
             event_type_probabilities=union_by_parent(probabilities, parents, count),
             no_event=1.0 - union(probabilities).astype(np.float32),
-            needs_review=unsure | ~readable,
+            confidence=confidence,
+            needs_review=(confidence < self._calibration.review_below) | ~readable,
             truncated=windows > 1,
             settled=settled,
             languages=languages,

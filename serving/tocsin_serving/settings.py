@@ -5,10 +5,11 @@ Every field is overridable by ``TOCSIN_`` and its name in capitals, such as ``TO
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import Field, dataclass, fields
+from typing import Any, Self
 
 from tocsin import UsageError
 
@@ -54,20 +55,40 @@ class Settings:
     """Worker processes, one computing thread each; 0 means one per core."""
     log_texts: int = 0
     """1 writes the texts of requests into the log; 0 writes their lengths and hashes only."""
+    drift_window_seconds: int = 86_400
+    """How far back the answers reach that are held against the reference. A day: news has a rhythm of days."""
+    drift_min_texts: int = 1_000
+    """Texts in that window from which anything is said of drift. Of fewer, chance alone makes much of an index."""
+    drift_alarm_psi: float = 0.25
+    """Population stability index from which there is an alarm."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Defaults with the overrides of the environment.
 
-        :raises UsageError: a variable is not a whole number or is too small, by name.
+        :raises UsageError: a variable is not a number of its kind or is too small, by name.
         """
-        given = {field.name: environ.get(PREFIX + field.name.upper()) for field in fields(cls)}
-        return cls(**{name: _whole_number(name, text) for name, text in given.items() if text is not None})
+        given = {field: environ.get(PREFIX + field.name.upper()) for field in fields(cls)}
+        return cls(**{field.name: _number(field, text) for field, text in given.items() if text is not None})
 
     @property
     def worker_processes(self) -> int:
         """Worker processes to start, with the default of one per core resolved."""
         return self.workers or available_cores()
+
+
+def _number(field: Field[Any], text: str) -> Any:  # noqa: ANN401  of the field's type
+    return _positive(field.name, text) if isinstance(field.default, float) else _whole_number(field.name, text)
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"{PREFIX}{name.upper()} must be a number above 0, not {text!r}")
+    return value
 
 
 def _whole_number(name: str, text: str) -> int:

@@ -93,7 +93,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Serving:
             yield url
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
     return serve
 

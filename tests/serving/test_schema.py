@@ -35,6 +35,7 @@ OPERATIONS = [
     ("POST", "/admin/reload"),
     ("GET", "/taxonomy"),
     ("GET", "/model"),
+    ("GET", "/profile"),
     ("GET", "/metrics"),
     ("GET", "/healthz"),
     ("GET", "/livez"),

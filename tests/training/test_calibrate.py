@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import make_tiny_release
 
 from tocsin.calibration import Calibration
-from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds
-from tocsin_training.config import CalibrateSettings
+from tocsin.classifier import EventClassifier
+from tocsin.drift import Profile
+from tocsin.release import Release
+from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main
+from tocsin_training.config import CalibrateSettings, Settings
 from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+from tocsin_training.run import Run
 
 SETTINGS = CalibrateSettings()
 
@@ -120,3 +128,19 @@ def test_a_precision_out_of_reach_takes_the_surest_labels_only(caplog: pytest.Lo
     thresholds = fit_precision(probabilities, truth, [0.3, 0.3, 0.3], SETTINGS)
     assert all(threshold >= 0.3 for threshold in thresholds)
     assert "no thresholds reach a precision of 0.95" in caplog.text
+
+
+def test_a_calibrated_release_carries_how_it_answers_the_validation_split(
+    settings: Settings, taxonomy_file: Path, tmp_path: Path
+) -> None:
+    run = Run.create(settings.model_copy(update={"runs": tmp_path}), "calibrated")
+    for folder in (run.release, run.reference):
+        make_tiny_release(folder, taxonomy_file=taxonomy_file)
+    main(run)
+    lines = (settings.data.corpus / "validation" / "three.jsonl").read_text().splitlines()
+    classifier = EventClassifier.load(run.release)
+    scores = classifier.score_batch([json.loads(line)["text"] for line in lines])
+    profile = Release.open(run.release).profile
+    assert profile == Profile.of(scores, classifier.languages)
+    assert 0 < profile.texts <= len(lines)
+    assert Release.open(run.reference).profile == profile

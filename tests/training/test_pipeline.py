@@ -7,6 +7,8 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
+from tocsin.classifier import EventClassifier
+from tocsin.drift import Profile
 from tocsin.errors import UsageError
 from tocsin.release import Release
 from tocsin_training.cli import calibrate
@@ -61,6 +63,17 @@ def test_the_manifest_tells_data_code_and_settings_and_no_path(trained_run: Run,
     assert (lineage.data.first, lineage.data.last) == ("2020s", "2020s")
     assert lineage.settings["finetune"]["learning_rate"] == 5e-3
     assert str(settings.data.corpus.parent) not in manifest.model_dump_json()
+
+
+def test_the_release_carries_how_it_answers_the_validation_split(trained_run: Run) -> None:
+    release = Release.open(trained_run.release)
+    assert release.profile is not None
+    lines = (trained_run.settings().data.corpus / "validation" / "three.jsonl").read_text().splitlines()
+    classifier = EventClassifier.load(trained_run.release)
+    scores = classifier.score_batch([json.loads(line)["text"] for line in lines])
+    assert release.profile == Profile.of(scores, classifier.languages)
+    assert release.profile.texts == sum(language == "en" for language in scores.languages) > 0
+    assert "profile.json" in Release.open(trained_run.reference).files
 
 
 def test_no_pickle_anywhere_in_a_run(trained_run: Run) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import EventClassifier
+from tocsin.drift import Profile
 from tocsin.release import LAYOUT, Release, read_manifest, write_manifest
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
@@ -186,16 +188,21 @@ def fit_review(
 
 
 def main(run: Run) -> None:
-    """Calibrate the release on the validation split; its fp32 twin gets the same calibration."""
+    """Calibrate the release on the validation split and record how it then answers; its fp32 twin gets the same."""
     settings = run.settings()
     release = Release.open(run.release)
     validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
     truth = label_matrix(list(validation["labels"]), release.taxonomy) > 0
     classifier = EventClassifier.load(run.release, threads=settings.finetune.threads)
-    logits = classifier.logits(list(validation["text"]))
+    texts = list(validation["text"])
+    logits = classifier.logits(texts)
     calibration = fit_calibration(logits, truth, settings.calibrate)
     for folder in (run.release, run.reference):
         calibration.save(folder / LAYOUT.calibration)
+        write_manifest(folder, read_manifest(folder))
+    profile = profile_of(run.release, texts, threads=settings.finetune.threads)
+    for folder in (run.release, run.reference):
+        profile.save(folder / LAYOUT.profile)
         write_manifest(folder, read_manifest(folder))
     figures = {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
@@ -205,6 +212,12 @@ def main(run: Run) -> None:
     }
     run.record("calibrate", figures)
     _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
+
+
+def profile_of(release: Path, texts: Sequence[str], *, threads: int = 1) -> Profile:
+    """How a release answers some texts, read by the code that its users run."""
+    classifier = EventClassifier.load(release, threads=threads)
+    return Profile.of(classifier.score_batch(texts), classifier.languages)
 
 
 def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:
