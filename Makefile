@@ -73,6 +73,10 @@ bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on th
 bench-load: $(VENV)/.dev  ## the service under load and under bad clients
 	$(BIN)/python benchmarks/load.py $(ARGS)
 
+.PHONY: bench-capacity
+bench-capacity: $(VENV)/.dev  ## texts a second a core, memory a worker, start-up; what a million and a billion texts a day take
+	$(BIN)/python benchmarks/capacity.py $(ARGS)
+
 .PHONY: audit
 audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the package index
 	$(BIN)/pip-audit --requirement constraints.txt --strict --no-deps --disable-pip --progress-spinner off
@@ -80,6 +84,20 @@ audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the 
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/
 	$(BIN)/python -m build
+
+# Not in the user's own bento store: a version is built once there, and this one changes with the checkout.
+BENTO_HOME := $(CURDIR)/build/bento
+VERSION    := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BENTOML    := BENTOML_HOME=$(BENTO_HOME) BENTOML_DO_NOT_TRACK=True $(BIN)/bentoml
+
+.PHONY: bento
+bento: $(VENV)/.serve  ## the bento of this checkout in build/bento
+	rm -rf $(BENTO_HOME)
+	$(BENTOML) build -f serving/bentofile.yaml --version $(VERSION) .
+
+.PHONY: image
+image: bento  ## the container image tocsin:VERSION (and :latest), by BentoML; needs Docker
+	$(BENTOML) containerize tocsin:$(VERSION) --image-tag tocsin:$(VERSION) --image-tag tocsin:latest
 
 .PHONY: constraints
 constraints: $(VENV)/.dev  ## pin the newest versions that fit pyproject.toml

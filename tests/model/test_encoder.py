@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,3 +26,15 @@ def test_micro_batches_lose_nothing_and_keep_to_the_budget(windows: list[Window]
 @given(WINDOWS)
 def test_no_budget_means_one_window_at_a_time(windows: list[Window]) -> None:
     assert all(len(batch) == 1 for batch in micro_batches(windows, 0))
+
+
+def test_onnxruntime_leaves_no_identifier_and_no_reports_to_be_sent(tiny_release: Path, tmp_path: Path) -> None:
+    script = (
+        f"from tocsin import EventClassifier; EventClassifier.load({str(tiny_release)!r}).classify('An airstrike.')"
+    )
+    # It keeps quiet by itself where it sees that it is being tested.
+    seen_as_test = ("CI", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY", "TF_BUILD", "GITHUB_ACTIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in seen_as_test}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", script], env=environment | home, check=True)
+    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()] == []

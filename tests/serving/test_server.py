@@ -6,10 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -90,48 +88,6 @@ def test_the_page_shows_events_and_runs_nothing_from_the_text(live: str, classif
     expected = classifier.classify_document(document)
     assert shown == [sentence.text for sentence in expected.sentences]
     assert tags == sum(len(sentence.events) for sentence in expected.sentences)
-
-
-@pytest.fixture
-def bare_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """As on a machine where neither tocsin nor a release is installed, only what they depend on."""
-    rooms = [str(ROOT / name) for name in ("model", "serving", "training")]
-    # Runs in every Python process after the .pth files that put an editable install on the path.
-    hide = f"import sys\nsys.path[:] = [path for path in sys.path if path not in {rooms}]\n"
-    (tmp_path / "sitecustomize.py").write_text(hide)
-    bare = {name: value for name, value in environment.items() if name != "TOCSIN_RELEASE"}
-    bare["PYTHONPATH"] = str(tmp_path)
-    find = "from importlib.util import find_spec; print(find_spec('tocsin'), find_spec('tocsin_serving'))"
-    found = subprocess.run(
-        [sys.executable, "-c", find], cwd=tmp_path, env=bare, check=True, capture_output=True, text=True
-    )
-    assert found.stdout.split() == ["None", "None"]
-    return bare
-
-
-def test_a_built_bento_serves_without_the_checkout(
-    environment: dict[str, str],
-    free_port: Callable[[], int],
-    serving: Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]],
-    bare_environment: dict[str, str],
-    classifier: EventClassifier,
-) -> None:
-    bentoml = [sys.executable, "-m", "bentoml"]
-    build = [*bentoml, "build", "-f", "serving/bentofile.yaml", "--version", "test", "."]
-    subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
-    port = free_port()
-    serve = [*bentoml, "serve", "tocsin:test", "--host", "127.0.0.1", "--port", str(port)]
-    with serving(serve, port, bare_environment) as url:
-        response = httpx.post(f"{url}/classify", json={"texts": TEXTS}, timeout=60)
-    answer = [Prediction.model_validate(one) for one in response.json()]
-    assert_same_predictions(classifier.classify_batch(TEXTS), answer)
-
-
-def test_the_bento_asks_for_the_packages_of_the_serve_extra() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    expected = {*project["dependencies"], *project["optional-dependencies"]["serve"]}
-    lines = (ROOT / "serving" / "bentofile.yaml").read_text().partition("packages:")[2].splitlines()
-    assert {line.strip()[2:] for line in lines if line.startswith("    - ")} == expected
 
 
 def test_the_readmes_client_prints_what_the_readme_says(live: str, tmp_path: Path, environment: dict[str, str]) -> None:
