@@ -7,6 +7,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 HOST   ?= 127.0.0.1
 PORT   ?= 3000
 
+# The library sees to this itself; benchmarks also import onnxruntime without it.
+export ORT_DISABLE_TELEMETRY := 1
+
 .DEFAULT_GOAL := help
 
 $(BIN)/python:

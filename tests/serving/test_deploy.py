@@ -193,8 +193,7 @@ def test_the_compose_files_health_check_asks_a_path_without_keys(compose: dict[s
 
 
 def documents(path: Path) -> Iterator[dict[str, Any]]:
-    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-        yield document
+    yield from yaml.safe_load_all(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
