@@ -23,16 +23,23 @@ $(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -e '.[serve,train,ray,report,dev]'
+	$(PIP) -e '.[serve,train,ray,report,track,dev]'
 	@touch $@ $(VENV)/.serve
+
+# The generator of HTTP clients that a test tries, in an environment of its own: it wants an older typer than the command.
+CLIENT := $(CURDIR)/$(VENV)/client
+$(VENV)/.client: $(BIN)/python
+	$(PYTHON) -m venv $(CLIENT)
+	$(CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
+	@touch $@
 
 .PHONY: serve
 serve: $(VENV)/.serve  ## run the HTTP service and the page on http://127.0.0.1:3000
 	$(BIN)/tocsin serve --host $(HOST) --port $(PORT)
 
 .PHONY: test
-test: $(VENV)/.dev  ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev $(VENV)/.client  ## run every test
+	PATH="$$PATH:$(CLIENT)/bin" $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.dev  ## what CI checks besides the tests: format, lint, types, corpus

@@ -3,7 +3,7 @@
     python benchmarks/capacity.py [--texts 1000] [--save]
 
 Under two minutes on a quiet machine. One worker is measured, over HTTP with the clients on the other cores, and in a
-batch job; every further core does as much again, less where cores share caches and clock (benchmarks/speed.md has all of
+batch job; every further core does as much again, less where cores share caches and clock (`make bench` measures all of
 them at once). `--save` writes the tables, with date and machine, to benchmarks/capacity.md.
 """
 
@@ -98,7 +98,7 @@ def one_worker(texts: Sequence[str]) -> tuple[float, float, int, int]:
 
 
 def memory(server: psutil.Process) -> tuple[int, int]:
-    """Bytes of a server of one worker: of that worker, the largest child, and of everything else, shared pages split."""
+    """Bytes of everything but the worker, and of the worker, the largest child; shared pages split between them."""
     children = [proportional_memory(child) for child in server.children(recursive=True)]
     worker = max(children)
     return proportional_memory(server) + sum(children) - worker, worker
