@@ -48,13 +48,19 @@ def bento(environment: dict[str, str]) -> Path:
     return Path(environment["BENTOML_HOME"]) / "bentos" / "tocsin" / "test"
 
 
+HIDE_ROOMS = """
+import sys
+from pathlib import Path
+rooms = ("tocsin", "tocsin_serving", "tocsin_training")
+sys.path[:] = [path for path in sys.path if not any((Path(path) / room / "__init__.py").exists() for room in rooms)]
+"""
+
+
 @pytest.fixture
 def bare_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """As on a machine where neither tocsin nor a release is installed, only what they depend on."""
-    rooms = [str(ROOT / name) for name in ("model", "serving", "training")]
     # Runs in every Python process after the .pth files that put an editable install on the path.
-    hide = f"import sys\nsys.path[:] = [path for path in sys.path if path not in {rooms}]\n"
-    (tmp_path / "sitecustomize.py").write_text(hide)
+    (tmp_path / "sitecustomize.py").write_text(HIDE_ROOMS)
     bare = {name: value for name, value in environment.items() if name != "TOCSIN_RELEASE"}
     bare["PYTHONPATH"] = str(tmp_path)
     find = "from importlib.util import find_spec; print(find_spec('tocsin'), find_spec('tocsin_serving'))"
