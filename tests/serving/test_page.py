@@ -66,13 +66,16 @@ def test_an_answer_fits_on_a_phone(page: playwright.Page) -> None:
     page.get_by_role("button", name="Fill in an example").click()
     page.get_by_role("button", name="Find events").click()
     page.wait_for_selector("#sentences li")
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for box in ("documentElement", "querySelector('.scroll')"):
+        wide, seen = page.evaluate(f"[document.{box}.scrollWidth, document.{box}.clientWidth]")
+        assert wide <= seen, box
 
 
 @pytest.mark.parametrize("document", ["", " \n "])
 def test_no_text_is_said_to_be_none(page: playwright.Page, document: str) -> None:
     ask(page, document)
     assert "There is no text yet" in told(page)
+    assert not page.locator("#answer").is_visible()
 
 
 def test_a_document_that_is_too_long_is_said_to_be_and_stays(page: playwright.Page) -> None:
