@@ -153,7 +153,7 @@ def megabytes(size: int) -> str:
 
 def report(measured: Measured, texts: int, save: bool) -> None:
     title = f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {CORES} cores, {texts} texts of the test split"
-    tables = {
+    tables: dict[str, list[Row]] = {
         title: [("what", "measured"), *measured_rows(measured)],
         f"What a day's texts take; the service with cores for {_PEAK} times the mean": [
             ("texts a day", "texts a second, mean", "service: cores", "batch: cores, all day", "batch: core hours"),

@@ -6,25 +6,25 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tocsin import EventClassifier
 
-playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser on the PATH")
 PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def page(browser: playwright.Browser, live: str) -> Iterator[playwright.Page]:
+def page(browser: Browser, live: str) -> Iterator[Page]:
     """The page, as it stands before anything is done; it must not complain in the end."""
     page = browser.new_page()
     complaints: list[str] = []
@@ -37,19 +37,17 @@ def page(browser: playwright.Browser, live: str) -> Iterator[playwright.Page]:
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
 
 
-def ask(page: playwright.Page, document: str) -> None:
+def ask(page: Page, document: str) -> None:
     page.get_by_label("Article or report").fill(document)
     page.get_by_role("button", name="Find events").click()
 
 
-def told(page: playwright.Page) -> str:
+def told(page: Page) -> str:
     page.wait_for_function("document.getElementById('problem').textContent !== ''")
     return str(page.get_by_role("alert").inner_text())
 
 
-def test_the_page_shows_events_and_runs_nothing_from_the_text(
-    page: playwright.Page, classifier: EventClassifier
-) -> None:
+def test_the_page_shows_events_and_runs_nothing_from_the_text(page: Page, classifier: EventClassifier) -> None:
     document = "An airstrike hit <img src=x onerror=document.title='owned'> the market.\n\nRates were left unchanged."
     ask(page, document)
     page.wait_for_selector("#sentences li")
@@ -61,7 +59,7 @@ def test_the_page_shows_events_and_runs_nothing_from_the_text(
     assert tags == sum(len(sentence.events) for sentence in expected.sentences)
 
 
-def test_an_answer_fits_on_a_phone(page: playwright.Page) -> None:
+def test_an_answer_fits_on_a_phone(page: Page) -> None:
     page.set_viewport_size(PHONE)
     page.get_by_role("button", name="Fill in an example").click()
     page.get_by_role("button", name="Find events").click()
@@ -72,13 +70,13 @@ def test_an_answer_fits_on_a_phone(page: playwright.Page) -> None:
 
 
 @pytest.mark.parametrize("document", ["", " \n "])
-def test_no_text_is_said_to_be_none(page: playwright.Page, document: str) -> None:
+def test_no_text_is_said_to_be_none(page: Page, document: str) -> None:
     ask(page, document)
     assert "There is no text yet" in told(page)
     assert not page.locator("#answer").is_visible()
 
 
-def test_a_document_that_is_too_long_is_said_to_be_and_stays(page: playwright.Page) -> None:
+def test_a_document_that_is_too_long_is_said_to_be_and_stays(page: Page) -> None:
     document = "An airstrike hit the market. " * 7_000
     ask(page, document)
     assert "200000 characters" in told(page)
@@ -96,7 +94,7 @@ def test_a_document_that_is_too_long_is_said_to_be_and_stays(page: playwright.Pa
     ],
 )
 def test_a_refusal_is_told_in_words_and_the_text_stays(
-    page: playwright.Page, status: int, content_type: str, body: str, message: str
+    page: Page, status: int, content_type: str, body: str, message: str
 ) -> None:
     page.route("**/classify_document", lambda route: route.fulfill(status=status, content_type=content_type, body=body))
     ask(page, "An airstrike hit the market.")
@@ -105,7 +103,7 @@ def test_a_refusal_is_told_in_words_and_the_text_stays(
     assert page.get_by_role("button", name="Find events").is_enabled()
 
 
-def test_a_lost_connection_is_told_and_the_next_try_works(page: playwright.Page) -> None:
+def test_a_lost_connection_is_told_and_the_next_try_works(page: Page) -> None:
     page.route("**/classify_document", lambda route: route.abort("connectionreset"))
     ask(page, "An airstrike hit the market.")
     assert "cannot be reached" in told(page)
