@@ -277,13 +277,20 @@ def post(client: httpx.Client, texts: list[str]) -> None:
 
 @contextmanager
 def service() -> Iterator[httpx.Client]:
-    """The real service as a process of its own."""
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(PORT), "--workers", str(CORES)]
+    """The real service, a worker for each core."""
+    with server(workers=CORES) as (_, client):
+        yield client
+
+
+@contextmanager
+def server(*, workers: int) -> Iterator[tuple[psutil.Process, httpx.Client]]:
+    """The real service as a process of its own, ready, and a client of it."""
+    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(PORT), "--workers", str(workers)]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
             wait_until_ready(client)
-            yield client
+            yield process, client
     finally:
         family = [*process.children(recursive=True), process]
         for member in family:

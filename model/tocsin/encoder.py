@@ -5,6 +5,12 @@ Everything here is shared by one text, a batch, a batch job and the service, so 
 
 from __future__ import annotations
 
+import os
+
+# Before onnxruntime is imported, which decides then: since 1.29 its wheels report models and use to Microsoft, with an
+# identifier of the machine, unless told not to (its docs/Privacy.md). Here nothing is sent anywhere.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +26,8 @@ from tocsin.errors import ReleaseError
 from tocsin.release import LAYOUT, Release
 from tocsin.screen import Screen
 
+# For a program that had imported onnxruntime before; what it told when it was imported is out by then.
+ort.disable_telemetry_events()
 # Tokens, padding included, that go through the graph in one run when a batch's make-up does not matter.
 _MICRO_BATCH_TOKENS = 2048
 _TEXTS_AT_ONCE = 1024

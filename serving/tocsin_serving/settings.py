@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from tocsin import UsageError
@@ -20,9 +21,30 @@ _MAY_BE_ZERO = frozenset({"workers", "log_texts"})
 
 def available_cores() -> int:
     """Cores this process may use; containers and ``taskset`` give fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *cpu_quotas()])
+
+
+def cpu_quotas(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Cores, rounded up, that the CPU limits come to under which Docker, Kubernetes or systemd put this process.
+
+    A limit is a share of time on all the machine's cores, which `os.sched_getaffinity` knows nothing of. Of cgroup v2
+    only; the kernel writes "QUOTA PERIOD" or "max PERIOD" (Documentation/admin-guide/cgroup-v2.rst).
+    """
+    found = []
+    try:
+        place = next(line[3:] for line in membership.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return []
+    inside = Path(place.strip("/"))
+    for level in (inside, *inside.parents):
+        try:
+            quota, period = (cgroups / level / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if quota != "max":
+            found.append(max(1, -(-int(quota) // int(period))))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

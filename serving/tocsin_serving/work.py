@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tocsin import EventClassifier, Prediction, Scores
+from tocsin_serving.load import tell_waiting
 from tocsin_serving.schemas import Options
 
 # Share of the newest turn in the estimate: after 20 turns an old pace counts for an eighth.
@@ -118,6 +119,7 @@ class WorkQueue:
         self._turn = Turn()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-compute")
         self._working: asyncio.Task[None] | None = None
+        tell_waiting(0.0)
 
     def seconds_ahead(self, tokens: int) -> float:
         """How long a request of so many tokens would be held up by others.
@@ -149,7 +151,7 @@ class WorkQueue:
         """Queue some texts, whose answers are awaited by `job.done`; whoever puts a job drops it in the end."""
         job = Job(classifier, options, texts, tokens, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
-        self.waiting_tokens += job.remaining
+        self._count(job.remaining)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
         return job
@@ -169,7 +171,11 @@ class WorkQueue:
     def _forget(self, job: Job) -> None:
         if job in self._jobs:
             self._jobs.remove(job)
-            self.waiting_tokens -= job.remaining
+            self._count(-job.remaining)
+
+    def _count(self, tokens: int) -> None:
+        self.waiting_tokens += tokens
+        tell_waiting(self.seconds_waiting)
 
     async def _work(self) -> None:
         while self._jobs:
@@ -177,7 +183,7 @@ class WorkQueue:
             try:
                 await self._compute(self._turn)
             finally:
-                self.waiting_tokens -= self._turn.tokens
+                self._count(-self._turn.tokens)
                 self._turn = Turn()
 
     async def _compute(self, turn: Turn) -> None:

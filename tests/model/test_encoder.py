@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +45,15 @@ def test_nothing_but_the_library_opens_sessions() -> None:
     folders = ("model/tocsin", "training/tocsin_training", "serving/tocsin_serving", "benchmarks")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert [path.name for path in files if "InferenceSession(" in path.read_text(encoding="utf-8")] == ["encoder.py"]
+
+
+def test_onnxruntime_leaves_no_identifier_and_no_reports_to_be_sent(tiny_release: Path, tmp_path: Path) -> None:
+    script = (
+        f"from tocsin import EventClassifier; EventClassifier.load({str(tiny_release)!r}).classify('An airstrike.')"
+    )
+    # It keeps quiet by itself where it sees that it is being tested.
+    seen_as_test = ("CI", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY", "TF_BUILD", "GITHUB_ACTIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in seen_as_test}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", script], env=environment | home, check=True)
+    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()] == []

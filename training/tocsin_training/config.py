@@ -187,6 +187,9 @@ def load_settings(
     path = Path(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        remedy = "run this at the root of a checkout, which has training/train.toml, or name one with --config FILE"
+        raise ConfigError(f"{path}: there is no such recipe here; {remedy}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
