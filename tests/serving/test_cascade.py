@@ -52,7 +52,7 @@ def test_without_it_the_encoder_reads_everything(source: Path, release: Path) ->
 def test_a_finished_output_of_the_other_kind_is_not_taken_for_this_one(source: Path, release: Path) -> None:
     target = source.with_name("out.jsonl")
     score_file(source, target, release=release)
-    with pytest.raises(UsageError, match=r"cascade \(was False, is True\)"):
+    with pytest.raises(UsageError, match=r"out\.jsonl exists; --overwrite replaces it"):
         score_file(source, target, release=release, cascade=True, resume=True)
 
 

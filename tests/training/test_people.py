@@ -18,6 +18,7 @@ def named(text: str) -> list[tuple[str, bool]]:
         "Gaddafi's forces were driven out.",
         "Troops loyal to President Qaddafi, helped by others, came.",
         "The men of Colonel Gaddafi were gone.",
+        "Troops loyal to President Gaddafi left the port.",
     ],
 )
 def test_a_head_of_state_may_be_named_in_passing(text: str) -> None:

@@ -23,6 +23,9 @@ _TOLD_BY = re.compile(
     r"\b(?:said|says|told|according to|quoted|quoting|ordered by|signed by|speech by|statement by)\s$"
 )
 
+# "Rebels of Charles Taylor held the town": what follows is the rebels' deed.
+_OTHERS_ACT = re.compile(r"\b(?:of|to|under|against|with|for|from|behind)\s$")
+
 
 @dataclass(frozen=True)
 class _Person:
@@ -58,8 +61,9 @@ def namings(text: str) -> Iterator[Naming]:
             before, after = plain[: found.start()], plain[found.end() :]
             if _is_place(before, after) or (found["given"] is None and not _means(person, before)):
                 continue
-            told = _TOLD_BY.search(re.sub(rf"{_OFFICE}$", "", before))
-            yield Naming(person.name, person.is_head, not (told or _did().match(after)))
+            led_to = re.sub(rf"{_OFFICE}$", "", before)
+            acts = _did().match(after) and not _OTHERS_ACT.search(led_to)
+            yield Naming(person.name, person.is_head, not (acts or _TOLD_BY.search(led_to)))
 
 
 def _means(person: _Person, before: str) -> bool:
