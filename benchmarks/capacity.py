@@ -25,7 +25,8 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 from rich.table import Table
-from speed import CORES, ROOT, best_rate, corpus_texts, cpu_name, in_process, peak_memory, post, proportional_memory
+from speed import CORES, ROOT, corpus_texts, cpu_name, in_process, peak_memory, post, proportional_memory
+from speed import measured as timed
 from speed import server as running_server
 
 from tocsin import EventClassifier
@@ -68,7 +69,7 @@ def measure(texts: Sequence[str]) -> Measured:
     service, start_seconds, supervisor, worker = one_worker(texts)
     batch, batch_bytes = batch_job(texts)
     return Measured(
-        library=in_process(texts),
+        library=in_process(texts).texts_per_second,
         service=service,
         batch=batch,
         start_seconds=start_seconds,
@@ -91,7 +92,7 @@ def one_worker(texts: Sequence[str]) -> tuple[float, float, int, int]:
             with ThreadPoolExecutor(_CLIENTS) as pool:
                 list(pool.map(lambda request: post(client, request), requests))
 
-        rate = best_rate(everything, len(texts), rounds=2)
+        rate = timed(everything, len(texts), rounds=2).texts_per_second
         # After work: buffers have grown to what they need.
         supervisor, worker = memory(process)
     return rate, start_seconds, supervisor, worker

@@ -15,7 +15,7 @@ OTHER_PATHS = "other"
 _ASKED = "tocsin.path"
 
 
-class BoundedTrafficMetrics(instruments.RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
+class BoundedTrafficMetrics(instruments.RunnerTrafficMetricsMiddleware):
     """Tells the metrics another path than the application."""
 
     known: frozenset[str] = frozenset()
@@ -42,4 +42,4 @@ def bound_endpoints(paths: frozenset[str]) -> None:
     :param paths: those the service has.
     """
     BoundedTrafficMetrics.known = paths
-    instruments.RunnerTrafficMetricsMiddleware = BoundedTrafficMetrics
+    instruments.RunnerTrafficMetricsMiddleware = BoundedTrafficMetrics  # type: ignore[misc, assignment]

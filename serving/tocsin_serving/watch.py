@@ -238,7 +238,7 @@ def forget_dead_workers() -> None:
         if not _is_alive(process):
             # Another worker may be at it too.
             with suppress(FileNotFoundError):
-                mark_process_dead(process, folder)
+                mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
 
 
 def _is_alive(process: int) -> bool:

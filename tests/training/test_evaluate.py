@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from tocsin.errors import InputError
 from tocsin.release import LAYOUT, Manifest
@@ -63,6 +64,9 @@ print(evaluate(sys.argv[2], data, bootstrap_samples=10)["texts"], {"torch", "tra
 
 def test_tables_show_every_label_and_reason(trained_run: Run) -> None:
     summary, labels, alarms, *_ = tables(trained_run.figures()["evaluate"])
+    assert isinstance(summary, Table)
+    assert isinstance(labels, Table)
+    assert isinstance(alarms, Table)
     assert summary.row_count > 8
     assert list(labels.columns[0].cells) == ["storm", "frost", "wheat", "apple"]
     assert {"all", "sport", "planned"} == set(alarms.columns[0].cells)

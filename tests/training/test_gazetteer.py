@@ -8,8 +8,10 @@ from tocsin_training.regions import region
 
 
 def record(text: str, country: str | None) -> Record:
-    fields = {"id": "b-1", "text": text, "labels": [], "register": "wire", "batch": "b", "country": country}
-    return Record.model_validate(fields | {"annotations": {"writer": []}, "reason": "sport"})
+    place = {"country": country, "register": "wire", "batch": "b"}
+    return Record.model_validate(
+        {"id": "b-1", "text": text, "labels": [], "annotations": {"writer": []}, "reason": "sport", **place}
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +9,7 @@ from tocsin_training.offensive import offensive_words, word_hash
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decent words to test with, in place of the list."""
     hashes = frozenset(map(word_hash, ("thistle", "garden gnome")))
     monkeypatch.setattr(offensive, "_hashes", lambda: hashes)

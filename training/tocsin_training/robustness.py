@@ -22,9 +22,10 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots, probes
 from tocsin_training.augment import drop_punctuation, misspell
 from tocsin_training.corpus import label_matrix
-from tocsin_training.coverage import length_band, region
+from tocsin_training.coverage import length_band
 from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, weighted_f1, wilson
 from tocsin_training.probes import Confusion, Probe, Swap
+from tocsin_training.regions import region
 from tocsin_training.report import Grid, percent, percent_interval
 
 if TYPE_CHECKING:
@@ -244,8 +245,8 @@ def _confused(truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxono
 def _confusion(truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy) -> tuple[Bools, Bools]:
     """Which texts have events of the one type only, and which were given a label of the other; shape (texts,)."""
     true_type, wrong_type = (_columns(taxonomy, name) for name in (confusion.truth, confusion.answer))
-    concerned: Bools = truth.any(axis=1) & ~truth[:, ~true_type].any(axis=1)
-    mistaken: Bools = given[:, wrong_type].any(axis=1)
+    concerned: Bools = np.any(truth, axis=1) & ~np.any(truth[:, ~true_type], axis=1)
+    mistaken: Bools = np.any(given[:, wrong_type], axis=1)
     return concerned, mistaken
 
 

@@ -56,7 +56,7 @@ def fit_screen(train: Tokens, events: Bools, validation: Tokens, truth: Bools, s
     labels = truth.shape[1]
     free = Screen(weights, float(model.intercept_[0]), -np.inf, np.zeros(labels, dtype=np.float32))
     margins = free.margins(validation)
-    threshold, rate = _cut(margins, truth.any(axis=1), settings.events_lost)
+    threshold, rate = _cut(margins, np.any(truth, axis=1), settings.events_lost)
     shares = truth.sum(axis=0) / truth.sum()
     return Screen(weights, free.bias, threshold, (rate * shares).astype(np.float32))
 
@@ -88,7 +88,7 @@ def main(run: Run) -> None:
     tokenizer = load_tokenizer(release)
     tokens = {name: token_ids(tokenizer, list(splits[name]["text"])) for name in ("train", "validation")}
     truth = {name: label_matrix(list(splits[name]["labels"]), release.taxonomy) > 0 for name in tokens}
-    events = truth["train"].any(axis=1)
+    events: Bools = np.any(truth["train"], axis=1)
     if events.all() or not events.any() or not truth["validation"].any():
         _log.warning("no screen: it takes training texts with and without events, and validation texts with some")
         for folder in (run.release, run.reference):
@@ -100,7 +100,7 @@ def main(run: Run) -> None:
     for folder in (run.release, run.reference):
         screen.save(folder / LAYOUT.screen)
         write_manifest(folder, read_manifest(folder))
-    figures = settled_shares(screen.settles(tokens["validation"]), truth["validation"].any(axis=1))
+    figures = settled_shares(screen.settles(tokens["validation"]), np.any(truth["validation"], axis=1))
     run.record("screen", figures)
     _log.info(
         "the screen settles %.0f %% of validation's texts without event and loses %.1f %% of those with one",
@@ -135,7 +135,7 @@ def measure(release: Path | None, corpus: Path, no_event_share: float) -> dict[s
         raise UsageError(f"--no-event-share {no_event_share}: give a share above 0 and at most 1, such as 0.8")
     alone, cascade = EventClassifier.load(release), EventClassifier.load(release, cascade=True)
     text = read_corpus(DataSettings(corpus=corpus, taxonomy=alone.release.folder / LAYOUT.taxonomy), alone.taxonomy)
-    events = text.truth.any(axis=1)
+    events: Bools = np.any(text.truth, axis=1)
     settled = cascade.score_batch(text.texts).settled
     found = np.zeros(len(text), dtype=np.bool_)
     lost = np.flatnonzero(settled & events)
