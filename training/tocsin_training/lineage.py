@@ -27,7 +27,8 @@ def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
     counts = Counter(label for labels in train["labels"] for label in set(labels))
     imported = ImportReport.of(data.corpus)
     # Beside imported texts, the decades of records that were mixed in would say nothing of the user's data.
-    times = sorted(time for time in train["decade" if imported is None else "date"] if time)
+    # Arrow's JSON reader takes days for points in time and writes them with midnight.
+    times = sorted(time[:10] for time in train["decade" if imported is None else "date"] if time)
     return DataLineage(
         name=data.corpus.name if imported is None else ", ".join(file.name for file in imported.files),
         description=data.description,
