@@ -7,6 +7,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 HOST   ?= 127.0.0.1
 PORT   ?= 3000
 
+# The library sees to this itself; benchmarks also import onnxruntime without it.
+export ORT_DISABLE_TELEMETRY := 1
+
 .DEFAULT_GOAL := help
 
 $(BIN)/python:
@@ -20,16 +23,23 @@ $(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) -e '.[serve,train,ray,report,dev]'
+	$(PIP) -e '.[serve,train,ray,report,track,dev]'
 	@touch $@ $(VENV)/.serve
+
+# The generator of HTTP clients that a test tries, in an environment of its own: it wants an older typer than the command.
+CLIENT := $(CURDIR)/$(VENV)/client
+$(VENV)/.client: $(BIN)/python
+	$(PYTHON) -m venv $(CLIENT)
+	$(CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
+	@touch $@
 
 .PHONY: serve
 serve: $(VENV)/.serve  ## run the HTTP service and the page on http://127.0.0.1:3000
 	$(BIN)/tocsin serve --host $(HOST) --port $(PORT)
 
 .PHONY: test
-test: $(VENV)/.dev  ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev $(VENV)/.client  ## run every test
+	PATH="$$PATH:$(CLIENT)/bin" $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.dev  ## what CI checks besides the tests: format, lint, types, corpus
@@ -44,13 +54,15 @@ format: $(VENV)/.dev  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+OWN = $(foreach file,$(DATA),--data $(file))
+
 .PHONY: train
-train: $(VENV)/.dev  ## corpus -> fine-tuned, quantized, calibrated, verified release in runs/
-	$(BIN)/tocsin train --config training/train.toml $(ARGS)
+train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" trains on your own labelled texts
+	$(BIN)/tocsin train --config training/train.toml $(OWN) $(ARGS)
 
 .PHONY: train-tiny
-train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute
-	$(BIN)/tocsin train --config training/train-tiny.toml $(ARGS)
+train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; DATA likewise
+	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(ARGS)
 
 .PHONY: teacher
 teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU)
@@ -69,9 +81,17 @@ bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memo
 bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
 	$(BIN)/python benchmarks/memory.py $(ARGS)
 
+.PHONY: bench-prepare
+bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; ARGS="--rows 600000"
+	$(BIN)/python benchmarks/prepare.py $(ARGS)
+
 .PHONY: bench-load
 bench-load: $(VENV)/.dev  ## the service under load and under bad clients
 	$(BIN)/python benchmarks/load.py $(ARGS)
+
+.PHONY: bench-capacity
+bench-capacity: $(VENV)/.dev  ## texts a second a core, memory a worker, start-up; what a million and a billion texts a day take
+	$(BIN)/python benchmarks/capacity.py $(ARGS)
 
 .PHONY: audit
 audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the package index
@@ -80,6 +100,20 @@ audit: $(VENV)/.dev  ## known vulnerabilities of the pinned packages; needs the 
 .PHONY: dist
 dist: $(VENV)/.dev  ## wheel and sdist in dist/
 	$(BIN)/python -m build
+
+# Not in the user's own bento store: a version is built once there, and this one changes with the checkout.
+BENTO_HOME := $(CURDIR)/build/bento
+VERSION    := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BENTOML    := BENTOML_HOME=$(BENTO_HOME) BENTOML_DO_NOT_TRACK=True $(BIN)/bentoml
+
+.PHONY: bento
+bento: $(VENV)/.serve  ## the bento of this checkout in build/bento
+	rm -rf $(BENTO_HOME)
+	$(BENTOML) build -f serving/bentofile.yaml --version $(VERSION) .
+
+.PHONY: image
+image: bento  ## the container image tocsin:VERSION (and :latest), by BentoML; needs Docker
+	$(BENTOML) containerize tocsin:$(VERSION) --image-tag tocsin:$(VERSION) --image-tag tocsin:latest
 
 .PHONY: constraints
 constraints: $(VENV)/.dev  ## pin the newest versions that fit pyproject.toml

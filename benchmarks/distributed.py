@@ -56,7 +56,7 @@ def measured(source: Path, engine: str, workers: int) -> float:
     begun = time.perf_counter()
     subprocess.run([*command, "--engine", engine, "--workers", str(workers)], check=True, stderr=subprocess.PIPE)
     seconds = time.perf_counter() - begun
-    first, *others = source.parent.glob("*-*.jsonl")
+    first, *others = (file for file in source.parent.glob("*-*.jsonl") if ".rejects." not in file.name)
     if any(other.read_bytes() != first.read_bytes() for other in others):
         raise SystemExit(f"the {engine} engine with {workers} workers wrote something else")
     return seconds
@@ -66,14 +66,17 @@ def as_table(seconds: dict[tuple[str, int], float], texts: int, workers: list[in
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, {texts:,} texts, start-up included:",
         "",
-        "| workers | local, texts/s | Ray, texts/s | Ray against its first row | Ray, core seconds per 1,000 texts |",
-        "| --- | --- | --- | --- | --- |",
+        "| workers | local, texts/s | Ray, texts/s | Ray against its first row | Ray, core seconds per 1,000 texts "
+        "| Ray, core hours per billion |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for count in workers:
         local, ray = seconds["local", count], seconds["ray", count]
         cost = ray * min(count, available_cores()) / texts * 1000
         growth = seconds["ray", workers[0]] / ray
-        lines.append(f"| {count} | {texts / local:.0f} | {texts / ray:.0f} | {growth:.2f}x | {cost:.2f} |")
+        billion = cost / 1000 * 1e9 / 3600
+        row = (count, f"{texts / local:.0f}", f"{texts / ray:.0f}", f"{growth:.2f}x", f"{cost:.2f}", f"{billion:,.0f}")
+        lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 

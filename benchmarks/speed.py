@@ -1,11 +1,13 @@
 """Speed of the shipped release against its peers, all in one run, so that ratios hold on a noisy machine.
 
-    python benchmarks/speed.py [--texts 2000] [--save]
+    python benchmarks/speed.py [--texts 2000] [--peers] [--save]
 
 What is compared: the Hugging Face pipeline (PyTorch, fp32, batch 32, all cores) on the release's own architecture, with
 random weights because weights do not change the time a product takes; onnxruntime's bare int8 matrix products at the
-model's shapes; the batch job and the HTTP service on the same cores. `--save` writes the table, with date and machine,
-to benchmarks/speed.md.
+model's shapes; the batch job and the HTTP service on the same cores. `--peers` adds other people's runtimes, each
+installed into a virtual environment of its own (see peers.py; gigabytes, and minutes the first time). Ratios are given
+in CPU time, too: that of all threads and processes, which other work on the machine hardly changes. `--save` writes
+the table, with date and machine, to benchmarks/speed.md.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,14 +34,15 @@ from typing import Any
 import httpx
 import numpy as np
 import onnx
-import onnxruntime as ort
 import psutil
 from onnx import TensorProto, helper
+from peers import PEERS, Speed
 from rich.console import Console
 from rich.table import Table
 
 from tocsin import EventClassifier, Release
-from tocsin.encoder import Encoder
+from tocsin.encoder import Encoder, open_session
+from tocsin_serving.batch.chunks import CHUNK_ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = os.cpu_count() or 1
@@ -51,17 +55,25 @@ Row = tuple[str, str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=2000)
+    parser.add_argument("--peers", action="store_true", help="measure other runtimes, too")
     parser.add_argument("--save", action="store_true", help="write benchmarks/speed.md")
     arguments = parser.parse_args()
+    if arguments.texts <= CHUNK_ROWS:
+        parser.error(f"--texts {arguments.texts}: give more than {CHUNK_ROWS}, or the job meets texts twice in a chunk")
     texts = corpus_texts(arguments.texts)
     rows = [load_row()]
     one_core = in_process(texts)
-    rows.append(("library, one thread", f"{one_core:.0f} texts/s", ""))
+    rows.append(speed_row("library, one thread", one_core))
     rows.append(matrix_product_row(texts, one_core))
-    pipeline = hugging_face_pipeline(texts[: max(200, arguments.texts // 5)])
-    rows.append((f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", f"{pipeline:.0f} texts/s", ""))
-    rows.append(("library, one thread, against the pipeline on all cores", f"{one_core / pipeline:.1f}x", "-"))
-    rows += batch_job_rows(texts, pipeline)
+    # Every fifth, so that what is slow reads fewer texts of the same lengths.
+    few = texts[::5]
+    with peer_model() as folder:
+        pipeline = hugging_face_pipeline(folder, few)
+        rows.append(speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline))
+        job, peak = batch_job(texts)
+        rows += batch_job_rows(job, peak, pipeline)
+        if arguments.peers:
+            rows += peer_rows(folder, few, job)
     rows += http_rows(texts)
     report(rows, len(texts), arguments.save)
 
@@ -73,14 +85,27 @@ def corpus_texts(count: int) -> list[str]:
     return [texts[index % len(texts)] + (f" ({index})" if index >= len(texts) else "") for index in range(count)]
 
 
-def best_rate(work: Callable[[], object], items: int, rounds: int = 3) -> float:
-    """Items a second in the best of some rounds: noise only ever slows a machine down."""
-    times = []
+def measured(work: Callable[[], object], items: int, rounds: int = 3) -> Speed:
+    """Speed in the best of some rounds, CPU time counted over this process's threads."""
+    walls, cpus = [], []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         work()
-        times.append(time.perf_counter() - begun)
-    return items / min(times)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return Speed(items / min(walls), 1000 * min(cpus) / items)
+
+
+def speed_row(what: str, speed: Speed, note: str = "") -> Row:
+    note = f"; {note}" if note else ""
+    return (what, f"{speed.texts_per_second:.0f} texts/s", f"{speed.cpu_milliseconds:.2f} ms of CPU a text{note}")
+
+
+def ratio_row(what: str, ours: Speed, theirs: Speed, goal: str = "") -> Row:
+    """How many times faster, and how many times less CPU time."""
+    goal = f"; {goal}" if goal else ""
+    cpu = theirs.cpu_milliseconds / ours.cpu_milliseconds
+    return (what, f"{ours.texts_per_second / theirs.texts_per_second:.1f}x", f"{cpu:.1f}x less CPU time{goal}")
 
 
 def load_row() -> Row:
@@ -92,26 +117,28 @@ def load_row() -> Row:
     return ("import and load of the release", f"{statistics.median(times):.2f} s", "must 1.5, aim 0.5")
 
 
-def in_process(texts: Sequence[str]) -> float:
+def in_process(texts: Sequence[str]) -> Speed:
     classifier = EventClassifier.load()
     classifier.score_batch(texts[:50])
-    return best_rate(lambda: classifier.score_batch(texts), len(texts))
+    return measured(lambda: classifier.score_batch(texts), len(texts))
 
 
-def matrix_product_row(texts: Sequence[str], texts_per_second: float) -> Row:
-    """Arithmetic done while scoring, as a share of what the same kernel does with nothing around it."""
+def matrix_product_row(texts: Sequence[str], scoring: Speed) -> Row:
+    """Arithmetic done while scoring, as a share of what the same kernel does with nothing around it, by CPU time."""
     release = Release.open()
     config = json.loads((release.folder / "config.json").read_text())
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
+    # Query, key and value are one product.
+    shapes = [(hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)]
     encoder = Encoder(release, threads=1)
     tokens = [len(window.ids) for window in encoder._windows(list(texts), 0)]
     length = round(statistics.mean(tokens))
-    bare = statistics.harmonic_mean([int8_product_rate(length, *shape) for shape in shapes])
-    per_token = 2 * layers * sum(rows * columns for rows, columns in shapes)
-    scoring = texts_per_second * sum(tokens) / len(texts) * per_token
-    note = f"{scoring / 1e9:.0f} of {bare / 1e9:.0f} GOPS at {length} tokens; must 50 %, aim 75 %"
-    return ("share of the int8 matrix-product speed of one core", f"{scoring / bare:.0%}", note)
+    sizes = [rows * columns for rows, columns in shapes]
+    bare = statistics.harmonic_mean([int8_product_rate(length, *shape) for shape in shapes], sizes)
+    per_text = sum(tokens) / len(texts) * 2 * layers * sum(sizes)
+    rate = per_text / scoring.cpu_milliseconds * 1000
+    note = f"{rate / 1e9:.0f} of {bare / 1e9:.0f} GOPS at {length} tokens; must 50 %, aim 75 %"
+    return ("share of the int8 matrix-product speed of one core", f"{rate / bare:.0%}", note)
 
 
 def int8_product_rate(rows: int, inner: int, columns: int) -> float:
@@ -125,46 +152,80 @@ def int8_product_rate(rows: int, inner: int, columns: int) -> float:
         [helper.make_tensor_value_info("product", TensorProto.INT32, [rows, columns])],
         [onnx.numpy_helper.from_array(weights, "b")],
     )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     inputs = {"a": generator.integers(0, 255, (rows, inner), dtype=np.uint8)}
     repeats = 300
-    return best_rate(lambda: [session.run(None, inputs) for _ in range(repeats)], repeats * 2 * rows * inner * columns)
+    speed = measured(lambda: [session.run(None, inputs) for _ in range(repeats)], repeats)
+    return 2 * rows * inner * columns / speed.cpu_milliseconds * 1000
 
 
-def hugging_face_pipeline(texts: Sequence[str]) -> float:
-    import torch
+@contextmanager
+def peer_model() -> Iterator[Path]:
+    """A folder with the release's architecture as others read it: fp32, random weights, and the tokenizer."""
     import transformers
 
     hub: Any = transformers  # its factories are typed by task name, or not at all
+    release = Release.open().folder
+    with tempfile.TemporaryDirectory() as folder:
+        hub.AutoModelForSequenceClassification.from_config(hub.AutoConfig.from_pretrained(release)).save_pretrained(
+            folder
+        )
+        hub.AutoTokenizer.from_pretrained(release).save_pretrained(folder)
+        yield Path(folder)
+
+
+def peer_rows(folder: Path, texts: Sequence[str], job: Speed) -> Iterator[Row]:
+    """A row with each peer's speed and one with the batch job against it, or one with the reason why there is none."""
+    for peer in PEERS:
+        found = peer.measure(folder, texts)
+        if isinstance(found, str):
+            yield (peer.name, "not measured", found)
+        else:
+            yield speed_row(f"{peer.name}, batch 32, all cores", found)
+            yield ratio_row(f"tocsin score against {peer.name}", job, found)
+
+
+def hugging_face_pipeline(folder: Path, texts: Sequence[str]) -> Speed:
+    import torch
+    import transformers
+
+    hub: Any = transformers
     torch.set_num_threads(CORES)
-    release = Release.open()
     classify = hub.pipeline(
         "text-classification",
-        model=hub.AutoModelForSequenceClassification.from_config(hub.AutoConfig.from_pretrained(release.folder)).eval(),
-        tokenizer=hub.AutoTokenizer.from_pretrained(release.folder),
+        model=hub.AutoModelForSequenceClassification.from_pretrained(folder).eval(),
+        tokenizer=hub.AutoTokenizer.from_pretrained(folder),
         device="cpu",
         batch_size=32,
         top_k=None,
     )
-    return best_rate(lambda: classify(list(texts), truncation=True), len(texts))
+    return measured(lambda: classify(list(texts), truncation=True), len(texts))
 
 
-def batch_job_rows(texts: Sequence[str], pipeline: float) -> list[Row]:
+def batch_job(texts: Sequence[str]) -> tuple[Speed, int]:
+    """A whole job's speed, start-up included, and its peak memory in bytes."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "texts.jsonl"
-        repeats = 5
-        rows = [{"text": f"{text} [{turn}]"} for turn in range(repeats) for text in texts]
+        # Over and over, as they are: what stands twice in a chunk is scored once, and no chunk is that long.
+        rows = [{"text": text} for _ in range(5) for text in texts]
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
         command = [sys.executable, "-m", "tocsin.cli.main", "score", str(source), str(Path(scratch) / "out.jsonl")]
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), children_cpu()
         peak = peak_memory(command)
-        rate = len(rows) / (time.perf_counter() - begun)
+        return Speed(len(rows) / (time.perf_counter() - begun), 1000 * (children_cpu() - cpu) / len(rows)), peak
+
+
+def children_cpu() -> float:
+    """CPU seconds of the processes that were started here and have ended, with those they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def batch_job_rows(job: Speed, peak: int, pipeline: Speed) -> list[Row]:
     return [
-        (f"tocsin score, {CORES} workers, start-up included", f"{rate:.0f} texts/s", f"{len(rows)} texts"),
-        ("tocsin score against the pipeline, same cores", f"{rate / pipeline:.1f}x", "must 6x, aim 10x"),
+        speed_row(f"tocsin score, {CORES} workers, start-up included", job),
+        ratio_row("tocsin score against the pipeline, same cores", job, pipeline, "must 6x, aim 10x"),
         ("peak memory of the job, all processes", f"{peak / 1e6:.0f} MB", "must 1000, aim 400"),
     ]
 
@@ -198,7 +259,7 @@ def http_rows(texts: Sequence[str]) -> list[Row]:
             with ThreadPoolExecutor(2 * CORES) as pool:
                 list(pool.map(lambda request: post(client, request), requests))
 
-        http = best_rate(everything, len(texts))
+        http = measured(everything, len(texts)).texts_per_second
     processes = in_processes(texts)
     return [
         (f"HTTP, {_HTTP_TEXTS} texts a request, {CORES} workers", f"{http:.0f} texts/s", ""),
@@ -216,13 +277,20 @@ def post(client: httpx.Client, texts: list[str]) -> None:
 
 @contextmanager
 def service() -> Iterator[httpx.Client]:
-    """The real service as a process of its own."""
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(PORT), "--workers", str(CORES)]
+    """The real service, a worker for each core."""
+    with server(workers=CORES) as (_, client):
+        yield client
+
+
+@contextmanager
+def server(*, workers: int) -> Iterator[tuple[psutil.Process, httpx.Client]]:
+    """The real service as a process of its own, ready, and a client of it."""
+    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(PORT), "--workers", str(workers)]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
             wait_until_ready(client)
-            yield client
+            yield process, client
     finally:
         family = [*process.children(recursive=True), process]
         for member in family:

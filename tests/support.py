@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tocsin import Prediction, Taxonomy
 from tocsin.calibration import Calibration
 from tocsin.release import LAYOUT, BaseModelInfo, CorpusInfo, Manifest, read_manifest, write_manifest
+from tocsin.screen import Screen
 
 ROOT = Path(__file__).resolve().parents[1]
 TAXONOMY = ROOT / "datasets" / "taxonomy.toml"
@@ -51,6 +52,14 @@ def make_tiny_release(
         languages=("en",),
     )
     write_manifest(folder, manifest)
+    return folder
+
+
+def add_settling_screen(folder: Path) -> Path:
+    """Give a tiny release a screen that settles every text of one window, with 0.001 for every label."""
+    rates = np.full(len(Taxonomy.load(folder / LAYOUT.taxonomy).labels), 0.001, dtype=np.float32)
+    Screen(-np.ones(64, dtype=np.float32), 0.0, 0.0, rates).save(folder / LAYOUT.screen)
+    write_manifest(folder, read_manifest(folder))
     return folder
 
 

@@ -48,6 +48,10 @@ class Calibration(BaseModel):
         default_factory=dict, description="name -> other thresholds per label, such as `precision`; none by default"
     )
 
+    objective_targets: dict[str, float] = Field(
+        default_factory=dict, description="objective -> precision that its thresholds are to reach; see `calibrate`"
+    )
+
     @model_validator(mode="after")
     def _same_length(self) -> Self:
         if not len(self.scale) == len(self.bias) == len(self.thresholds):
@@ -60,6 +64,8 @@ class Calibration(BaseModel):
             raise ValueError("every threshold must lie between 0 and 1")
         if DEFAULT_OBJECTIVE in self.objectives:
             raise ValueError(f"the objective {DEFAULT_OBJECTIVE!r} is `thresholds` itself; give others another name")
+        if not self.objective_targets.keys() <= self.objectives.keys():
+            raise ValueError("every target must be that of an objective")
         return self
 
     @classmethod

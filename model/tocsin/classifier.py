@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tocsin.calibration import DEFAULT_OBJECTIVE, union, union_by_parent
 from tocsin.encoder import Encoder
-from tocsin.errors import InputError
+from tocsin.errors import InputError, ReleaseError
 from tocsin.language import detect_language
 from tocsin.prediction import (
     DocumentPrediction,
@@ -22,7 +22,7 @@ from tocsin.prediction import (
     Prediction,
     SentencePrediction,
 )
-from tocsin.release import Release
+from tocsin.release import LAYOUT, Release
 from tocsin.sentences import Sentence, split_sentences
 from tocsin.stores import resolve_release
 from tocsin.taxonomy import Taxonomy
@@ -43,8 +43,12 @@ class Scores:
     """Shape (texts, event types)."""
     no_event: NDArray[np.float32]
     """Probability that no label holds, shape (texts,)."""
+    confidence: NDArray[np.float32]
+    """How sure the answer as a whole is, shape (texts,); see `Calibration.confidence`."""
     needs_review: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
+    """Whether the screen answered in the encoder's place, shape (texts,); never without `cascade`."""
     languages: list[str]
 
     def __len__(self) -> int:
@@ -94,25 +98,34 @@ class EventClassifier:
     'Airstrike'
     """
 
-    def __init__(self, release: Release, *, threads: int = 1) -> None:
+    def __init__(self, release: Release, *, threads: int = 1, cascade: bool = False) -> None:
+        if cascade and release.screen is None:
+            raise ReleaseError(
+                f"{release.folder}: has no {LAYOUT.screen}, so it cannot score in a cascade. Leave --cascade out, or "
+                "take a release that has one; `tocsin train` makes it."
+            )
         self.release = release
         self.taxonomy = release.taxonomy
-        self.version = release.name
+        self.cascade = cascade
+        self.version = f"{release.name}+cascade" if cascade else release.name
+        self._screen = release.screen if cascade else None
         self._calibration = release.calibration
         self.languages = release.manifest.languages
         self._encoder = Encoder(release, threads=threads)
 
     @classmethod
-    def load(cls, release: str | Path | None = None, *, threads: int = 1) -> EventClassifier:
+    def load(cls, release: str | Path | None = None, *, threads: int = 1, cascade: bool = False) -> EventClassifier:
         """Load a release and check it.
 
         :param release: none for the shipped one, a folder, or `store:name` for a release kept by an installed extra
             (`bentoml:tocsin:latest` with tocsin[serve]).
         :param threads: threads inside one text's computation. Several processes of one thread each are faster than one
             process of several.
-        :raises ReleaseError: the folder is missing, altered or does not fit together.
+        :param cascade: let the release's screen settle texts that plainly report nothing. Faster where most do, at the
+            price of some events lost; answers carry `+cascade` in their model version.
+        :raises ReleaseError: the folder is missing, altered or does not fit together, or has no screen for `cascade`.
         """
-        return cls(Release.open(resolve_release(release)), threads=threads)
+        return cls(Release.open(resolve_release(release)), threads=threads, cascade=cascade)
 
     def classify(self, text: str) -> Prediction:
         """Classify one text.
@@ -174,11 +187,14 @@ class EventClassifier:
         texts = list(texts)
         _check(texts)
         texts = [replace_lone_surrogates(text) for text in texts]
-        logits, truncated = self._encoder.logits(texts)
+        logits, windows = self._encoder.logits(texts, self._screen)
+        settled = windows == 0
         probabilities = self._calibration.probabilities(logits)
+        if self._screen is not None:
+            probabilities[settled] = self._screen.rates
         languages = [detect_language(text, self.languages) for text in texts]
         readable = np.array([language in self.languages for language in languages], dtype=np.bool_)
-        unsure = self._calibration.confidence(probabilities, objective) < self._calibration.review_below
+        confidence = self._calibration.confidence(probabilities, objective).astype(np.float32)
         parents, count = self.taxonomy.parents, len(self.taxonomy.event_types)
         return Scores(
             taxonomy=self.taxonomy,
@@ -187,8 +203,10 @@ class EventClassifier:
             given=self._calibration.decide(probabilities, objective) & readable[:, None],
             event_type_probabilities=union_by_parent(probabilities, parents, count),
             no_event=1.0 - union(probabilities).astype(np.float32),
-            needs_review=unsure | ~readable,
-            truncated=truncated,
+            confidence=confidence,
+            needs_review=(confidence < self._calibration.review_below) | ~readable,
+            truncated=windows > 1,
+            settled=settled,
             languages=languages,
         )
 

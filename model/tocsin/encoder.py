@@ -5,8 +5,16 @@ Everything here is shared by one text, a batch, a batch job and the service, so 
 
 from __future__ import annotations
 
+import os
+
+# Before onnxruntime is imported, which decides then: since 1.29 its wheels report models and use to Microsoft, with an
+# identifier of the machine, unless told not to (its docs/Privacy.md). Here nothing is sent anywhere.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +24,15 @@ from tokenizers import Tokenizer
 
 from tocsin.errors import ReleaseError
 from tocsin.release import LAYOUT, Release
+from tocsin.screen import Screen
 
+# For a program that had imported onnxruntime before; what it told when it was imported is out by then.
+ort.disable_telemetry_events()
 # Tokens, padding included, that go through the graph in one run when a batch's make-up does not matter.
 _MICRO_BATCH_TOKENS = 2048
 _TEXTS_AT_ONCE = 1024
+# Its CPU kernel goes element by element and takes five times as long as the sum and the norm that it replaces.
+_SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +50,32 @@ class Encoder:
     """
 
     def __init__(self, release: Release, *, threads: int) -> None:
-        manifest = release.manifest
-        self._tokenizer = _load_tokenizer(release, manifest.window_tokens, manifest.window_overlap)
+        self._tokenizer = load_tokenizer(release)
         self._session = _load_session(release, threads)
         self._micro_batch_tokens = _MICRO_BATCH_TOKENS if release.batch_invariant else 0
         self._labels = len(release.taxonomy.labels)
 
-    def logits(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Logits of every text and whether it took more than one window.
+    def logits(
+        self, texts: Sequence[str], screen: Screen | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Logits of every text and in how many windows it was read.
 
         A long text's logit is the largest over its windows: an event told anywhere in it is told.
 
-        :return: logits of shape (texts, labels); flags of shape (texts,).
+        :param screen: what it settles is not read: no window, and logits of minus infinity.
+        :return: logits of shape (texts, labels); windows of shape (texts,).
         """
         logits = np.full((len(texts), self._labels), -np.inf, dtype=np.float32)
         windows_per_text = np.zeros(len(texts), dtype=np.intp)
         for begin in range(0, len(texts), _TEXTS_AT_ONCE):
             windows = self._windows(texts[begin : begin + _TEXTS_AT_ONCE], begin)
+            if screen is not None:
+                windows = unsettled(windows, screen)
             for batch in micro_batches(windows, self._micro_batch_tokens):
                 rows = np.array([window.text_index for window in batch])
                 np.maximum.at(logits, rows, self._run(batch))
                 np.add.at(windows_per_text, rows, 1)
-        return logits, windows_per_text > 1
+        return logits, windows_per_text
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens that go through the graph for each text, special tokens and overlaps included: what it costs."""
@@ -85,6 +102,16 @@ class Encoder:
         return result
 
 
+def unsettled(windows: Sequence[Window], screen: Screen) -> list[Window]:
+    """The windows that the encoder must read: those of texts that the screen leaves open or that take several."""
+    counts = Counter(window.text_index for window in windows)
+    # An event is easily lost among a long text's words.
+    single = [window for window in windows if counts[window.text_index] == 1]
+    settled = screen.settles([window.ids for window in single])
+    gone = {window.text_index for window, is_settled in zip(single, settled, strict=True) if is_settled}
+    return [window for window in windows if window.text_index not in gone]
+
+
 def micro_batches(windows: Sequence[Window], token_budget: int) -> Iterator[list[Window]]:
     """Windows sorted by length and cut so that none exceeds the budget, padding included.
 
@@ -101,23 +128,38 @@ def micro_batches(windows: Sequence[Window], token_budget: int) -> Iterator[list
         yield batch
 
 
-def _load_tokenizer(release: Release, window_tokens: int, overlap: int) -> Tokenizer:
+def load_tokenizer(release: Release) -> Tokenizer:
+    """A release's tokenizer, which cuts texts into the release's windows and adds no padding.
+
+    :raises ReleaseError: its file is none.
+    """
     try:
         tokenizer = Tokenizer.from_file(str(release.tokenizer_path))
     except Exception as error:  # the Rust side raises plain Exception
         raise ReleaseError(f"{release.tokenizer_path}: not a tokenizer file: {error}") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(window_tokens, stride=overlap)
+    tokenizer.enable_truncation(release.manifest.window_tokens, stride=release.manifest.window_overlap)
     return tokenizer
 
 
-def _load_session(release: Release, threads: int) -> ort.InferenceSession:
+def open_session(graph: Path | bytes, *, threads: int = 1) -> ort.InferenceSession:
+    """An ONNX session on the CPU, the way everything in this project runs one.
+
+    :param graph: a file, or a serialised model.
+    :param threads: inside one run; runs side by side are the caller's business.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Errors only: its warnings are advice to people who build graphs.
     options.log_severity_level = 3
+    model = graph if isinstance(graph, bytes) else str(graph)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER_FUSIONS)
+
+
+def _load_session(release: Release, threads: int) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(release.model_path, options, providers=["CPUExecutionProvider"])
+        session = open_session(release.model_path, threads=threads)
     except Exception as error:  # onnxruntime has no common error class
         raise ReleaseError(f"{release.model_path}: onnxruntime cannot load it: {error}") from error
     _check_graph(session, release)

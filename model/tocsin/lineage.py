@@ -14,10 +14,22 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class DataFile(_Section):
+    """A file that was imported."""
+
+    name: str
+    layout: str = Field(description="what it was read as")
+    rows: int = Field(ge=0)
+    sha256: str
+
+
 class DataLineage(_Section):
     """The records a release was trained and measured on."""
 
-    name: str = Field(description="of the corpus folder; its path is nobody's business")
+    name: str = Field(description="of the corpus folder or the files; their paths are nobody's business")
+    description: str | None = Field(None, description="what the corpus is, as the recipe states it")
+    files: tuple[DataFile, ...] = Field((), description="somebody's own that it was imported from")
+    mixed: int = Field(0, ge=0, description="training records that came from the recipe's corpus beside such files")
     sha256: str = Field(description="of every record's split, id, text and labels")
     records: dict[str, int] = Field(description="split -> records used")
     labels: dict[str, int] = Field(description="label -> training records that have it")

@@ -14,9 +14,9 @@ class Event(_Answer):
 
     label: str = Field(description="identifier, e.g. air_drone_strike")
     name: str = Field(description="plain name, e.g. Airstrike")
-    sub_event_type: str = Field(description="ACLED's sub-event type")
-    event_type: str = Field(description="ACLED's event type")
-    disorder_type: str = Field(description="ACLED's disorder type")
+    sub_event_type: str | None = Field(description="ACLED's sub-event type; null where a label is not ACLED's")
+    event_type: str = Field(description="the label's event type; ACLED's where the labels are")
+    disorder_type: str | None = Field(description="ACLED's disorder type; null where a label is not ACLED's")
     probability: float = Field(ge=0, le=1, description="calibrated probability that the text reports it")
 
 

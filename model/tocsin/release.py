@@ -10,13 +10,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tocsin.calibration import Calibration
+from tocsin.drift import Profile
 from tocsin.errors import ReleaseError
 from tocsin.lineage import ForcedPromotion, Lineage
+from tocsin.screen import Screen
 from tocsin.taxonomy import Taxonomy
 
 
@@ -31,11 +33,14 @@ class Layout:
     calibration: str = "calibration.json"
     config: str = "config.json"
     card: str = "README.md"
+    profile: str = "profile.json"
     manifest: str = "manifest.json"
+    screen: str = "screen.npz"
+    """A release can do without it."""
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Files a release cannot do without, the manifest apart."""
+        """Files a release cannot do without, the manifest apart. Releases made before there were profiles lack one."""
         return (
             self.model,
             self.tokenizer,
@@ -48,6 +53,7 @@ class Layout:
 
 
 LAYOUT = Layout()
+_Part = TypeVar("_Part", Calibration, Profile)
 
 Quantization = Literal["fp32", "int8-dynamic", "int8-static"]
 
@@ -106,6 +112,10 @@ class Release:
     manifest: Manifest
     taxonomy: Taxonomy
     calibration: Calibration
+    screen: Screen | None = None
+    """The first look for `--cascade`, in releases that have one."""
+    profile: Profile | None = None
+    """How it answered the validation split; none in releases made before that was recorded."""
 
     @classmethod
     def open(cls, folder: Path | str | None = None) -> Release:
@@ -120,11 +130,12 @@ class Release:
         manifest = read_manifest(folder)
         _check_files(folder, manifest)
         taxonomy = Taxonomy.load(folder / LAYOUT.taxonomy)
-        try:
-            calibration = Calibration.load(folder / LAYOUT.calibration)
-        except ValidationError as error:
-            raise ReleaseError(f"{folder / LAYOUT.calibration}: {error.errors()[0]['msg']}") from error
-        release = cls(folder, manifest, taxonomy, calibration)
+        calibration = _load(Calibration, folder / LAYOUT.calibration)
+        profile = _load(Profile, folder / LAYOUT.profile) if LAYOUT.profile in manifest.files else None
+        screen = None
+        if LAYOUT.screen in manifest.files:
+            screen = Screen.load(folder / LAYOUT.screen, labels=len(taxonomy.labels))
+        release = cls(folder, manifest, taxonomy, calibration, screen=screen, profile=profile)
         release._check_fit()
         return release
 
@@ -173,6 +184,11 @@ class Release:
             raise ReleaseError(
                 f"{self.folder}: {LAYOUT.calibration} is for {len(self.calibration.thresholds)} labels, "
                 f"{LAYOUT.taxonomy} has {len(labels)}. The parts come from different releases."
+            )
+        if self.profile is not None and self.profile.labels != labels:
+            raise ReleaseError(
+                f"{self.folder}: {LAYOUT.profile} counts other labels than {LAYOUT.taxonomy} has. "
+                "The parts come from different releases."
             )
         ids = _read_id2label(self.folder / LAYOUT.config)
         order = tuple(ids.get(str(index), "") for index in range(len(ids)))
@@ -234,6 +250,13 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ReleaseError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from error
+
+
+def _load(kind: type[_Part], path: Path) -> _Part:
+    try:
+        return kind.load(path)
+    except ValidationError as error:
+        raise ReleaseError(f"{path}: {error.errors()[0]['msg']}") from error
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

@@ -1,7 +1,9 @@
-"""The labels: which there are, how ACLED spells them, what they mean.
+"""The labels: which there are, how a codebook spells them, what they mean.
 
 A taxonomy is data (``taxonomy.toml``); no code knows a label by name, so a model trained on another codebook's labels
-runs through the same code. The order of the labels is the order of the model's logits.
+runs through the same code. The order of the labels is the order of the model's logits. There are two levels, labels
+under event types, and a taxonomy may be flat: then each label is an event type of its own. ACLED's columns are there
+where the labels have ACLED's names.
 Source of the shipped one: ACLED Codebook (2024), https://acleddata.com/methodology/acled-codebook.
 """
 
@@ -9,17 +11,45 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tocsin.errors import TaxonomyError
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+# Tabs and line ends would break tables, cards and logs.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def fold(text: str) -> str:
+    """A name without its case and punctuation: two spellings that fold alike are one name."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+
+
+def _findable(name: str) -> str:
+    if not fold(name):
+        raise ValueError(f"{name!r} has no letter or digit, so that nothing can go by it")
+    if _CONTROL.search(name):
+        raise ValueError(f"{name!r} holds a line end, a tab or another control character")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_findable)]
 
 
 class EventType(BaseModel):
@@ -27,28 +57,37 @@ class EventType(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1)
-    aliases: tuple[str, ...] = ()
+    name: Name
+    aliases: tuple[Name, ...] = ()
 
 
 class Label(BaseModel):
-    """One thing the model can report, with its three columns in ACLED's files."""
+    """One thing the model can report; its columns in ACLED's files where it has ACLED's names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     label: str = Field(description="identifier, in snake_case")
-    name: str = Field(min_length=1, description="what people say")
-    sub_event_type: str = Field(min_length=1, description="ACLED's string")
-    event_type: str = Field(min_length=1, description="ACLED's string; one of the taxonomy's event types")
-    disorder_type: str = Field(min_length=1, description="ACLED's string; two are joined by '; '")
+    name: Name = Field(description="what people say")
+    sub_event_type: str | None = Field(None, min_length=1, description="ACLED's string; none outside its codebook")
+    event_type: str = Field(
+        default_factory=lambda fields: str(fields.get("name", "")),
+        min_length=1,
+        description="one of the taxonomy's event types; by default the label's own name",
+    )
+    disorder_type: str | None = Field(
+        None, min_length=1, description="ACLED's string; two are joined by '; '; none outside its codebook"
+    )
     definition: str = Field(min_length=1)
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Name, ...] = ()
 
-    @model_validator(mode="after")
-    def _label_is_an_identifier(self) -> Self:
-        if not _NAME.fullmatch(self.label):
-            raise ValueError(f"label {self.label!r} must be snake_case: lower-case letters, digits and _")
-        return self
+    @field_validator("label")
+    @classmethod
+    def _label_is_an_identifier(cls, label: str) -> str:
+        if not _IDENTIFIER.fullmatch(label):
+            raise ValueError(
+                f"label {label!r} must be snake_case: lower-case letters a to z, digits and _, a letter first"
+            )
+        return label
 
 
 class Taxonomy(BaseModel):
@@ -56,8 +95,18 @@ class Taxonomy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
-    event_types: tuple[EventType, ...] = Field(min_length=1)
+    # The labels first: they tell the event types where none are declared.
     labels: tuple[Label, ...] = Field(min_length=1)
+    event_types: tuple[EventType, ...] = Field((), validate_default=True)
+
+    @field_validator("event_types")
+    @classmethod
+    def _undeclared_event_types(cls, declared: tuple[EventType, ...], info: ValidationInfo) -> tuple[EventType, ...]:
+        """Add the types of labels without a parent; where none are declared, all that the labels name."""
+        names = {parent.name for parent in declared}
+        labels: tuple[Label, ...] = info.data.get("labels", ())
+        told = (label.event_type for label in labels if not declared or label.event_type == label.name)
+        return (*declared, *(EventType(name=name) for name in dict.fromkeys(told) if name not in names))
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -69,22 +118,33 @@ class Taxonomy(BaseModel):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise ValueError(f"{what} given more than once: {', '.join(repeated)}")
-        known = {parent.name for parent in self.event_types}
+        self._parents_are_known_and_used()
+        self._parents_have_no_parent()
+        _refuse_ambiguity({label.label: (*label.aliases, label.name, label.label) for label in self.labels})
+        _refuse_ambiguity({parent.name: (*parent.aliases, parent.name) for parent in self.event_types})
+        return self
+
+    def _parents_are_known_and_used(self) -> None:
+        known, used = {parent.name for parent in self.event_types}, {label.event_type for label in self.labels}
         for label in self.labels:
             if label.event_type not in known:
                 raise ValueError(
                     f"label {label.label!r} has the unknown event_type {label.event_type!r}; "
                     f"declare it under [[event_types]] or use one of: {', '.join(sorted(known))}"
                 )
-        self._aliases_are_unambiguous()
-        return self
+        if empty := sorted(known - used):
+            raise ValueError(f"event type without a label: {', '.join(empty)}; give it one or take it out")
 
-    def _aliases_are_unambiguous(self) -> None:
-        owner: dict[str, str] = {}
+    def _parents_have_no_parent(self) -> None:
+        """Two levels: a chain, and so a circle, of parents has no meaning here."""
+        above = {fold(label.name): label for label in self.labels}
         for label in self.labels:
-            for alias in {_fold(alias) for alias in (*label.aliases, label.name, label.label)}:
-                if owner.setdefault(alias, label.label) != label.label:
-                    raise ValueError(f"alias {alias!r} belongs to both {owner[alias]!r} and {label.label!r}")
+            parent = above.get(fold(label.event_type))
+            if parent is not None and fold(parent.event_type) != fold(label.event_type):
+                raise ValueError(
+                    f"label {label.label!r} stands under {label.event_type!r}, which is itself a label under "
+                    f"{parent.event_type!r}; there are two levels only, labels under event types"
+                )
 
     @classmethod
     def load(cls, path: Path | str) -> Taxonomy:
@@ -94,7 +154,7 @@ class Taxonomy(BaseModel):
         """
         path = Path(path)
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise TaxonomyError(f"{path}: cannot read the taxonomy: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -110,6 +170,11 @@ class Taxonomy(BaseModel):
         return tuple(label.label for label in self.labels)
 
     @cached_property
+    def has_acled_names(self) -> bool:
+        """Whether every label has ACLED's names, so that answers can be given in ACLED's columns."""
+        return all(label.sub_event_type and label.disorder_type for label in self.labels)
+
+    @cached_property
     def parents(self) -> NDArray[np.intp]:
         """Index of each label's event type, shape (labels,)."""
         position = {parent.name: index for index, parent in enumerate(self.event_types)}
@@ -121,13 +186,14 @@ class Taxonomy(BaseModel):
         # that share an ACLED string the first one declared owns it.
         table: dict[str, Label] = {}
         for label in reversed(self.labels):
-            table |= {_fold(alias): label for alias in label.aliases}
+            table |= {fold(alias): label for alias in label.aliases}
         for label in reversed(self.labels):
-            table[_fold(label.sub_event_type)] = label
+            if label.sub_event_type:
+                table[fold(label.sub_event_type)] = label
         for label in self.labels:
-            table[_fold(label.name)] = label
+            table[fold(label.name)] = label
         for label in self.labels:
-            table[_fold(label.label)] = label
+            table[fold(label.label)] = label
         return table
 
     def find(self, text: str) -> Label:
@@ -136,17 +202,17 @@ class Taxonomy(BaseModel):
         :raises TaxonomyError: nothing goes by that name.
         """
         try:
-            return self._lookup[_fold(text)]
+            return self._lookup[fold(text)]
         except KeyError:
             raise TaxonomyError(f"no label goes by {text!r}; labels are: {', '.join(self.names)}") from None
 
     def find_event_type(self, text: str) -> EventType:
-        """Look an event type up by ACLED's name or an alias, whatever its case and punctuation.
+        """Look an event type up by its name or an alias, whatever its case and punctuation.
 
         :raises TaxonomyError: nothing goes by that name.
         """
         for parent in self.event_types:
-            if _fold(text) in {_fold(name) for name in (parent.name, *parent.aliases)}:
+            if fold(text) in {fold(name) for name in (parent.name, *parent.aliases)}:
                 return parent
         known = ", ".join(parent.name for parent in self.event_types)
         raise TaxonomyError(f"no event type goes by {text!r}; event types are: {known}")
@@ -162,8 +228,12 @@ class Taxonomy(BaseModel):
             raise TaxonomyError(f"no label {label!r}; labels are: {', '.join(self.names)}") from None
 
 
-def _fold(text: str) -> str:
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+def _refuse_ambiguity(names: Mapping[str, Iterable[str]]) -> None:
+    owner: dict[str, str] = {}
+    for entry, aliases in names.items():
+        for alias in {fold(alias) for alias in aliases}:
+            if owner.setdefault(alias, entry) != entry:
+                raise ValueError(f"alias {alias!r} belongs to both {owner[alias]!r} and {entry!r}")
 
 
 def _explain(error: ValidationError, data: dict[str, object]) -> str:
@@ -177,6 +247,8 @@ def _explain(error: ValidationError, data: dict[str, object]) -> str:
             name = entry.get("label") or entry.get("name") if isinstance(entry, dict) else None
             field = f", field {rest[0]!r}" if rest else ""
             return f"[[{table}]] entry {position + 1} ({name or 'unnamed'}){field}: {message}"
+        case (str(table), *_) if first["type"] in ("missing", "too_short"):
+            return f"holds no [[{table}]], and a taxonomy needs at least one"
         case (str(table), *_):
             return f"[[{table}]]: {message}"
         case _:

@@ -104,8 +104,18 @@ def score(
     scores: Annotated[bool, typer.Option("--scores", help="Add every label's probability.")] = False,
     output_schema: Annotated[
         Literal["tocsin", "acled"],
-        typer.Option(help="tocsin: every row, its events added. acled: a row per event, under ACLED's column names."),
+        typer.Option(
+            help="tocsin: every row, its events added. acled: a row per event, under ACLED's column names; only for "
+            "releases whose labels have them."
+        ),
     ] = "tocsin",
+    cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade",
+            help="Let a first look settle texts that plainly report nothing: faster where most do, a few events lost.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes of one thread each.", show_default="one per core")
     ] = None,
@@ -166,6 +176,7 @@ def score(
         split_sentences=split_sentences,
         scores=scores,
         acled=output_schema == "acled",
+        cascade=cascade,
         workers=workers,
         engine=engine,
         ray_address=ray_address,

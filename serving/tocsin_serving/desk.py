@@ -16,7 +16,7 @@ from tocsin_serving.refusal import RefusedError, overloaded
 from tocsin_serving.releases import ServedRelease, measured_seconds_per_token
 from tocsin_serving.schemas import ClassifyRequest, DocumentRequest, FieldProblem, Options
 from tocsin_serving.settings import Settings
-from tocsin_serving.work import Job, Pace, WorkQueue
+from tocsin_serving.work import Job, Pace, Seen, WorkQueue
 
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
@@ -45,11 +45,15 @@ ADMITTED: ContextVar[Ticket] = ContextVar("ADMITTED")
 class Desk:
     """Takes on what can be answered in time."""
 
-    def __init__(self, releases: ServedRelease, settings: Settings) -> None:
+    def __init__(self, releases: ServedRelease, settings: Settings, *, seen: Seen | None = None) -> None:
+        """An open desk.
+
+        :param seen: told of all answers; see `WorkQueue`.
+        """
         self.releases = releases
         self._settings = settings
         pace = Pace(measured_seconds_per_token(releases.classifier))
-        self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens)
+        self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens, seen=seen)
 
     def check_capacity(self, tokens: int = 1) -> None:
         """Turn a request away when it would wait too long for others, or could not be answered within its time.

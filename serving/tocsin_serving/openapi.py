@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction, Taxonomy
+from tocsin.drift import Profile
 from tocsin.sentences import Sentence, split_sentences
 from tocsin_serving.schemas import (
     EXAMPLE_DOCUMENT,
@@ -29,7 +30,7 @@ from tocsin_serving.schemas import (
     StreamOptions,
 )
 
-_DESCRIPTION = """Says which conflict events a news text reports, in ACLED's vocabulary.
+_DESCRIPTION = """Says which events a news text reports, in the vocabulary of the release that is serving (`/taxonomy`).
 
 Every answer carries `X-Tocsin-Model-Version` and `X-Request-ID`. Where the server was started with API keys, send one
 as `Authorization: Bearer KEY` to everything but /healthz, /livez and /readyz."""
@@ -63,7 +64,7 @@ _REQUEST_ID = {
 }
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _REQUESTS = (ClassifyRequest, DocumentRequest, Line, ReloadRequest)
-_ANSWERS = (Problem, LineProblem, FieldProblem, Taxonomy, Prediction, DocumentPrediction, ReloadAnswer)
+_ANSWERS = (Problem, LineProblem, FieldProblem, Taxonomy, Profile, Prediction, DocumentPrediction, ReloadAnswer)
 
 
 def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str, Any]:
@@ -78,8 +79,11 @@ def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str,
     _complete_classify(paths["/classify"]["post"], classifier)
     answer = classifier.roll_up(*_example_sentences(classifier)).model_dump(mode="json")
     _complete_post(paths["/classify_document"]["post"], DocumentRequest, _reference(DocumentPrediction), answer)
-    paths["/taxonomy"] = {"get": _get("Every label with its ACLED names, definition and aliases.", Taxonomy)}
+    paths["/taxonomy"] = {"get": _get("Every label with its names, event type, definition and aliases.", Taxonomy)}
     paths["/model"] = {"get": _get("The release that is serving, its metrics and this service's limits.", None)}
+    paths["/profile"] = {
+        "get": _get("How the newest texts were answered, as counts; a file for TOCSIN_DRIFT_REFERENCE.", Profile)
+    }
     paths["/admin/reload"] = {"post": _reload()}
     _complete_system(paths)
     _name_operations(paths)

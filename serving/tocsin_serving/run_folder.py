@@ -1,4 +1,4 @@
-"""The folder that the worker processes of one server share: rate counts and the release to serve.
+"""The folder that the worker processes of one server share: rate counts, metrics and the release to serve.
 
 Whoever imports the service first, the supervisor, makes it; workers inherit its name through the environment. A server
 has its own, so that two on one machine never mix.

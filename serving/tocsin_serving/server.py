@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
+from tocsin_serving.drift import References
 from tocsin_serving.keys import Keyring
 from tocsin_serving.settings import PREFIX, Settings
 from tocsin_serving.shadow import ShadowSettings
@@ -16,7 +17,7 @@ from tocsin_serving.shadow import ShadowSettings
 def run(*, host: str, port: int, workers: int | None, release: str | None) -> None:
     """Serve until stopped.
 
-    :raises UsageError: the host is unknown, a TOCSIN_ variable is wrong, or a key file is.
+    :raises UsageError: the host is unknown, a TOCSIN_ variable is wrong, or a file that one names.
     :raises ReleaseError: the release is incomplete or altered.
     :raises TocsinError: the port is taken.
     """
@@ -32,6 +33,9 @@ def run(*, host: str, port: int, workers: int | None, release: str | None) -> No
     if shadow is not None:
         beside = EventClassifier.load(shadow.release).version
         err.print(f"{beside} reads {shadow.share:.0%} of the texts of /classify beside it; /metrics compares them.")
+    problem = References.from_environment().problem(classifier.release)
+    if problem:
+        err.print(f"/metrics will tell no drift: {problem} (docs/watching.md).", markup=False)
     keyring = Keyring.from_environment()
 
     from tocsin_serving.service import Tocsin  # bentoml takes seconds to import and reads the environment when it is

@@ -10,7 +10,9 @@ Loopback, telemetry and workers are set by ``tocsin serve``; ``bentoml serve toc
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections.abc import Awaitable, Callable
 
 # Before bentoml is imported: it reads the switch then, and worker processes inherit it.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
@@ -19,22 +21,30 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import bentoml
 import bentoml.serving
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
-from tocsin_serving.admin import admin_routes
+from tocsin.drift import Profile
+from tocsin_serving.admin import RELOAD_PATH, admin_routes
 from tocsin_serving.desk import ADMITTED, Desk, Ticket
-from tocsin_serving.guard import RequestGuard
+from tocsin_serving.drift import References, Window
+from tocsin_serving.guard import HEALTH_PATHS, RequestGuard
 from tocsin_serving.keys import Keyring
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.releases import LOOK_SECONDS, ServedRelease
 from tocsin_serving.run_folder import run_folder
-from tocsin_serving.schemas import SETTINGS, ClassifyRequest, DocumentRequest
+from tocsin_serving.schemas import BODIES, SETTINGS, ClassifyRequest, DocumentRequest
 from tocsin_serving.shadow import Shadow
-from tocsin_serving.site import create_site
+from tocsin_serving.site import PATHS, create_site
+from tocsin_serving.traffic import bound_endpoints
+from tocsin_serving.watch import UPDATE_SECONDS, Watch
 
 RELEASE_VARIABLE = "TOCSIN_RELEASE"
 # BentoML's own time limit, which only matters should the guard's fail.
 _BACKSTOP_SECONDS = 10
+
+# A child of BentoML's logger, for its handlers are the ones a server has.
+logger = logging.getLogger("bentoml.tocsin")
 
 
 class TocsinService:
@@ -42,20 +52,26 @@ class TocsinService:
 
     def __init__(self) -> None:
         self.releases = ServedRelease(os.environ.get(RELEASE_VARIABLE) or None, run_folder() / "release.json")
-        self.desk = Desk(self.releases, SETTINGS)
-        self._following: asyncio.Task[None] | None = None
+        window = Window(run_folder() / "drift.sqlite", seconds=SETTINGS.drift_window_seconds)
+        self.watch = Watch(window, SETTINGS, References.from_environment())
+        self.desk = Desk(self.releases, SETTINGS, seen=self.watch.saw)
+        self._tasks: list[asyncio.Task[None]] = []
         self.shadow = Shadow.from_environment()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
-    async def start_following(self) -> None:
-        """Look for a change of release from now on."""
-        self._following = asyncio.create_task(self._follow())
+    async def start(self) -> None:
+        """Look for a change of release, and watch the answers, from now on."""
+        await self._tell()
+        self._tasks = [
+            asyncio.create_task(_every(LOOK_SECONDS, lambda: asyncio.to_thread(self.releases.follow))),
+            asyncio.create_task(_every(UPDATE_SECONDS, self._tell)),
+        ]
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Stop looking, and let the computing thread end."""
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._tasks:
+            task.cancel()
         self.desk.queue.close()
 
     @bentoml.api(input_spec=ClassifyRequest)  # type: ignore[untyped-decorator]
@@ -76,10 +92,18 @@ class TocsinService:
         """Cut an article into sentences, classify each and roll them up. Offsets count characters."""
         return await self.desk.answer_document(_ticket())
 
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.releases.follow)
+    async def _tell(self) -> None:
+        await asyncio.to_thread(self.watch.update, self.releases.classifier.release)
+
+
+async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again; what goes wrong is said, and tried again."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await action()
+        except Exception:
+            logger.exception("Tried again in %.0f s", seconds)
 
 
 def _ticket() -> Ticket:
@@ -96,6 +120,19 @@ def _classifier() -> EventClassifier:
     return _service().releases.classifier
 
 
+def _profile() -> Profile:
+    service = _service()
+    return service.watch.profile(service.releases.classifier.release)
+
+
+def keep_metrics_apart() -> None:
+    """Have the worker processes' metrics lie in this server's own folder.
+
+    BentoML's is one for all servers of a user, and each empties it when it starts. There is no setting for it.
+    """
+    BentoMLContainer.prometheus_multiproc_dir.set(str(run_folder() / "metrics"))
+
+
 def keep_workers_alive() -> None:
     """Have dead worker processes replaced inside containers too.
 
@@ -107,7 +144,9 @@ def keep_workers_alive() -> None:
 
 # Made by the first process that imports this, the supervisor, so that all workers share it.
 run_folder()
+keep_metrics_apart()
 keep_workers_alive()
+bound_endpoints(frozenset({*BODIES, *PATHS, *HEALTH_PATHS, RELOAD_PATH, "/metrics"}))
 # Called and not used as a decorator, so that type checkers see what it returns.
 Tocsin = bentoml.service(
     name="tocsin",
@@ -117,7 +156,10 @@ Tocsin = bentoml.service(
 )(TocsinService)
 Tocsin.mount_asgi_app(
     create_site(
-        _classifier, lambda: Tocsin.openapi_spec.asdict(), extra_routes=admin_routes(lambda: _service().releases)
+        _classifier,
+        lambda: Tocsin.openapi_spec.asdict(),
+        _profile,
+        extra_routes=admin_routes(lambda: _service().releases),
     ),
     name="site",
 )

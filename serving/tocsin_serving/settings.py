@@ -5,10 +5,12 @@ Every field is overridable by ``TOCSIN_`` and its name in capitals, such as ``TO
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 from tocsin import UsageError
 
@@ -19,9 +21,30 @@ _MAY_BE_ZERO = frozenset({"workers", "log_texts"})
 
 def available_cores() -> int:
     """Cores this process may use; containers and ``taskset`` give fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *cpu_quotas()])
+
+
+def cpu_quotas(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Cores, rounded up, that the CPU limits come to under which Docker, Kubernetes or systemd put this process.
+
+    A limit is a share of time on all the machine's cores, which `os.sched_getaffinity` knows nothing of. Of cgroup v2
+    only; the kernel writes "QUOTA PERIOD" or "max PERIOD" (Documentation/admin-guide/cgroup-v2.rst).
+    """
+    found = []
+    try:
+        place = next(line[3:] for line in membership.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return []
+    inside = Path(place.strip("/"))
+    for level in (inside, *inside.parents):
+        try:
+            quota, period = (cgroups / level / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if quota != "max":
+            found.append(max(1, -(-int(quota) // int(period))))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +77,40 @@ class Settings:
     """Worker processes, one computing thread each; 0 means one per core."""
     log_texts: int = 0
     """1 writes the texts of requests into the log; 0 writes their lengths and hashes only."""
+    drift_window_seconds: int = 86_400
+    """How far back the answers reach that are held against the reference. A day: news has a rhythm of days."""
+    drift_min_texts: int = 1_000
+    """Texts in that window from which anything is said of drift. Of fewer, chance alone makes much of an index."""
+    drift_alarm_psi: float = 0.25
+    """Population stability index from which there is an alarm."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Defaults with the overrides of the environment.
 
-        :raises UsageError: a variable is not a whole number or is too small, by name.
+        :raises UsageError: a variable is not a number of its kind or is too small, by name.
         """
-        given = {field.name: environ.get(PREFIX + field.name.upper()) for field in fields(cls)}
-        return cls(**{name: _whole_number(name, text) for name, text in given.items() if text is not None})
+        given = {field: environ.get(PREFIX + field.name.upper()) for field in fields(cls)}
+        return cls(**{field.name: _number(field, text) for field, text in given.items() if text is not None})
 
     @property
     def worker_processes(self) -> int:
         """Worker processes to start, with the default of one per core resolved."""
         return self.workers or available_cores()
+
+
+def _number(field: Field[Any], text: str) -> Any:  # noqa: ANN401  of the field's type
+    return _positive(field.name, text) if isinstance(field.default, float) else _whole_number(field.name, text)
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"{PREFIX}{name.upper()} must be a number above 0, not {text!r}")
+    return value
 
 
 def _whole_number(name: str, text: str) -> int:

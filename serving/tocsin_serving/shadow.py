@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from queue import Full, Queue
 from typing import Protocol, Self
 
+from prometheus_client import Counter
+
 from tocsin import EventClassifier, Prediction, UsageError
 
 RELEASE_VARIABLE = "TOCSIN_SHADOW_RELEASE"
@@ -134,14 +136,12 @@ class PrometheusTally:
     """Counters on /metrics: texts by outcome, and labels that only one of the two gave."""
 
     def __init__(self, challenger: str) -> None:
-        from bentoml import metrics
-
-        self._texts = metrics.Counter(
+        self._texts = Counter(
             "tocsin_shadow_texts",
             "Texts offered to the shadow release: agreed, differed, dropped (too busy), failed.",
             labelnames=["shadow", "outcome"],
         )
-        self._labels = metrics.Counter(
+        self._labels = Counter(
             "tocsin_shadow_label_differences",
             "Labels that only the shadow gave (gained) or only the serving release gave (lost).",
             labelnames=["shadow", "label", "direction"],

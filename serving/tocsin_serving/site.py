@@ -19,13 +19,18 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tocsin import EventClassifier
+from tocsin.drift import Profile
 from tocsin_serving.openapi import complete
 from tocsin_serving.schemas import SETTINGS
+
+PATHS = ("/", "/docs", "/taxonomy", "/model", "/profile", "/docs.json")
+"""What is answered here."""
 
 
 def create_site(
     classifier: Callable[[], EventClassifier],
     openapi: Callable[[], dict[str, Any]],
+    profile: Callable[[], Profile],
     *,
     extra_routes: Sequence[Route] = (),
 ) -> Starlette:
@@ -33,6 +38,7 @@ def create_site(
 
     :param classifier: gives the worker's classifier, which is loaded after this application is made.
     :param openapi: gives BentoML's OpenAPI document.
+    :param profile: gives the newest answers as counts.
     :param extra_routes: mounted beside these.
     """
 
@@ -45,16 +51,18 @@ def create_site(
     def docs(_: Request) -> Response:
         return JSONResponse(complete(openapi(), classifier()))
 
-    return Starlette(
-        routes=[
-            Route("/", _page("page.html")),
-            Route("/docs", _page("docs.html", scripts_from_self=True)),
-            Route("/taxonomy", taxonomy),
-            Route("/model", model),
-            Route("/docs.json", docs),
-            *extra_routes,
-        ]
-    )
+    def newest_answers(_: Request) -> Response:
+        return JSONResponse(profile().model_dump(mode="json"))
+
+    answers: dict[str, Callable[[Request], Response]] = {
+        "/": _page("page.html"),
+        "/docs": _page("docs.html", scripts_from_self=True),
+        "/taxonomy": taxonomy,
+        "/model": model,
+        "/profile": newest_answers,
+        "/docs.json": docs,
+    }
+    return Starlette(routes=[*(Route(path, answers[path]) for path in PATHS), *extra_routes])
 
 
 def describe_model(classifier: EventClassifier) -> dict[str, Any]:

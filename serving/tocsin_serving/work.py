@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tocsin import EventClassifier, Prediction
+from tocsin import EventClassifier, Prediction, Scores
+from tocsin_serving.load import tell_waiting
 from tocsin_serving.schemas import Options
 
 # Share of the newest turn in the estimate: after 20 turns an old pace counts for an eighth.
 _WEIGHT = 0.1
+
+Seen = Callable[[EventClassifier, Scores, Sequence[int], str], None]
+"""Is told of every turn: the classifier, its answers, the texts' tokens, the objective."""
 
 
 class Pace:
@@ -74,12 +78,22 @@ class Turn:
     """Texts that are computed together, with the job of each."""
 
     items: list[tuple[Job, str]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    """Tokens of each text."""
     tokens: int = 0
 
-    def compute(self) -> dict[Job, list[Prediction]]:
+    def add(self, job: Job) -> None:
+        """Take a job's next text."""
+        self.lengths.append(job.tokens[job.taken])
+        self.tokens += self.lengths[-1]
+        self.items.append((job, job.take()))
+
+    def compute(self, seen: Seen | None) -> dict[Job, list[Prediction]]:
         """Answers by job, each in the order of its texts. Runs in the computing thread."""
         classifier, objective = self.items[0][0].kind
         scores = classifier.score_batch([text for _, text in self.items], objective=objective)
+        if seen is not None:
+            seen(classifier, scores, self.lengths, objective)
         answers: dict[Job, list[Prediction]] = {}
         for row, (job, _) in enumerate(self.items):
             prediction = scores.prediction(row, scores=job.options.scores)
@@ -90,12 +104,14 @@ class Turn:
 class WorkQueue:
     """Jobs that take turns; belongs to one event loop."""
 
-    def __init__(self, *, pace: Pace, turn_tokens: int) -> None:
+    def __init__(self, *, pace: Pace, turn_tokens: int, seen: Seen | None = None) -> None:
         """An empty queue.
 
         :param turn_tokens: a turn ends with the text that reaches it, and holds at least one text.
+        :param seen: told of every turn, in the computing thread.
         """
         self.pace = pace
+        self._seen = seen
         self.waiting_tokens = 0
         """Tokens of all texts not yet answered."""
         self._turn_tokens = turn_tokens
@@ -103,6 +119,7 @@ class WorkQueue:
         self._turn = Turn()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-compute")
         self._working: asyncio.Task[None] | None = None
+        tell_waiting(0.0)
 
     def seconds_ahead(self, tokens: int) -> float:
         """How long a request of so many tokens would be held up by others.
@@ -134,7 +151,7 @@ class WorkQueue:
         """Queue some texts, whose answers are awaited by `job.done`; whoever puts a job drops it in the end."""
         job = Job(classifier, options, texts, tokens, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
-        self.waiting_tokens += job.remaining
+        self._count(job.remaining)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
         return job
@@ -154,7 +171,11 @@ class WorkQueue:
     def _forget(self, job: Job) -> None:
         if job in self._jobs:
             self._jobs.remove(job)
-            self.waiting_tokens -= job.remaining
+            self._count(-job.remaining)
+
+    def _count(self, tokens: int) -> None:
+        self.waiting_tokens += tokens
+        tell_waiting(self.seconds_waiting)
 
     async def _work(self) -> None:
         while self._jobs:
@@ -162,13 +183,13 @@ class WorkQueue:
             try:
                 await self._compute(self._turn)
             finally:
-                self.waiting_tokens -= self._turn.tokens
+                self._count(-self._turn.tokens)
                 self._turn = Turn()
 
     async def _compute(self, turn: Turn) -> None:
         begun = time.perf_counter()
         try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._thread, turn.compute)
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, turn.compute, self._seen)
         except Exception as error:
             for job, _ in turn.items:
                 self._forget(job)
@@ -187,8 +208,7 @@ class WorkQueue:
             if turn.items and self._jobs[0].kind != turn.items[0][0].kind:
                 break
             job = self._jobs.popleft()
-            turn.tokens += job.tokens[job.taken]
-            turn.items.append((job, job.take()))
+            turn.add(job)
             if job.taken < len(job.texts):
                 self._jobs.append(job)
         return turn

@@ -72,3 +72,9 @@ def test_thresholds_that_do_not_fit_are_refused(objectives: dict[str, tuple[floa
     fields = Calibration.identity(2).model_dump()
     with pytest.raises(ValidationError, match=r"threshold|objective"):
         Calibration.model_validate({**fields, "objectives": objectives})
+
+
+def test_a_target_without_its_objective_is_refused() -> None:
+    fields = Calibration.identity(2).model_dump() | {"objective_targets": {"precision": 0.95}}
+    with pytest.raises(ValidationError, match="target"):
+        Calibration.model_validate(fields)

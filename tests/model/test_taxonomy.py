@@ -10,6 +10,17 @@ from tocsin import Taxonomy, TaxonomyError
 ACLED_SUB_EVENT_TYPES = 25
 
 PARENT = '[[event_types]]\nname = "Battles"\n'
+WEATHER = '[[event_types]]\nname = "Weather"\n'
+FLAT = """
+[[labels]]
+label = "flood"
+name = "Flood"
+definition = "Water covers land."
+[[labels]]
+label = "storm"
+name = "Storm"
+definition = "Strong wind."
+"""
 
 
 def entry(label: str, **changes: str) -> str:
@@ -83,16 +94,61 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         (PARENT + entry("a_b") + entry("a_b", name="Other name"), "label given more than once: a_b"),
         (PARENT + entry("a_b", name="Same") + entry("b_c", name="Same"), "name given more than once: Same"),
         (PARENT + PARENT + entry("a_b"), "event type given more than once: Battles"),
-        (PARENT + entry("a_b", sub_event_type=""), r"entry 1 \(a_b\), field 'sub_event_type': Field required"),
+        (PARENT + entry("a_b", definition=""), r"entry 1 \(a_b\), field 'definition': Field required"),
+        (PARENT + entry("a_b").replace('"Armed clash"', '""'), r"entry 1 \(a_b\), field 'sub_event_type': .* 1 char"),
         (PARENT + entry("a_b") + entry("Not Snake"), r"entry 2 \(Not Snake\).*snake_case"),
         (PARENT + entry("a_b", colour="red"), r"entry 1 \(a_b\), field 'colour': Extra inputs"),
-        (PARENT, r"\[\[labels\]\]: Field required"),
+        (PARENT + entry("a_b") + entry("9_lives"), r"entry 2 \(9_lives\), field 'label'.*a letter first"),
+        (PARENT + entry("a_b", name="***"), r"entry 1 \(a_b\), field 'name': .* no letter or digit"),
+        (PARENT + entry("a_b", name=r"A\tB"), r"entry 1 \(a_b\), field 'name': .* control character"),
+        (PARENT + entry("a_b") + 'aliases = [""]', r"entry 1 \(a_b\), field 'aliases': .* no letter or digit"),
+        (PARENT + WEATHER + entry("a_b"), "event type without a label: Weather"),
+        (
+            PARENT
+            + 'aliases = ["W"]\n'
+            + WEATHER
+            + 'aliases = ["w"]\n'
+            + entry("a_b")
+            + entry("b_c", event_type="Weather"),
+            "alias 'w' belongs to both 'Battles' and 'Weather'",
+        ),
+        (
+            entry("a_b", event_type="B C") + entry("b_c", name="B C", event_type="A B"),
+            "'a_b' stands under 'B C'.*'A B'",
+        ),
+        (PARENT, r"holds no \[\[labels\]\]"),
+        ("", r"holds no \[\[labels\]\]"),
+        ("labels = []", r"holds no \[\[labels\]\]"),
+        ('labels = "storm"', r"\[\[labels\]\]: Input should be a valid tuple"),
         ("not toml [", "not a TOML file"),
     ],
 )
 def test_a_broken_rule_is_named_with_its_entry(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TaxonomyError, match=message):
         load(tmp_path, text)
+
+
+def test_a_flat_taxonomy_needs_no_event_types_and_none_of_acled_s_names(tmp_path: Path) -> None:
+    taxonomy = load(tmp_path, FLAT)
+    assert [parent.name for parent in taxonomy.event_types] == ["Flood", "Storm"]
+    assert taxonomy.parents.tolist() == [0, 1]
+    assert not taxonomy.has_acled_names
+    assert taxonomy.find("STORM").event_type == "Storm"
+    assert Taxonomy.load(TAXONOMY).has_acled_names
+
+
+def test_labels_tell_the_event_types_where_none_are_declared(tmp_path: Path) -> None:
+    taxonomy = load(tmp_path, entry("a_b", event_type="Wars") + entry("b_c", event_type="Crime") + FLAT)
+    assert [parent.name for parent in taxonomy.event_types] == ["Wars", "Crime", "Flood", "Storm"]
+
+
+def test_one_label_without_acled_s_names_leaves_the_taxonomy_without_them(tmp_path: Path) -> None:
+    assert load(tmp_path, PARENT + entry("a_b")).has_acled_names
+    assert not load(tmp_path, PARENT + entry("a_b") + FLAT).has_acled_names
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff" + FLAT).names == ("flood", "storm")
 
 
 def test_an_alias_of_two_labels_is_refused(tmp_path: Path) -> None:

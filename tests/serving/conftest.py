@@ -73,6 +73,8 @@ def free_port() -> Callable[[], int]:
     return find
 
 
+TOCSIN = [sys.executable, "-m", "tocsin.cli.main"]
+
 Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
 
 
@@ -91,7 +93,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Serving:
             yield url
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
     return serve
 
@@ -108,10 +110,25 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, sec
     raise AssertionError(f"not ready after {seconds} s:\n{log.read_text()}")
 
 
+ServingTocsin = Callable[..., AbstractContextManager[str]]
+
+
 @pytest.fixture(scope="session")
-def live(serving: Serving, free_port: Callable[[], int], release: Path, environment: dict[str, str]) -> Iterator[str]:
+def serving_tocsin(serving: Serving, free_port: Callable[[], int], environment: dict[str, str]) -> ServingTocsin:
+    """Runs `tocsin serve` on a release as a user starts it; gives the server's address while it lives."""
+
+    def serve(
+        release: Path, *, workers: int = 1, variables: dict[str, str] | None = None
+    ) -> AbstractContextManager[str]:
+        port = free_port()
+        options = ["--port", str(port), "--workers", str(workers), "--release", str(release)]
+        return serving([*TOCSIN, "serve", *options], port, environment | (variables or {}))
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def live(serving_tocsin: ServingTocsin, release: Path) -> Iterator[str]:
     """Address of `tocsin serve` as a user starts it."""
-    port = free_port()
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
-    with serving([*command, "--release", str(release)], port, environment) as url:
+    with serving_tocsin(release) as url:
         yield url

@@ -61,7 +61,7 @@ def test_the_spark_recipe_gives_the_librarys_answers(spark: SparkSession) -> Non
 
 
 def test_the_manifest_for_kubernetes_is_a_ray_job_of_the_same_ray() -> None:
-    job = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    job = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "ray-job.yaml").read_text(encoding="utf-8"))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
     assert f"rayproject/ray:{cluster['rayVersion']}-" in PAGE.read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_the_manifest_for_kubernetes_is_a_ray_job_of_the_same_ray() -> None:
 def test_the_manifests_command_has_only_options_there_are() -> None:
     from tocsin.cli.main import app
 
-    job = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    job = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "ray-job.yaml").read_text(encoding="utf-8"))
     program, *arguments = job["spec"]["entrypoint"].split()
     assert program == "tocsin"
     shown = CliRunner().invoke(app, [arguments[0], "--help"], env={"COLUMNS": "200", "TERM": "dumb"})

@@ -24,7 +24,7 @@ from tocsin import EventClassifier, Prediction
 from tocsin_serving.keys import VARIABLE, new_key
 
 TEXTS = ["An airstrike hit the market.", "A peaceful protest in the capital.", "Rates were left unchanged."]
-Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
+ServingTocsin = Callable[..., AbstractContextManager[str]]
 KEY, STORED = new_key("operator", admin=True)
 WORKERS = 2
 
@@ -34,14 +34,9 @@ def authorised(url: str) -> httpx.Client:
 
 
 @pytest.fixture
-def serve_tiny(
-    serving: Serving, free_port: Callable[[], int], tiny_release: Path, environment: dict[str, str]
-) -> Iterator[str]:
+def serve_tiny(serving_tocsin: ServingTocsin, tiny_release: Path) -> Iterator[str]:
     """Two workers on the tiny release, with an admin key."""
-    port = free_port()
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", str(WORKERS)]
-    keys = {**environment, VARIABLE: STORED.model_dump_json()}
-    with serving([*command, "--release", str(tiny_release)], port, keys) as url:
+    with serving_tocsin(tiny_release, workers=WORKERS, **{VARIABLE: STORED.model_dump_json()}) as url:
         yield url
 
 
@@ -146,15 +141,8 @@ def test_reloading_under_load_answers_by_the_old_or_the_new_release(
 
 
 def test_beyond_capacity_the_rest_is_served_and_nobody_gets_a_wrong_answer(
-    serving: Serving,
-    free_port: Callable[[], int],
-    release: Path,
-    environment: dict[str, str],
-    classifier: EventClassifier,
+    serving_tocsin: ServingTocsin, release: Path, classifier: EventClassifier
 ) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
-
     # Much work a request, so that few clients on the same cores are more than it can take.
     texts = [f"{TEXTS[number % len(TEXTS)]} {number}" for number in range(60)]
     expected = classifier.score_batch(texts).predictions(scores=False)
@@ -170,7 +158,7 @@ def test_beyond_capacity_the_rest_is_served_and_nobody_gets_a_wrong_answer(
         return response.status_code
 
     with (
-        serving([*command, "--release", str(release)], port, {**environment, "TOCSIN_MAX_WAIT_MS": "100"}) as url,
+        serving_tocsin(release, TOCSIN_MAX_WAIT_MS="100") as url,
         httpx.Client(base_url=url, timeout=300) as client,
         ThreadPoolExecutor(16) as pool,
     ):

@@ -35,6 +35,7 @@ OPERATIONS = [
     ("POST", "/admin/reload"),
     ("GET", "/taxonomy"),
     ("GET", "/model"),
+    ("GET", "/profile"),
     ("GET", "/metrics"),
     ("GET", "/healthz"),
     ("GET", "/livez"),
@@ -78,7 +79,7 @@ def test_whatever_is_sent_is_answered_as_documented(
     try_one()
 
 
-@pytest.mark.skipif(CLIENT_GENERATOR is None, reason="needs openapi-python-client on the PATH (pipx install it)")
+@pytest.mark.skipif(CLIENT_GENERATOR is None, reason="needs openapi-python-client on the PATH, as `make test` has it")
 def test_a_generated_client_classifies(live: str, document: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     command = [str(CLIENT_GENERATOR), "generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]

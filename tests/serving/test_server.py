@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
-import pytest
-from support import ROOT, assert_same_predictions
+from support import assert_same_predictions
 
 from tocsin import EventClassifier, Prediction
 
 TOCSIN = [sys.executable, "-m", "tocsin.cli.main"]
 TEXTS = ["An airstrike hit the market.", "A peaceful protest in the capital.", "Rates were left unchanged."]
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def test_a_served_answer_is_the_librarys(live: str, classifier: EventClassifier) -> None:
@@ -66,78 +61,3 @@ def test_a_broken_release_is_refused_before_serving(
     assert done.returncode == 1
     assert "model.onnx" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser on the PATH")
-def test_the_page_shows_events_and_runs_nothing_from_the_text(live: str, classifier: EventClassifier) -> None:
-    from playwright.sync_api import sync_playwright
-
-    document = "An airstrike hit <img src=x onerror=document.title='owned'> the market.\n\nRates were left unchanged."
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto(live)
-        page.get_by_label("Article or report").fill(document)
-        page.get_by_role("button", name="Find events").click()
-        page.wait_for_selector("#sentences li")
-        shown = page.locator("#sentences li > p").all_inner_texts()
-        tags = page.locator("#sentences .tag:not(.note)").count()
-        assert page.title() != "owned"
-        assert complaints == []
-        browser.close()
-    expected = classifier.classify_document(document)
-    assert shown == [sentence.text for sentence in expected.sentences]
-    assert tags == sum(len(sentence.events) for sentence in expected.sentences)
-
-
-@pytest.fixture
-def bare_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """As on a machine where neither tocsin nor a release is installed, only what they depend on."""
-    rooms = [str(ROOT / name) for name in ("model", "serving", "training")]
-    # Runs in every Python process after the .pth files that put an editable install on the path.
-    hide = f"import sys\nsys.path[:] = [path for path in sys.path if path not in {rooms}]\n"
-    (tmp_path / "sitecustomize.py").write_text(hide)
-    bare = {name: value for name, value in environment.items() if name != "TOCSIN_RELEASE"}
-    bare["PYTHONPATH"] = str(tmp_path)
-    find = "from importlib.util import find_spec; print(find_spec('tocsin'), find_spec('tocsin_serving'))"
-    found = subprocess.run(
-        [sys.executable, "-c", find], cwd=tmp_path, env=bare, check=True, capture_output=True, text=True
-    )
-    assert found.stdout.split() == ["None", "None"]
-    return bare
-
-
-def test_a_built_bento_serves_without_the_checkout(
-    environment: dict[str, str],
-    free_port: Callable[[], int],
-    serving: Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]],
-    bare_environment: dict[str, str],
-    classifier: EventClassifier,
-) -> None:
-    bentoml = [sys.executable, "-m", "bentoml"]
-    build = [*bentoml, "build", "-f", "serving/bentofile.yaml", "--version", "test", "."]
-    subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
-    port = free_port()
-    serve = [*bentoml, "serve", "tocsin:test", "--host", "127.0.0.1", "--port", str(port)]
-    with serving(serve, port, bare_environment) as url:
-        response = httpx.post(f"{url}/classify", json={"texts": TEXTS}, timeout=60)
-    answer = [Prediction.model_validate(one) for one in response.json()]
-    assert_same_predictions(classifier.classify_batch(TEXTS), answer)
-
-
-def test_the_bento_asks_for_the_packages_of_the_serve_extra() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    expected = {*project["dependencies"], *project["optional-dependencies"]["serve"]}
-    lines = (ROOT / "serving" / "bentofile.yaml").read_text().partition("packages:")[2].splitlines()
-    assert {line.strip()[2:] for line in lines if line.startswith("    - ")} == expected
-
-
-def test_the_readmes_client_prints_what_the_readme_says(live: str, tmp_path: Path, environment: dict[str, str]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "SyncHTTPClient" in block)
-    (printed,) = re.findall(r"prints `(\[\[.*?)`", readme)
-    script = code.replace("http://127.0.0.1:3000", live)
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == printed, done.stderr

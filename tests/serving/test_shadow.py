@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from support import assert_same_predictions
 from tocsin import EventClassifier, Prediction, ReleaseError, Scores, UsageError
 from tocsin_serving.shadow import Labels, Shadow, ShadowSettings
 
-Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
+ServingTocsin = Callable[..., AbstractContextManager[str]]
 TEXTS = ["An airstrike on a town.", "Looting in a town.", "The minister spoke of a town."]
 
 
@@ -131,17 +130,10 @@ def test_settings_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_service_answers_as_ever_and_counts_agreement(
-    serving: Serving,
-    free_port: Callable[[], int],
-    release: Path,
-    tiny_release: Path,
-    environment: dict[str, str],
-    classifier: EventClassifier,
+    serving_tocsin: ServingTocsin, release: Path, tiny_release: Path, classifier: EventClassifier
 ) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(port), "--workers", "1"]
-    shadowed = environment | {"TOCSIN_SHADOW_RELEASE": str(tiny_release), "TOCSIN_SHADOW_SHARE": "1"}
-    with serving([*command, "--release", str(release)], port, shadowed) as url:
+    shadowed = {"TOCSIN_SHADOW_RELEASE": str(tiny_release), "TOCSIN_SHADOW_SHARE": "1"}
+    with serving_tocsin(release, **shadowed) as url:
         answer = httpx.post(f"{url}/classify", json={"texts": TEXTS}, timeout=30).json()
         counted = _wait_for(lambda: _shadow_texts(httpx.get(f"{url}/metrics").text), len(TEXTS))
     assert_same_predictions(classifier.classify_batch(TEXTS), [Prediction.model_validate(one) for one in answer])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tocsin import EventClassifier, Prediction
+from tocsin_serving.load import WAITING
 from tocsin_serving.schemas import Options
+from tocsin_serving.settings import cpu_quotas
 from tocsin_serving.work import Pace, WorkQueue
 
 
@@ -149,3 +153,54 @@ def test_the_pace_follows_what_is_measured() -> None:
     for _ in range(100):
         pace.measured(10, 20.0)
     assert pace.seconds_per_token == pytest.approx(2.0, abs=1e-3)
+
+
+def test_the_work_at_hand_is_told_and_is_none_in_the_end() -> None:
+    told: list[float] = []
+
+    async def scenario() -> None:
+        work = queue(turn_tokens=1)
+        asking = asyncio.create_task(ask(work, Classifier(), ["a", "b"], cost=3))
+        await asyncio.sleep(0)
+        told.append(waiting())
+        await asking
+        told.append(waiting())
+
+    asyncio.run(scenario())
+    assert told == [6.0, 0.0]
+
+
+def waiting() -> float:
+    return REGISTRY.get_sample_value(WAITING) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [({"": "max 100000"}, []), ({"": "200000 100000"}, [2]), ({"": "150000 100000"}, [2]), ({"": "5000 100000"}, [1])],
+)
+def test_a_containers_cpu_limit_counts_as_cores_rounded_up(
+    tmp_path: Path, limits: dict[str, str], cores: list[int]
+) -> None:
+    assert cpu_quotas(cgroups(tmp_path, limits), membership(tmp_path, "/")) == cores
+
+
+def test_the_limits_of_outer_groups_hold_too(tmp_path: Path) -> None:
+    root = cgroups(tmp_path, {"a": "400000 100000", "a/b": "max 100000"})
+    assert cpu_quotas(root, membership(tmp_path, "/a/b")) == [4]
+
+
+def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
+    assert cpu_quotas(tmp_path, tmp_path / "none") == []
+
+
+def cgroups(folder: Path, limits: dict[str, str]) -> Path:
+    for place, limit in limits.items():
+        group = folder / "cgroup" / place
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "cpu.max").write_text(limit + "\n")
+    return folder / "cgroup"
+
+
+def membership(folder: Path, place: str) -> Path:
+    (folder / "membership").write_text(f"0::{place}\n")
+    return folder / "membership"

@@ -25,8 +25,10 @@ def scores(taxonomy: Taxonomy, answers: list[tuple[str, float]]) -> Scores:
         given=probabilities >= 0.5,
         event_type_probabilities=np.zeros((len(answers), 6), dtype=np.float32),
         no_event=1 - probabilities.max(axis=1),
+        confidence=probabilities.max(axis=1),
         needs_review=np.zeros(len(answers), dtype=np.bool_),
         truncated=np.zeros(len(answers), dtype=np.bool_),
+        settled=np.zeros(len(answers), dtype=np.bool_),
         languages=["en"] * len(answers),
     )
 

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import make_tiny_release
 
 from tocsin.calibration import Calibration
-from tocsin_training.calibrate import fit_calibration, fit_thresholds
-from tocsin_training.config import CalibrateSettings
+from tocsin.classifier import EventClassifier
+from tocsin.drift import Profile
+from tocsin.release import Release
+from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main
+from tocsin_training.config import CalibrateSettings, Settings
 from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+from tocsin_training.run import Run
 
 SETTINGS = CalibrateSettings()
 
@@ -93,3 +101,47 @@ def test_truth_of_one_kind_only_still_gives_a_calibration(value: bool) -> None:
 
 def test_calibration_is_the_same_every_time() -> None:
     assert fit_calibration(*sample(300, 5, seed=9), SETTINGS) == fit_calibration(*sample(300, 5, seed=9), SETTINGS)
+
+
+def test_the_precision_objective_reaches_its_target_on_texts_it_has_not_seen() -> None:
+    fitted = fit_calibration(*sample(2000, 8, seed=1), SETTINGS)
+    logits, truth = sample(4000, 8, seed=2)
+    probabilities = fitted.probabilities(logits)
+    default, precise = (fitted.decide(probabilities, name) for name in fitted.objective_names)
+    assert truth[default].mean() < SETTINGS.target_precision <= truth[precise].mean()
+    assert not (precise & ~default).any(), "it gives no label that the default does not"
+    order = np.argsort(-probabilities, axis=None)
+    held = np.cumsum(truth.ravel()[order]) / np.arange(1, truth.size + 1)
+    most = np.flatnonzero(held >= SETTINGS.target_precision)[-1] + 1
+    assert precise.sum() > most / 2, "what certainty costs is less than half of what one best line would give"
+    assert fitted.objective_targets == {"precision": SETTINGS.target_precision}
+
+
+def test_a_target_of_nought_makes_no_objective() -> None:
+    fitted = fit_calibration(*sample(300, 5, seed=9), SETTINGS.model_copy(update={"target_precision": 0.0}))
+    assert fitted.objective_names == ("default",)
+
+
+def test_a_precision_out_of_reach_takes_the_surest_labels_only(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    probabilities, truth = rng.random((400, 3)).astype(np.float32), rng.random((400, 3)) < 0.5
+    thresholds = fit_precision(probabilities, truth, [0.3, 0.3, 0.3], SETTINGS)
+    assert all(threshold >= 0.3 for threshold in thresholds)
+    assert "no thresholds reach a precision of 0.95" in caplog.text
+
+
+def test_a_calibrated_release_carries_how_it_answers_the_validation_split(
+    settings: Settings, taxonomy_file: Path, tmp_path: Path
+) -> None:
+    run = Run.create(settings.model_copy(update={"runs": tmp_path}), "calibrated")
+    for folder in (run.release, run.reference):
+        make_tiny_release(folder, taxonomy_file=taxonomy_file)
+    main(run)
+    lines = (settings.data.corpus / "validation" / "three.jsonl").read_text().splitlines()
+    classifier = EventClassifier.load(run.release)
+    scores = classifier.score_batch([json.loads(line)["text"] for line in lines])
+    profile = Release.open(run.release).profile
+    assert profile is not None
+    assert profile == Profile.of(scores, classifier.languages)
+    assert 0 < profile.texts <= len(lines)
+    assert Release.open(run.reference).profile == profile

@@ -220,9 +220,9 @@ def test_a_file_of_one_s_own_is_read_by_any_name_of_a_label(tiny_classifier: Eve
         ("a.jsonl", '{"text": "a", "labels": []}\n{"text": "a"}', r"a\.jsonl:2: has no field or column `labels`"),
         ("a.jsonl", "[", r"a\.jsonl:1: not a JSON object"),
         ("a.jsonl", '{"text": " ", "labels": []}', r"a\.jsonl:1: has no text"),
-        ("a.jsonl", "", "holds no text"),
+        ("a.jsonl", "", "is empty"),
         ("a.csv", "text,labels\na,Picnic", r"a\.csv:2: no label goes by 'Picnic'"),
-        ("a.txt", "a", "ends in .jsonl or .csv"),
+        ("a.txt", "a", "must end in one of .csv"),
     ],
 )
 def test_a_bad_file_is_refused_by_line(

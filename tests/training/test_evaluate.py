@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from tocsin.errors import InputError
 from tocsin.release import LAYOUT, Manifest
@@ -20,7 +21,12 @@ def test_a_release_folder_alone_gives_the_figures_of_its_run(trained_run: Run, t
         trained_run.release, trained_run.settings().data, plot_folder=tmp_path / "plots", bootstrap_samples=100
     )
     assert json.loads(json.dumps(figures)) == trained_run.figures()["evaluate"]
-    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["confusion_matrix.png", "reliability.png"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
+        "confusion_matrix.png",
+        "reliability.png",
+        "risk_coverage.png",
+        "robustness.png",
+    ]
 
 
 def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
@@ -57,7 +63,10 @@ print(evaluate(sys.argv[2], data, bootstrap_samples=10)["texts"], {"torch", "tra
 
 
 def test_tables_show_every_label_and_reason(trained_run: Run) -> None:
-    summary, labels, alarms = tables(trained_run.figures()["evaluate"])
+    summary, labels, alarms, *_ = tables(trained_run.figures()["evaluate"])
+    assert isinstance(summary, Table)
+    assert isinstance(labels, Table)
+    assert isinstance(alarms, Table)
     assert summary.row_count > 8
     assert list(labels.columns[0].cells) == ["storm", "frost", "wheat", "apple"]
     assert {"all", "sport", "planned"} == set(alarms.columns[0].cells)
@@ -73,8 +82,22 @@ def test_the_card_has_a_hugging_face_header_and_the_measured_figures(trained_run
     assert card.data.pipeline_tag == "text-classification"
     assert card.data.base_model == "tiny-random-bert"
     assert card.data.eval_results[0].metric_value == pytest.approx(figures["weighted_f1"], abs=1e-4)
-    for said in (f"{figures['weighted_f1']:.3f}", f"{figures['ece']:.3f}", "language models", "`storm`", "English"):
+    for said in (f"{figures['weighted_f1']:.3f}", f"{figures['ece']:.3f}", "`storm`", "English"):
         assert said in card.text
+
+
+def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_run: Run) -> None:
+    figures = trained_run.figures()
+    manifest = Manifest.model_validate_json((trained_run.release / LAYOUT.manifest).read_bytes())
+    taxonomy = Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
+    assert manifest.lineage is not None
+    silent = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
+    assert "320 records" in silent and "none stated" in silent
+    assert "language models" not in silent
+    told = manifest.lineage.data.model_copy(update={"description": "Songs of the sea.", "licence": "CC0"})
+    stated = manifest.model_copy(update={"lineage": manifest.lineage.model_copy(update={"data": told})})
+    card = render_card(stated, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
+    assert "Songs of the sea." in card and "CC0" in card
 
 
 def test_the_card_speaks_of_the_benchmark_only_when_it_was_measured(trained_run: Run) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
-import io
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from rich.console import Console
 
-from tocsin_training import plots
-from tocsin_training.config import Settings
-from tocsin_training.learning_curve import Point, measure, table
+from tocsin_training.config import Settings, to_toml
+from tocsin_training.corpus import corpus_sha256
+from tocsin_training.errors import CorpusError
+from tocsin_training.learning_curve import Point, draw, grid, main, measure, minutes_left, read_points
+from tocsin_training.run import Run
 
 
 def test_a_point_is_learned_from_its_share_of_the_records_only(settings: Settings, console: Console) -> None:
@@ -20,15 +25,67 @@ def test_a_point_is_learned_from_its_share_of_the_records_only(settings: Setting
     assert not list(settings.runs.glob("*-curve-0.25-3")), "its run is not kept"
 
 
+def point(share: float, seed: int, f1: float = 0.7, **more: object) -> Point:
+    fields = {"records": round(200 * share), "corpus_sha256": "c", "macro_f1": f1, "weighted_f1": f1}
+    return Point(**{"share": share, "seed": seed, "case_weighted_f1": None, **fields, **more})  # type: ignore[arg-type]
+
+
+def test_a_point_goes_on_where_its_run_was_stopped(
+    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tocsin_training.learning_curve.figures_of", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measure(few, 0.25, 4, console)
+    (left,) = settings.runs.glob("*-curve-0.25-4")
+    begun = Run(left).figures()["minutes"]
+    assert set(begun) == {"prepare", "finetune"}, "nothing that a curve does not need"
+    assert measure(few, 0.25, 4, console).minutes == begun["finetune"], "not trained again"
+    assert not left.exists()
+
+
 def test_the_table_tells_mean_and_spread_of_the_seeds(tmp_path: Path) -> None:
-    points = [
-        Point(share=0.5, seed=seed, records=100, corpus_sha256="c", macro_f1=f1, weighted_f1=f1, case_weighted_f1=None)
-        for seed, f1 in ((1, 0.70), (2, 0.72), (3, 0.74))
-    ]
-    console = Console(file=io.StringIO(), width=100)
-    console.print(table(points))
-    assert isinstance(console.file, io.StringIO)
-    assert "0.720 ± 0.020" in console.file.getvalue()
-    plots.learning_curve({"macro F1": [(100, 0.7), (100, 0.8), (200, None)]}, tmp_path / "curve.png")
+    points = [point(0.5, seed, f1) for seed, f1 in ((1, 0.70), (2, 0.72), (3, 0.74))]
+    assert grid(points).rows == [("50%", "100", "3", "0.720 ± 0.020", "0.720 ± 0.020", "")]
+    draw(points, tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.size == (720, 480)
+
+
+def test_the_forecast_goes_by_the_time_a_share_took() -> None:
+    assert minutes_left([], [(0.5, 1)]) is None
+    assert minutes_left([point(0.5, 1, minutes=10.0)], [(1.0, 1), (0.25, 2)]) == 25.0
+
+
+def test_a_file_that_is_no_curve_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "curve.json"
+    assert read_points(path) == []
+    for broken in ("{", '[{"share": 1}]'):
+        path.write_text(broken)
+        with pytest.raises(CorpusError, match=r"curve\.json"):
+            read_points(path)
+
+
+def test_without_seeds_nothing_is_measured_and_only_like_points_are_drawn(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "curve.json"
+    recipe.write_text(to_toml(settings))
+    here = {
+        "corpus_sha256": corpus_sha256(settings.data.corpus),
+        "epochs": settings.finetune.epochs,
+        "augmented": False,
+    }
+    points = [point(0.5, 1, 0.6, **here), point(1.0, 1, 0.8, **here), point(1.0, 2, 0.1, **{**here, "epochs": 1.0})]
+    out.write_text(json.dumps([asdict(one) for one in points]))
+    monkeypatch.setattr(sys, "argv", ["learning_curve", str(recipe), str(out), "--seeds"])
+    main()
+    printed = capsys.readouterr().out
+    assert "0.800" in printed
+    assert "±" not in printed.partition("share")[2], "a point of fewer epochs is on another curve"
+    assert (tmp_path / "curve.png").is_file()

@@ -7,17 +7,20 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
+from tocsin.classifier import EventClassifier
+from tocsin.drift import Profile
 from tocsin.errors import UsageError
 from tocsin.release import Release
-from tocsin_training.config import Settings
+from tocsin_training.cli import calibrate
+from tocsin_training.config import CalibrateSettings, Settings, to_toml
 from tocsin_training.distil import read_teacher, write_teacher
 from tocsin_training.errors import ConfigError, CorpusError
 from tocsin_training.finetune import multiplies_bf16
 from tocsin_training.model import EventModel
-from tocsin_training.pipeline import train
+from tocsin_training.pipeline import recalibrate, train
 from tocsin_training.run import Run
 
-STAGES = ["prepare", "estimate", "finetune", "export", "calibrate", "verify", "evaluate", "card"]
+STAGES = ["prepare", "estimate", "finetune", "export", "calibrate", "screen", "verify", "evaluate", "card"]
 
 
 def test_a_run_keeps_everything_that_it_made(trained_run: Run) -> None:
@@ -25,7 +28,8 @@ def test_a_run_keeps_everything_that_it_made(trained_run: Run) -> None:
     assert all(trained_run.figures()[stage] for stage in STAGES if stage != "card")
     assert "done in" in trained_run.log.read_text()
     pictures = {path.name: path.read_bytes()[:4] for path in trained_run.plots.iterdir()}
-    assert pictures == dict.fromkeys(("training_curves.png", "confusion_matrix.png", "reliability.png"), b"\x89PNG")
+    drawn = ("training_curves", "confusion_matrix", "reliability", "risk_coverage", "robustness")
+    assert pictures == {f"{name}.png": b"\x89PNG" for name in drawn}
     assert not trained_run.checkpoints.exists()
 
 
@@ -59,6 +63,17 @@ def test_the_manifest_tells_data_code_and_settings_and_no_path(trained_run: Run,
     assert (lineage.data.first, lineage.data.last) == ("2020s", "2020s")
     assert lineage.settings["finetune"]["learning_rate"] == 5e-3
     assert str(settings.data.corpus.parent) not in manifest.model_dump_json()
+
+
+def test_the_release_carries_how_it_answers_the_validation_split(trained_run: Run) -> None:
+    release = Release.open(trained_run.release)
+    assert release.profile is not None
+    lines = (trained_run.settings().data.corpus / "validation" / "three.jsonl").read_text().splitlines()
+    classifier = EventClassifier.load(trained_run.release)
+    scores = classifier.score_batch([json.loads(line)["text"] for line in lines])
+    assert release.profile == Profile.of(scores, classifier.languages)
+    assert release.profile.texts == sum(language == "en" for language in scores.languages) > 0
+    assert "profile.json" in Release.open(trained_run.reference).files
 
 
 def test_no_pickle_anywhere_in_a_run(trained_run: Run) -> None:
@@ -141,3 +156,45 @@ def test_bf16_is_used_only_where_the_cpu_multiplies_it(tmp_path: Path) -> None:
     info.write_text("flags : fpu avx2 sse")
     assert not multiplies_bf16(info)
     assert not multiplies_bf16(tmp_path / "none")
+
+
+def test_a_run_is_calibrated_anew_without_training(
+    run_copy: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = (run_copy.model / "head.safetensors").read_bytes()
+    before = Release.open(run_copy.release)
+    wanted = run_copy.settings()
+    wanted = wanted.model_copy(
+        update={"calibrate": CalibrateSettings(target_accuracy=0.6, target_precision=0.0), "name": "other"}
+    )
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(wanted))
+    calibrate(str(run_copy.folder), config=recipe, version="0.1.0-strict")
+    assert capsys.readouterr().out == f"{run_copy.release}\n"
+    after = Release.open(run_copy.release)
+    assert after.name == "toy-0.1.0-strict"
+    assert after.calibration.review_promise is not None
+    assert after.calibration.review_promise.target_accuracy == 0.6
+    assert (before.calibration.objective_names, after.calibration.objective_names) == (
+        ("default", "precision"),
+        ("default",),
+    )
+    assert list(run_copy.figures()["minutes"]) == STAGES
+    assert after.manifest.lineage is not None
+    assert after.manifest.lineage.settings["calibrate"]["target_accuracy"] == 0.6
+    assert "60.0%" in (run_copy.release / "README.md").read_text()
+    assert (run_copy.model / "head.safetensors").read_bytes() == trained
+
+
+def test_a_run_is_not_calibrated_on_another_corpus_or_without_a_release(
+    run_copy: Run, console: Console, corpus: Path
+) -> None:
+    settings = run_copy.settings()
+    path = corpus / "validation" / "three.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    run_copy.change_settings(settings.model_copy(update={"data": settings.data.model_copy(update={"corpus": corpus})}))
+    with pytest.raises(UsageError, match="not the corpus"):
+        recalibrate(run_copy, settings, console)
+    run_copy.record("minutes", {"prepare": 0.1})
+    with pytest.raises(UsageError, match="no exported release"):
+        recalibrate(run_copy, settings, console)

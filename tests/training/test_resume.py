@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tocsin.errors import UsageError
+from tocsin.release import LAYOUT, sha256
 from tocsin_training.config import FinetuneSettings, SearchSettings, Settings, load_settings, to_toml
 from tocsin_training.errors import ConfigError
 from tocsin_training.finetune import last_checkpoint
@@ -68,6 +69,24 @@ def test_a_finished_run_has_nothing_to_go_on_with(run_copy: Run, console: Consol
     before = {path: path.stat().st_mtime_ns for path in run_copy.release.iterdir()}
     go_on(run_copy, console)
     assert {path: path.stat().st_mtime_ns for path in run_copy.release.iterdir()} == before
+
+
+def test_a_finished_run_is_exported_again_from_the_model_it_has(run_copy: Run, console: Console) -> None:
+    before = {name: sha256(run_copy.release / name) for name in (LAYOUT.model, LAYOUT.calibration, LAYOUT.screen)}
+    weights = (run_copy.model / "model.safetensors").stat().st_mtime_ns
+    for name in before:
+        (run_copy.release / name).write_bytes(b"spoiled")
+    go_on(run_copy, console, again_from="export")
+    assert {name: sha256(run_copy.release / name) for name in before} == before
+    assert (run_copy.model / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_a_stage_that_a_run_has_not_come_to_is_not_run_again(run_copy: Run, console: Console) -> None:
+    with pytest.raises(UsageError, match="no stage 'sing'; stages are: prepare, estimate"):
+        go_on(run_copy, console, again_from="sing")
+    run_copy.record("minutes", {"prepare": 0.0, "estimate": 0.0})
+    with pytest.raises(UsageError, match="the run has not come to 'export': finetune still to be done"):
+        go_on(run_copy, console, again_from="export")
 
 
 def test_a_checkpoint_that_was_being_written_is_not_gone_on_from(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,15 +153,38 @@ def test_faults_are_counted_on_the_command_line(
     assert "one.jsonl:1: register: 'song'" in capsys.readouterr().out
 
 
-def test_coverage_counts_every_record_once_per_label(
-    sound_corpus: Path, taxonomy_file: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("real-person", "Fighters of Joseph Kony crossed the river at dawn."),
+        ("real-person", "President Vladimir Putin said the road was open."),
+    ],
+)
+def test_published_text_names_no_known_person_but_private_text_may(
+    corpus: Path, taxonomy: Taxonomy, edit_line: Edit, rule: str, text: str
 ) -> None:
-    from tocsin_training.coverage import coverage_tables
-    from tocsin_training.validate import read_lines
+    path = corpus / "train" / "two.jsonl"
+    edit_line(path, 3, text=text)
+    assert check_corpus(corpus, taxonomy) == []
+    assert [(f.file, f.line, f.rule) for f in check_corpus(corpus, taxonomy, published=True)] == [(path, 3, rule)]
 
-    lines, _ = read_lines(sound_corpus)
-    tables = coverage_tables([(line.record, line.split) for line in lines], Taxonomy.load(taxonomy_file))
-    expected = sum(max(1, len(line.record.labels)) for line in lines)
-    for table in tables:
-        assert sum(int(str(cell)) for cell in table.columns[-1].cells) == expected
-    assert json.loads((sound_corpus / "test" / "four.jsonl").read_text().splitlines()[0])["country"] == "XXX"
+
+def test_published_text_is_decent(
+    corpus: Path, taxonomy: Taxonomy, edit_line: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_training.validate.offensive_words", lambda text: ["thistle"] * ("thistle" in text))
+    edit_line(corpus / "train" / "two.jsonl", 3, text="He called them a thistle at the gate.")
+    (fault,) = check_corpus(corpus, taxonomy, published=True)
+    assert (fault.line, fault.rule) == (3, "offensive")
+    assert "'thistle'" in fault.message
+    assert check_corpus(corpus, taxonomy) == []
+
+
+def test_a_file_too_large_to_be_shown_is_a_fault(
+    corpus: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = max(corpus.glob("*/*.jsonl"), key=lambda file: file.stat().st_size)
+    monkeypatch.setattr("tocsin_training.validate.MAX_FILE_BYTES", largest.stat().st_size - 1)
+    faults = check_corpus(corpus, taxonomy)
+    assert {fault.rule for fault in faults} == {"file-size"}
+    assert largest in {fault.file for fault in faults}

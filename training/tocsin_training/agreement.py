@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from nltk.metrics.agreement import AnnotationTask
 from nltk.metrics.distance import masi_distance
-from rich.table import Table
 from sklearn.metrics import cohen_kappa_score
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.corpus import Record
+from tocsin_training.report import Grid
 
 NO_EVENT = "no event"
 
@@ -119,36 +119,35 @@ def _label_agreement(name: str, answers: Sequence[tuple[Answer, Answer]]) -> Lab
     return LabelAgreement(name, sum(writer), sum(second), both, kappa(writer, second))
 
 
-def tables(agreement: Agreement) -> list[Table]:
+def grids(agreement: Agreement) -> list[Grid]:
     """The counts, the figures over all, and one row per label, least agreed first."""
-    return [_counts_table(agreement), _labels_table(agreement)]
+    return [_counts_grid(agreement), labels_grid(agreement)]
 
 
-def _counts_table(agreement: Agreement) -> Table:
+def _counts_grid(agreement: Agreement) -> Grid:
     counts = agreement.counts
-    table = Table("records", "", title="two readers")
-    table.add_row("in all", str(counts.records))
-    table.add_row("labelled twice", str(counts.labelled_twice))
-    table.add_row("parted", str(counts.parted))
-    table.add_row("decided by a third", str(counts.decided_by_a_third))
-    table.add_row("not decided yet", str(counts.not_decided_yet))
-    table.add_row("ambiguous", str(counts.ambiguous), end_section=True)
-    table.add_row("exactly equal sets", _figure(agreement.exact_match))
-    table.add_row("alpha (MASI)", _figure(agreement.alpha_masi))
-    table.columns[1].justify = "right"
-    return table
+    rows = (
+        ("in all", str(counts.records)),
+        ("labelled twice", str(counts.labelled_twice)),
+        ("parted", str(counts.parted)),
+        ("decided by a third", str(counts.decided_by_a_third)),
+        ("not decided yet", str(counts.not_decided_yet)),
+        ("ambiguous", str(counts.ambiguous)),
+        ("exactly equal sets", figure(agreement.exact_match)),
+        ("alpha (MASI)", figure(agreement.alpha_masi)),
+    )
+    return Grid("two readers", ("records", ""), rows)
 
 
-def _labels_table(agreement: Agreement) -> Table:
-    table = Table("label", "kappa", "both", "writer", "second", title="agreement by label")
+def labels_grid(agreement: Agreement) -> Grid:
+    """Kappa and counts of each label and of "no event", least agreed first."""
     unmeasured = 2.0
     rows = [agreement.no_event, *agreement.labels]
-    for row in sorted(rows, key=lambda row: unmeasured if row.kappa is None else row.kappa):
-        table.add_row(row.name, _figure(row.kappa), str(row.both), str(row.writer), str(row.second))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+    rows.sort(key=lambda row: unmeasured if row.kappa is None else row.kappa)
+    cells = [(row.name, figure(row.kappa), str(row.both), str(row.writer), str(row.second)) for row in rows]
+    return Grid("agreement by label", ("label", "kappa", "both", "writer", "second"), cells)
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """Three places, or a dash where nothing could be measured."""
     return "-" if value is None else f"{value:.3f}"

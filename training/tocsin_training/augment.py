@@ -58,10 +58,20 @@ def _join(new_id: str, rng: random.Random, records: Sequence[Example], nothing: 
 
 def _with_slips(new_id: str, rng: random.Random, records: Sequence[Example]) -> Example:
     record = rng.choice(records)
-    text = " ".join(_misspelled(word, rng) if rng.random() < _TYPO_SHARE else word for word in record.text.split())
+    text = misspell(record.text, rng)
     if rng.random() < 0.5:
-        text = re.sub(r"[,.;:'\"-]+(?=\s|$)", "", text)
+        text = drop_punctuation(text)
     return Example(new_id, text, record.labels)
+
+
+def misspell(text: str, rng: random.Random) -> str:
+    """The text with a typing error in one word out of sixteen or so."""
+    return " ".join(_misspelled(word, rng) if rng.random() < _TYPO_SHARE else word for word in text.split())
+
+
+def drop_punctuation(text: str) -> str:
+    """The text without the punctuation at the ends of its words."""
+    return re.sub(r"[,.;:'\"-]+(?=\s|$)", "", text)
 
 
 def _misspelled(word: str, rng: random.Random) -> str:

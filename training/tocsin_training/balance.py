@@ -10,8 +10,7 @@ from rich.table import Table
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.corpus import REASONS, Line
-
-NOWHERE = "XXX"
+from tocsin_training.regions import NOWHERE
 
 
 @dataclass(frozen=True)

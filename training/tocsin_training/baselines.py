@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.taxonomy import Taxonomy
+from tocsin.taxonomy import Label, Taxonomy
 from tocsin_training.benchmark import Benchmark, forced_f1
 from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms
 
 if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     from tocsin_training._datasets import Dataset
 
 Score = Callable[[Sequence[str]], Floats]
@@ -69,13 +71,14 @@ def figures_of(
     return BaselineFigures(name, figures["weighted_f1"], figures["macro_f1"], alarms, case)
 
 
+def _names(label: Label) -> set[str]:
+    return {name for name in (label.name, label.sub_event_type, *label.aliases) if name}
+
+
 def keyword_rules(taxonomy: Taxonomy) -> Score:
     """How often a label's name, ACLED's name for it or one of its aliases stands in a text."""
     patterns = [
-        re.compile(
-            r"\b(?:" + "|".join(map(re.escape, {label.name, label.sub_event_type, *label.aliases})) + r")s?\b", re.I
-        )
-        for label in taxonomy.labels
+        re.compile(r"\b(?:" + "|".join(map(re.escape, _names(label))) + r")s?\b", re.I) for label in taxonomy.labels
     ]
 
     def score(texts: Sequence[str]) -> Floats:
@@ -86,15 +89,19 @@ def keyword_rules(taxonomy: Taxonomy) -> Score:
 
 def tfidf_svm(texts: list[str], truth: Bools) -> Score:
     """One linear support vector machine a label on words and pairs of words weighted by TF-IDF."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
-    model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), OneVsRestClassifier(LinearSVC())
-    ).fit(texts, truth)
+    model = make_pipeline(word_pairs(), OneVsRestClassifier(LinearSVC())).fit(texts, truth)
     return lambda texts: np.asarray(model.decision_function(texts))
+
+
+def word_pairs() -> TfidfVectorizer:
+    """Words and pairs of words, weighted by TF-IDF."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
 
 
 def frozen_encoder(texts: list[str], truth: Bools) -> Score:

@@ -11,6 +11,8 @@ unless the data insist.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,11 @@ from sklearn.linear_model import LogisticRegression
 
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import EventClassifier
+from tocsin.drift import Profile
 from tocsin.release import LAYOUT, Release, read_manifest, write_manifest
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
-from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right, wilson
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -32,6 +35,9 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
 GRID = np.round(np.arange(0.10, 0.901, 0.01), 2)
+PRECISE_GRID = np.round(np.arange(0.10, 0.991, 0.01), 2)
+PRECISION = "precision"
+"""Name of the objective whose labels are seldom wrong."""
 # A spread so wide that the ridge penalty on it is nothing: the shared scale is not shrunk.
 _FREE = 100.0
 _LEAST_SCALE = 0.05
@@ -49,8 +55,12 @@ def fit_calibration(logits: Floats, truth: Bools, settings: CalibrateSettings) -
     thresholds = fit_thresholds(probabilities, truth, prior=settings.threshold_prior)
     decided = start.model_copy(update={"thresholds": tuple(thresholds)})
     review_below, promise = fit_review(decided, probabilities, truth, settings.target_accuracy)
+    more: dict[str, Any] = {"review_below": review_below, "review_promise": promise}
+    if settings.target_precision:
+        precise = fit_precision(probabilities, truth, thresholds, settings)
+        more |= {"objectives": {PRECISION: precise}, "objective_targets": {PRECISION: settings.target_precision}}
     # Through the validator once more: model_copy checks nothing.
-    return Calibration.model_validate(decided.model_dump() | {"review_below": review_below, "review_promise": promise})
+    return Calibration.model_validate(decided.model_dump() | more)
 
 
 def fit_scales(logits: Floats, truth: Bools, settings: CalibrateSettings) -> tuple[list[float], list[float]]:
@@ -94,6 +104,49 @@ def fit_thresholds(probabilities: Floats, truth: Bools, *, prior: float) -> list
     return chosen
 
 
+def fit_precision(
+    probabilities: Floats, truth: Bools, least: Sequence[float], settings: CalibrateSettings
+) -> list[float]:
+    """Per label, the lowest threshold at which the labels given are right as often as ``target_precision`` asks.
+
+    A label's own counts are mixed with pooled ones as in ``fit_thresholds``. Thresholds that are chosen for looking
+    good here look worse elsewhere, so what is asked of each is raised until the labels given, all told, reach the
+    target with the low end of their interval.
+
+    :param least: no threshold goes below its label's here, so that no label is given which the default would not give.
+    """
+    for asked in np.arange(settings.target_precision, 1.0, 0.0025):
+        thresholds = _precise_thresholds(probabilities, truth, least, float(asked), prior=settings.threshold_prior)
+        given = probabilities >= np.array(thresholds, dtype=np.float32)
+        if wilson(_precision(given, truth), int(given.sum()))[0] >= settings.target_precision:
+            return thresholds
+    _log.warning("no thresholds reach a precision of %.2f for certain on validation", settings.target_precision)
+    return thresholds
+
+
+def _precise_thresholds(
+    probabilities: Floats, truth: Bools, least: Sequence[float], asked: float, *, prior: float
+) -> list[float]:
+    given = probabilities[None] >= PRECISE_GRID[:, None, None].astype(np.float32)
+    hits, labels = (given & truth).sum(axis=1), given.sum(axis=1)
+    weight = prior / max(int(truth.sum()), 1)
+    mixed = (hits + weight * hits.sum(axis=1, keepdims=True)) / np.maximum(
+        labels + weight * labels.sum(axis=1, keepdims=True), 1e-9
+    )
+    chosen = []
+    for column, lowest in enumerate(least):
+        allowed = lowest <= PRECISE_GRID
+        enough = allowed & (mixed[:, column] >= asked)
+        # Where none is precise enough, the one that is most so.
+        place = enough.argmax() if enough.any() else np.where(allowed, mixed[:, column], -1).argmax()
+        chosen.append(float(PRECISE_GRID[place]))
+    return chosen
+
+
+def _precision(given: Bools, truth: Bools) -> float:
+    return float((given & truth).sum() / max(int(given.sum()), 1))
+
+
 def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
     result: Floats = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
     return result
@@ -135,24 +188,36 @@ def fit_review(
 
 
 def main(run: Run) -> None:
-    """Calibrate the release on the validation split; its fp32 twin gets the same calibration."""
+    """Calibrate the release on the validation split and record how it then answers; its fp32 twin gets the same."""
     settings = run.settings()
     release = Release.open(run.release)
     validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
     truth = label_matrix(list(validation["labels"]), release.taxonomy) > 0
     classifier = EventClassifier.load(run.release, threads=settings.finetune.threads)
-    logits = classifier.logits(list(validation["text"]))
+    texts = list(validation["text"])
+    logits = classifier.logits(texts)
     calibration = fit_calibration(logits, truth, settings.calibrate)
     for folder in (run.release, run.reference):
         calibration.save(folder / LAYOUT.calibration)
         write_manifest(folder, read_manifest(folder))
+    profile = profile_of(run.release, texts, threads=settings.finetune.threads)
+    for folder in (run.release, run.reference):
+        profile.save(folder / LAYOUT.profile)
+        write_manifest(folder, read_manifest(folder))
     figures = {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
         "ece_after": _ece(calibration, logits, truth),
+        "objectives": list(calibration.objectives),
         "review": None if calibration.review_promise is None else calibration.review_promise.model_dump(),
     }
     run.record("calibrate", figures)
     _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
+
+
+def profile_of(release: Path, texts: Sequence[str], *, threads: int = 1) -> Profile:
+    """How a release answers some texts, read by the code that its users run."""
+    classifier = EventClassifier.load(release, threads=threads)
+    return Profile.of(classifier.score_batch(texts), classifier.languages)
 
 
 def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:

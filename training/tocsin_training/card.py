@@ -1,8 +1,9 @@
-"""Stage 7: the model card, a Hugging Face ``README.md`` filled in from the figures, and the figures in the manifest."""
+"""Stage 8: the model card, a Hugging Face ``README.md`` filled in from the figures, and the figures in the manifest."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,11 +11,38 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from tocsin.release import LAYOUT, Manifest, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
+from tocsin_training import robustness
+from tocsin_training.calibrate import PRECISION
+from tocsin_training.evaluate import RISK_COVERAGE, ROBUSTNESS
+from tocsin_training.report import markdown_table
+from tocsin_training.review import objectives_grid, promise_sentences
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
 
+# What the card says where the labels have ACLED's names, and where they are another codebook's.
+_ACLED = {
+    "what": "conflict events",
+    "vocabulary": " that follow ACLED's sub-event types",
+    "codebook": "ACLED's codebook",
+    "disclaimer": " This is no product of ACLED's.",
+    "example": "Warplanes struck the market before dawn.",
+}
+_OTHER = {
+    "what": "events",
+    "vocabulary": " of the taxonomy that travels with it (`taxonomy.toml`)",
+    "codebook": "that taxonomy",
+    "disclaimer": "",
+    "example": "A text of your own.",
+}
+
 HEADLINES = ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece")
+
+# No source at hand that gives method and text, so no more is said than that.
+_PUBLISHED = (
+    " Published for large language models as annotators: up to 18 % of battles called attacks on civilians, and up to "
+    "67 % of answers that flip with the actor's name."
+)
 
 _TEMPLATE = """\
 ---
@@ -23,15 +51,15 @@ _TEMPLATE = """\
 
 # {name} {version}
 
-Reads English news text and says which conflict events it reports: {labels} labels that follow ACLED's sub-event
-types. Several events in one text are normal; so is none. Fine-tuned from `{base}`, quantized to 8 bits
+Reads English news text and says which {what} it reports: {labels} labels{vocabulary}.
+Several events in one text are normal; so is none. Fine-tuned from `{base}`, quantized to 8 bits
 ({quantization}), {size:.0f} MB in all.
 
 ```python
 from tocsin import EventClassifier
 
 classifier = EventClassifier.load("path/to/this/folder")
-print(classifier.classify("Warplanes struck the market before dawn."))
+print(classifier.classify("{example}"))
 ```
 
 ## What it is for
@@ -42,27 +70,38 @@ nobody has read, and it does not say whether a report is true: it says what the 
 
 ## Training data
 
-{records} records of the project's own corpus: short texts in the manner of news, written and labelled by the project
-with language models. They are invented; places and organisations may be real, the events are not. No text of ACLED or
-of any news outlet was used. The corpus may be redistributed (CC BY 4.0).
+{data}
 
 ## Figures
 
-On the {split} split of that corpus ({texts} texts, {without} of them without event; writers of this split wrote
-nothing that was trained on):
+On the {split} split of that data ({texts} texts, {without} of them without event; {held_out}):
 
 {figures}
 
-Of texts without event, {alarms} were given a label. {review}
+{alarms} {review}
 
 {case}{worst}
+{objectives}
+## Answers not sent to review
+
+{promise}
+
+![share of answers wrong among those kept, surest first]({risk_coverage})
+
+## Robustness
+
+Measured on the same split, altered as said, and on text written by hand for it and never trained on
+(`datasets/robustness` of the project). Intervals are 95 %; those by side count sentences, not their copies.{others}
+
+{robustness}
+![answers changed, and mistakes by side]({robustness_picture})
+
 ## Limits
 
-- Trained and measured mostly on invented text by language models. Real news is more varied; expect figures below
-  those above.
+- Trained and measured on one collection of texts. Others are read less well than the figures above say.
 - English only. Text that is clearly in another language is flagged and gets no label.
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
-- Labels follow one reading of ACLED's codebook; coders disagree with each other, too. This is no product of ACLED's.
+- Labels follow one reading of {codebook}; coders disagree with each other, too.{disclaimer}
 - Rare labels rest on few test texts, so their figures are uncertain: see the table and the number of texts beside each.
 - It extracts no actors, places or casualties. Reporting is uneven across the world. Counts of reports are not
   counts of events.
@@ -88,8 +127,11 @@ def render_card(
     :param size: bytes of the release folder.
     """
     review = evaluation["review"]
+    words = _ACLED if taxonomy.has_acled_names else _OTHER
+    kind = "ACLED sub-event type" if taxonomy.has_acled_names else "event type"
     return _TEMPLATE.format(
-        header=_header(manifest, evaluation),
+        **words,
+        header=_header(manifest, taxonomy, evaluation),
         name=manifest.name,
         version=manifest.version,
         labels=len(taxonomy.labels),
@@ -97,22 +139,27 @@ def render_card(
         base_sha=manifest.base_model.sha256 or "as delivered by the hub",
         quantization=manifest.quantization,
         size=size / 1e6,
-        records=f"{manifest.corpus.records:,}",
+        data=_data(manifest),
+        held_out=_held_out(manifest),
         split=evaluation["split"],
         texts=evaluation["texts"],
         without=evaluation["texts_without_event"],
-        figures=_markdown(("figure", "value", "95 % interval"), _headlines(evaluation)),
-        alarms=f"{evaluation['false_alarms']['all']['share']:.1%}",
+        figures=markdown_table(("figure", "value", "95 % interval"), _headlines(evaluation)),
+        alarms=_alarms(evaluation),
         review=(
             f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
             f"{review['accuracy_of_the_others']:.1%}."
         ),
         case=_case(evaluation.get("case2021")),
+        objectives=objectives_grid(evaluation["objectives"]).section(),
+        promise=_promise(evaluation),
+        risk_coverage=RISK_COVERAGE,
+        others=_PUBLISHED if "actors" in evaluation["robustness"] else "",
+        robustness="\n".join(grid.section() for grid in robustness.grids(evaluation["robustness"])),
+        robustness_picture=ROBUSTNESS,
         worst=_worst(evaluation),
         window=manifest.window_tokens,
-        per_label=_markdown(
-            ("label", "ACLED sub-event type", "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)
-        ),
+        per_label=markdown_table(("label", kind, "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)),
         seed=manifest.seed,
         corpus=manifest.corpus.sha256,
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
@@ -123,12 +170,53 @@ def render_card(
     )
 
 
-def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
+def _data(manifest: Manifest) -> str:
+    """What was learned from, as the lineage tells it; a card never claims more than that."""
+    records, origin = f"{manifest.corpus.records:,} records", manifest.lineage
+    if origin is None:
+        return f"{records}; where they come from is not recorded."
+    data = origin.data
+    sentences = [f"{records} of {_data_name(manifest)}."]
+    if data.description:
+        sentences.append(data.description)
+    if data.files:
+        files = "; ".join(
+            f"`{file.name}` ({file.layout}, {file.rows:,} rows, sha256 `{file.sha256}`)" for file in data.files
+        )
+        sentences.append(f"Imported from {files}.")
+    if data.mixed:
+        sentences.append(f"{data.mixed:,} of the records are of the recipe's own corpus, mixed in for training alone.")
+    if data.first is not None:
+        sentences.append(f"They span {data.first} to {data.last}.")
+    sentences.append(f"{data.without_event:,} have no event.")
+    sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
+    return " ".join(sentences)
+
+
+def _data_name(manifest: Manifest) -> str:
+    if manifest.lineage is None:
+        return "a corpus that is not recorded"
+    data = manifest.lineage.data
+    return f"data of the trainer's own ({data.name})" if data.files else f"the corpus `{data.name}`"
+
+
+def _is_theirs(manifest: Manifest) -> bool:
+    """Whether it was trained on somebody's own files."""
+    return manifest.lineage is not None and bool(manifest.lineage.data.files)
+
+
+def _held_out(manifest: Manifest) -> str:
+    if _is_theirs(manifest):
+        return "kept from training, as the report of its import says"
+    return "writers of this split wrote nothing that was trained on"
+
+
+def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) -> str:
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type="tocsin-corpus",
-            dataset_name=f"Tocsin corpus, {evaluation['split']} split",
+            dataset_type="corpus",
+            dataset_name=f"{_data_name(manifest)}, {evaluation['split']} split",
             metric_type="f1",
             metric_name=name.replace("_", " "),
             metric_value=round(evaluation[name], 4),
@@ -136,13 +224,14 @@ def _header(manifest: Manifest, evaluation: dict[str, Any]) -> str:
         for name in ("weighted_f1", "macro_f1")
     ]
     data = ModelCardData(
-        license="apache-2.0",
+        # Weights made of somebody's data are theirs to license.
+        license="other" if _is_theirs(manifest) else "apache-2.0",
         language=list(manifest.languages),
         pipeline_tag="text-classification",
         library_name="onnx",
         base_model=manifest.base_model.name,
         metrics=["f1", "accuracy"],
-        tags=["conflict", "event-coding", "acled", "multi-label"],
+        tags=["event-coding", "multi-label", *(("conflict", "acled") if taxonomy.has_acled_names else ())],
         model_name=manifest.name,
         eval_results=results,
     )
@@ -154,6 +243,12 @@ def _headlines(evaluation: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         low_high = evaluation["intervals"].get(name)
         interval = f"{low_high[0]:.3f} - {low_high[1]:.3f}" if low_high else ""
         yield name.replace("_", " "), f"{evaluation[name]:.3f}", interval
+
+
+def _alarms(evaluation: dict[str, Any]) -> str:
+    if not evaluation["texts_without_event"]:
+        return "No text of the split is without event, so what it does with such texts is not measured."
+    return f"Of texts without event, {evaluation['false_alarms']['all']['share']:.1%} were given a label."
 
 
 def _case(case: dict[str, Any] | None) -> str:
@@ -173,16 +268,19 @@ def _worst(evaluation: dict[str, Any]) -> str:
     return f"Weakest labels by F1: {named}.\n"
 
 
+def _promise(evaluation: dict[str, Any]) -> str:
+    figures = evaluation["review_promise"]
+    if figures is None:
+        return "This release promises nothing about them."
+    return " ".join(promise_sentences(figures, f"the {evaluation['split']} split"))
+
+
 def _rows(evaluation: dict[str, Any], taxonomy: Taxonomy) -> Iterable[tuple[str, ...]]:
     for label in taxonomy.labels:
         row = evaluation["labels"][label.label]
         numbers = (f"{row[key]:.2f}" for key in ("precision", "recall", "f1"))
-        yield f"`{label.label}`", label.sub_event_type, *numbers, f"{row['support']:.0f}"
-
-
-def _markdown(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        kind = (label.sub_event_type if taxonomy.has_acled_names else None) or label.event_type
+        yield f"`{label.label}`", kind.replace("|", "\\|"), *numbers, f"{row['support']:.0f}"
 
 
 def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +289,11 @@ def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[st
     figures["texts"] = evaluation["texts"]
     figures["false_alarms"] = round(evaluation["false_alarms"]["all"]["share"], 4)
     figures["review"] = {name: round(value, 4) for name, value in evaluation["review"].items()}
+    if promise := evaluation["review_promise"]:
+        figures["review_promise_held"] = promise["held"]
+    if precise := evaluation["objectives"].get(PRECISION):
+        figures[PRECISION] = {name: round(precise[name], 4) for name in ("precision", "recall", "false_alarms")}
+    figures["robustness"] = robustness.summary(evaluation["robustness"])
     figures["int8_f1_cost"] = round(verification["int8_f1_cost"], 4)
     if case := evaluation.get("case2021"):
         figures["case2021"] = {name: round(value, 4) for name, value in case.items()}
@@ -202,6 +305,8 @@ def main(run: Run) -> None:
     figures = run.figures()
     manifest = read_manifest(run.release)
     taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
+    for picture in (RISK_COVERAGE, ROBUSTNESS):
+        shutil.copyfile(run.plots / picture, run.release / picture)
     size = sum(path.stat().st_size for path in run.release.iterdir())
     text = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=size)
     (run.release / LAYOUT.card).write_text(text, encoding="utf-8")

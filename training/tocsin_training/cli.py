@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,29 +12,43 @@ import typer
 from tocsin.cli.console import err, out
 from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
+from tocsin_training.importing.cli import READING, TaxonomyChoice, takes_import_options
+from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
     from tocsin.release import Release
     from tocsin_training.corpus import Line
 
 _CONFIG = Path("training/train.toml")
+_CORPUS = Path("datasets/corpus")
+_TAXONOMY = Path("datasets/taxonomy.toml")
 _BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
 
 corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is_help=True, add_completion=False)
+taxonomy = typer.Typer(help="Check a taxonomy, or make one from data.", no_args_is_help=True, add_completion=False)
 
 Config = Annotated[Path, typer.Option(help="The recipe: a TOML file.")]
+OwnConfig = Annotated[
+    Path | None, typer.Option(help="Recipe with the margins and the corpus; the challenger's run's own by default.")
+]
 Corpus = Annotated[Path, typer.Argument(help="Folder with train/, validation/ and test/.")]
 TaxonomyFile = Annotated[Path, typer.Option("--taxonomy", help="The labels: a TOML file.")]
 Target = Annotated[Path | None, typer.Option(help="Place of the release; the shipped one by default.")]
 HeldOutText = Annotated[
-    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or a .jsonl or .csv file.")
+    str, typer.Option(help="`corpus` (the recipe's test split), a corpus folder, or any file of labelled text.")
 ]
 HistoryFolder = Annotated[
     Path | None, typer.Option(help="Where former releases are kept; $TOCSIN_RELEASES, or releases/ beside the release.")
 ]
+BenchmarkTexts = Annotated[Path | None, typer.Option(help="TSV file with a text column that no record may repeat.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
+@takes_import_options
 def train(
     config: Config = _CONFIG,
     name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
@@ -45,29 +61,73 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
     ] = None,
+    again_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="With --resume: run this stage again, and all after it."),
+    ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Your own labelled texts instead of the recipe's corpus; repeat it for several files."),
+    ] = None,
+    taxonomy: TaxonomyChoice = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of your data, in your words; the release's lineage and card say it.")
+    ] = None,
+    *,
+    options: ImportOptions,
 ) -> None:
-    """Train a model from a corpus to a verified release, as a recipe says.
+    """Train a model from a corpus, or from --data of your own, to a verified release, as a recipe says.
 
     Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
     """
     from tocsin_training.config import SearchSettings, load_settings
+    from tocsin_training.importing.cli import with_data
     from tocsin_training.pipeline import go_on
     from tocsin_training.pipeline import train as run_stages
     from tocsin_training.run import Run
 
     until = "estimate" if estimate else None
+    if again_from is not None and resume is None:
+        raise UsageError("--from goes with --resume RUN: it says where in that run to begin again")
     if resume is not None:
-        if preset is not None or search is not None:
-            raise UsageError("--resume goes on with the run's own recipe; leave --preset and --search out")
-        run = go_on(Run.open(_latest_run() if resume == "latest" else Path(resume)), err, until=until)
+        if preset is not None or search is not None or data:
+            raise UsageError("--resume goes on with the run's own recipe; leave --preset, --search and --data out")
+        folder = _latest_run() if resume == "latest" else Path(resume)
+        run = go_on(Run.open(folder), err, until=until, again_from=again_from)
     else:
         settings = load_settings(config, preset=preset)
+        if data:
+            settings = with_data(settings, data, options, taxonomy=taxonomy, licence=licence)
+        elif options != ImportOptions() or taxonomy is not None or licence is not None:
+            raise UsageError("options for your own data need it: --data FILE")
         if search is not None:
             settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
         run = run_stages(settings, name, err, until=until)
     if not estimate:
         print(run.release)
+
+
+def calibrate(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished run, or `latest`.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Recipe that says how to calibrate and evaluate; the run's own by default.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version of the release from now on; the same by default.", show_default=False)
+    ] = None,
+) -> None:
+    """Fit thresholds, objectives and the review line of a run anew, without training; verify, evaluate and card follow.
+
+    Prints the release folder.
+    """
+    from tocsin_training.config import load_settings
+    from tocsin_training.pipeline import recalibrate
+    from tocsin_training.run import Run
+
+    run = Run.open(_latest_run() if source == "latest" else Path(source))
+    settings = run.settings() if config is None else load_settings(config)
+    print(recalibrate(run, settings, err, version=version).release)
 
 
 def evaluate(
@@ -83,7 +143,7 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a release: accuracy, calibration, false alarms, review; and CASE 2021 where its file is."""
+    """Measure a release: accuracy, calibration, false alarms, review, robustness; CASE 2021 where its file is."""
     import json
 
     from tocsin.release import default_release_folder
@@ -114,13 +174,16 @@ def evaluate(
         show(figures, out)
 
 
+@partial(takes_import_options, only=READING)
 def compare(
     champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
     challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
     data: HeldOutText = "corpus",
-    config: Config = _CONFIG,
+    config: OwnConfig = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write, with pictures and examples.")] = None,
     as_json: AsJson = False,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Hold two releases against each other on the same held-out text: better, worse, or no difference shown."""
     import json
@@ -129,7 +192,9 @@ def compare(
     from tocsin_training.compare_report import tables, verdict, write_html
     from tocsin_training.config import load_settings
 
-    comparison = compare_releases(_release(champion), _release(challenger), load_settings(config), data)
+    comparison = compare_releases(
+        _release(champion), _release(challenger), load_settings(_recipe(config, challenger)), data, options
+    )
     if report is not None:
         write_html(comparison, report)
         err.print(f"report: {report}")
@@ -141,6 +206,7 @@ def compare(
     out.print(verdict(comparison), style="bold red" if comparison.faults else "bold green", markup=False)
 
 
+@partial(takes_import_options, only=READING)
 def promote(
     source: Annotated[
         str, typer.Argument(metavar="RUN", help="Folder of a run, `latest`, a release folder, or store:name.")
@@ -153,10 +219,10 @@ def promote(
         str | None, typer.Option(metavar="REASON", help="Promote it though it is worse; the manifest keeps the reason.")
     ] = None,
     data: HeldOutText = "corpus",
-    config: Annotated[
-        Path | None, typer.Option(help="Recipe with the margins and the corpus; a run's own by default.")
-    ] = None,
+    config: OwnConfig = None,
     history: HistoryFolder = None,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Make a verified release the one that is loaded by default, unless it is worse than the one it replaces.
 
@@ -180,8 +246,7 @@ def promote(
         store, name = find_store(to)
         err.print(f"{candidate.name} is now {to.partition(':')[0]}:{store.save(candidate, name)}", markup=False)
         return
-    own = Path(source) / "config.toml"
-    recipe = config or (own if own.is_file() else _CONFIG)
+    recipe = _recipe(config, source)
 
     def worse(champion: Release, challenger: Release) -> tuple[str, ...]:
         return missed_margins(
@@ -189,6 +254,7 @@ def promote(
             challenger,
             load_settings(recipe),
             data,
+            options=options,
             shown=lambda comparison: err.print(tables(comparison)[0]),
         )
 
@@ -224,6 +290,12 @@ def _release(name: str) -> Release:
     return Release.open(run.release if run.config.is_file() else resolve_release(name))
 
 
+def _recipe(config: Path | None, source: str) -> Path:
+    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on."""
+    own = (_latest_run() if source == "latest" else Path(source)) / "config.toml"
+    return config or (own if own.is_file() else _CONFIG)
+
+
 def _latest_run() -> Path:
     runs = sorted(path.parent for path in Path("runs").glob("*/config.toml"))
     if not runs:
@@ -233,90 +305,190 @@ def _latest_run() -> Path:
 
 @corpus.command("check")
 def corpus_check(
-    folder: Corpus = Path("datasets/corpus"),
-    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
-    benchmark: Annotated[
-        Path | None, typer.Option(help="TSV file with a text column that no record may repeat.")
-    ] = None,
+    folder: Corpus = _CORPUS,
+    taxonomy: TaxonomyFile = _TAXONOMY,
+    benchmark: BenchmarkTexts = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Own codings of real text: names and rough words are in order.")
+    ] = False,
 ) -> None:
     """Check every record against the corpus's rules; each fault names file, line and rule."""
     from tocsin_training.validate import main
 
-    if faults := main(folder, taxonomy, benchmark):
+    if faults := main(folder, taxonomy, benchmark, published=not private):
         raise CorpusError(f"{folder}: {faults} fault{'s' if faults > 1 else ''}")
 
 
 @corpus.command("coverage")
-def corpus_coverage(
-    folder: Corpus = Path("datasets/corpus"), taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml")
-) -> None:
-    """Count records by label and split, register, length, decade and region."""
-    from tocsin_training.coverage import main
+def corpus_coverage(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY) -> None:
+    """Count records by label and split, register, length, decade and region; and say which of these meet nowhere.
 
-    main(folder, taxonomy, out)
+    Where a writer named no country, one is inferred from the text, counted after a plus; the last table says how often
+    that is wrong.
+    """
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.coverage import grids
+
+    _show(grids(_all_lines(folder), Taxonomy.load(taxonomy)))
+
+
+@corpus.command("duplicates")
+def corpus_duplicates(
+    folder: Corpus = _CORPUS,
+    each: Annotated[bool, typer.Option("--list", help="Name every pair that was not meant so.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the texts that are nearly the same, across splits and within each; it only reports."""
+    from dataclasses import asdict
+
+    from tocsin_training.duplicates import count_alike, find_alike, grid
+
+    lines = _all_lines(folder)
+    alike = list(find_alike(lines))
+    rows = count_alike(lines, alike)
+    _show([grid(rows)], [asdict(row) for row in rows] if as_json else None)
+    if each:
+        for pair in alike:
+            if not pair.intended:
+                print(f"{pair.similarity:.0%} {pair.first.record.id} {pair.second.record.id}")
 
 
 @corpus.command("agreement")
-def corpus_agreement(
-    folder: Corpus = Path("datasets/corpus"),
-    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
-    as_json: AsJson = False,
-) -> None:
+def corpus_agreement(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY, as_json: AsJson = False) -> None:
     """Say how far two readers agree: kappa of each label, alpha over all, and what is still undecided."""
-    import json
     from dataclasses import asdict
 
     from tocsin.taxonomy import Taxonomy
-    from tocsin_training.agreement import measure_agreement, tables
+    from tocsin_training.agreement import grids, measure_agreement
 
     agreement = measure_agreement([line.record for line in _all_lines(folder)], Taxonomy.load(taxonomy))
-    if as_json:
-        print(json.dumps(asdict(agreement)))
-    else:
-        for table in tables(agreement):
-            out.print(table)
+    _show(grids(agreement), asdict(agreement) if as_json else None)
 
 
 @corpus.command("tics")
 def corpus_tics(
-    folder: Corpus = Path("datasets/corpus"),
+    folder: Corpus = _CORPUS,
     most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports."""
-    import json
     from dataclasses import asdict
 
-    from tocsin_training.tics import find_tics, tables
+    from tocsin_training.tics import find_tics, grids
 
     tics = find_tics([line.record for line in _all_lines(folder)], most=most)
-    if as_json:
-        print(json.dumps({batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}))
-    else:
-        for table in tables(tics):
-            out.print(table)
+    figures = {batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}
+    _show(grids(tics), figures if as_json else None)
 
 
 @corpus.command("balance")
-def corpus_balance(
-    folder: Corpus = Path("datasets/corpus"),
-    taxonomy: TaxonomyFile = Path("datasets/taxonomy.toml"),
-    as_json: AsJson = False,
-) -> None:
+def corpus_balance(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY, as_json: AsJson = False) -> None:
     """Hold what is there against the least that is wanted of each label, reason and kind; fails if one is missed."""
-    import json
     from dataclasses import asdict
 
     from tocsin.taxonomy import Taxonomy
     from tocsin_training.balance import check_balance, table
 
     rows = check_balance(_all_lines(folder), Taxonomy.load(taxonomy))
-    if as_json:
-        print(json.dumps([asdict(row) | {"missed": row.missed} for row in rows]))
-    else:
-        out.print(table(rows))
+    _show([table(rows)], [asdict(row) | {"missed": row.missed} for row in rows] if as_json else None)
     if missed := [row.name for row in rows if row.missed]:
         raise CorpusError(f"{folder}: too few of: {', '.join(missed)}")
+
+
+@corpus.command("card")
+def corpus_card(
+    folder: Corpus = _CORPUS,
+    taxonomy: TaxonomyFile = _TAXONOMY,
+    card: Annotated[Path, typer.Option(help="The card; COVERAGE.md lies beside it.")] = Path("datasets/README.md"),
+    benchmark: BenchmarkTexts = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a figure is out of step.")] = False,
+) -> None:
+    """Write the figures of the corpus into its card, between the marks that stand there; all else is left alone."""
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.corpus_card import coverage_sections, sections, write_sections
+
+    lines, labels = _all_lines(folder), Taxonomy.load(taxonomy)
+    written = {
+        card: sections(lines, labels, folder, card.parent, benchmark=benchmark),
+        card.with_name("COVERAGE.md"): coverage_sections(lines, labels),
+    }
+    stale = [f"{path.name}: {name}" for path, texts in written.items() for name in write_sections(path, texts, check)]
+    if check and stale:
+        raise CorpusError(f"{card.parent}: out of step with the corpus: {', '.join(stale)}; run `tocsin corpus card`")
+    err.print(
+        f"{card.parent}: {', '.join(stale)} written" if stale else f"{card.parent}: nothing to change", markup=False
+    )
+
+
+def _show(tables: Iterable[RenderableType], figures: object = None) -> None:
+    """Figures as JSON for machines where they are given, the tables for people otherwise."""
+    import json
+
+    if figures is not None:
+        print(json.dumps(figures))
+        return
+    for table in tables:
+        out.print(table)
+
+
+@taxonomy.command("check")
+def taxonomy_check(file: Annotated[Path, typer.Argument(help="The labels: a TOML file.")]) -> None:
+    """Check a taxonomy file against every rule, and show its labels; a fault names file, entry and field."""
+    from tocsin.taxonomy import Taxonomy
+    from tocsin_training.taxonomies import summary, table
+
+    found = Taxonomy.load(file)
+    out.print(table(found))
+    err.print(f"{file}: {summary(found)}", markup=False)
+
+
+@taxonomy.command("derive")
+def taxonomy_derive(
+    file: Annotated[Path, typer.Argument(help="Labelled data: .csv, .jsonl or .parquet.")],
+    label_column: Annotated[str, typer.Option(help="Column or field that holds the label, or several.")] = "labels",
+    separator: Annotated[str, typer.Option(help="What stands between several labels in one cell.")] = ";",
+    output: Annotated[Path | None, typer.Option(help="TOML file to write.", show_default="printed on stdout")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Make a taxonomy of the labels that stand in data; `Parent > Child` puts a label under an event type.
+
+    Write the definitions into it before you train: they stand on the model's card and at /taxonomy.
+    """
+    from tocsin_training.taxonomies import derive_file, summary, to_toml
+
+    if not separator:
+        raise UsageError("--separator must be a character or more")
+    found = derive_file(file, label_column, output, separator=separator, overwrite=overwrite)
+    err.print(f"{output or file}: {summary(found)}", markup=False)
+    if output is None:
+        print(to_toml(found), end="")
+
+
+def acled_download(
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .csv file to write.")],
+    country: Annotated[list[str], typer.Option(help="Country, as ACLED spells it; give it again for more.")],
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the events.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the events.")],
+    event_type: Annotated[
+        list[str] | None,
+        typer.Option(help="Event type, as ACLED spells it; give it again for more.", show_default="all"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that exists, finished or unfinished.")
+    ] = False,
+) -> None:
+    """Download events from ACLED into a CSV file, for training on a machine of your own under ACLED's terms.
+
+    Your account is read from the environment: ACLED_EMAIL and ACLED_PASSWORD. The file appears when it is complete; a
+    download that was stopped goes on when the same command is given again.
+    """
+    from tocsin_training.acled_api import AcledApi, Query, download
+
+    query = Query(tuple(country), first.date(), last.date(), tuple(event_type or ()))
+    found = download(
+        AcledApi.from_environment(), query, target, overwrite=overwrite, told=lambda line: err.print(line, markup=False)
+    )
+    err.print(f"{target}: {found.rows:,} events. ACLED's terms of use apply to them.", markup=False)
 
 
 def _all_lines(folder: Path) -> list[Line]:

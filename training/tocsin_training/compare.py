@@ -26,6 +26,7 @@ from tocsin_training.config import CompareSettings, DataSettings, Settings
 from tocsin_training.errors import ComparisonError
 from tocsin_training.evaluate import split_figures
 from tocsin_training.heldout import HeldOut, read_corpus, read_file
+from tocsin_training.importing.options import ImportOptions
 from tocsin_training.metrics import f1_figures, label_figures, reliability, top_answers, top_is_right
 from tocsin_training.resample import draw_texts, ece_by_draw, f1_by_draw, interval, share_by_draw
 
@@ -373,14 +374,16 @@ def _given(taxonomy: Taxonomy, row: Bools) -> tuple[str, ...]:
     return tuple(taxonomy.names[position] for position in np.flatnonzero(row))
 
 
-def read_held_out(source: str | Path, data: DataSettings, taxonomy: Taxonomy) -> HeldOut:
+def read_held_out(
+    source: str | Path, data: DataSettings, taxonomy: Taxonomy, options: ImportOptions | None = None
+) -> HeldOut:
     """``corpus`` for the test split of the recipe's corpus; a corpus folder for its own; or a file of labelled text."""
     if str(source) == "corpus":
         return read_corpus(data, taxonomy)
     path = Path(source)
     if path.is_dir():
         return read_corpus(data.model_copy(update={"corpus": path}), taxonomy)
-    return read_file(path, taxonomy)
+    return read_file(path, taxonomy, options)
 
 
 def missed_margins(
@@ -389,14 +392,16 @@ def missed_margins(
     settings: Settings,
     source: str | Path = "corpus",
     *,
+    options: ImportOptions | None = None,
     shown: Callable[[Comparison], None] = lambda _: None,
 ) -> tuple[str, ...]:
     """What about the challenger is worse than the recipe's margins allow; releases of other labels always are.
 
+    :param options: how to read the held-out text where it is a file.
     :param shown: called with the comparison, where one could be made.
     """
     try:
-        comparison = compare_releases(champion, challenger, settings, source)
+        comparison = compare_releases(champion, challenger, settings, source, options)
     except ComparisonError as error:
         return (str(error),)
     shown(comparison)
@@ -404,11 +409,18 @@ def missed_margins(
 
 
 def compare_releases(
-    champion: Release, challenger: Release, settings: Settings, source: str | Path = "corpus"
+    champion: Release,
+    challenger: Release,
+    settings: Settings,
+    source: str | Path = "corpus",
+    options: ImportOptions | None = None,
 ) -> Comparison:
-    """Load both, read the held-out text and compare; see ``compare``."""
+    """Load both, read the held-out text and compare; see ``compare``.
+
+    :param options: how to read the text where it is a file.
+    """
     check_same_labels(champion.taxonomy, challenger.taxonomy)
-    held_out = read_held_out(source, settings.data, champion.taxonomy)
+    held_out = read_held_out(source, settings.data, champion.taxonomy, options)
     threads = settings.evaluate.threads
     return compare(
         EventClassifier(champion, threads=threads),

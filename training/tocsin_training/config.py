@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tocsin_training.errors import ConfigError
 
@@ -26,7 +27,9 @@ class DataSettings(_Section):
     corpus: Path = Field(description="folder with train/, validation/ and test/")
     taxonomy: Path
     licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
+    description: str | None = Field(None, description="of the corpus, for the model card; one or two sentences")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
+    robustness: Path | None = Field(None, description="folder of hand-written sets (``probes``); read by evaluate only")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
     test_records: int | None = Field(None, ge=1)
@@ -57,6 +60,7 @@ class FinetuneSettings(_Section):
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate_multiple: float = Field(10, gt=0, description="the head starts from nothing")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="rate of an encoder layer, as a share of the one above")
     warmup_share: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
@@ -71,9 +75,17 @@ class FinetuneSettings(_Section):
     report_to: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     binary_weight: float = Field(0.1, ge=0, description="of the binary term; at 1 it drowns the other")
     softmax_weight: float = Field(1.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of what labels say, not of what a teacher says")
+    event_type_weight: float = Field(0.0, ge=0, description="of the term that asks for the event type; see ``loss``")
     distillation_share: float = Field(0.5, ge=0, le=1, description="of the loss, where there is a teacher")
     distillation_temperature: float = Field(1.0, gt=0)
     teacher_logits: Path | None = Field(None, description="Parquet file that tocsin_training.distil wrote")
+    records_without_teacher: Literal["refuse", "labels alone"] = Field(
+        "refuse", description="what a training record is learned from where the teacher's file lacks it"
+    )
+    label_balance: float = Field(
+        0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
+    )
 
 
 class SearchSettings(_Section):
@@ -97,6 +109,22 @@ class CalibrateSettings(_Section):
     scale_spread: float = Field(0.1, gt=0, description="how far a label's scale may stray from the shared one")
     threshold_prior: float = Field(50, ge=0, description="pooled examples that a label's own must outweigh")
     target_accuracy: float = Field(0.95, gt=0, lt=1, description="of the answers not sent to review")
+    target_precision: float = Field(0.95, ge=0, lt=1, description="of the objective `precision`; 0: no such objective")
+
+
+class ScreenSettings(_Section):
+    """The first look that settles plain no-events; see ``screen``."""
+
+    events_lost: float = Field(0.005, ge=0, lt=1, description="share of validation's texts with an event it may settle")
+    buckets: int = Field(2**18, description="of hashed n-grams, a power of two")
+    inverse_penalty: float = Field(10, gt=0, description="scikit-learn's C")
+
+    @field_validator("buckets")
+    @classmethod
+    def _power_of_two(cls, buckets: int) -> int:
+        if buckets < 2 or buckets & (buckets - 1):
+            raise ValueError("must be a power of two")
+        return buckets
 
 
 class VerifySettings(_Section):
@@ -141,26 +169,34 @@ class Settings(_Section):
     search: SearchSettings = SearchSettings()
     export: ExportSettings = ExportSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
+    screen: ScreenSettings = ScreenSettings()
     verify: VerifySettings = VerifySettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
 
 
-def load_settings(path: Path | str, *, preset: str | None = None) -> Settings:
+def load_settings(
+    path: Path | str, *, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
     """Read a recipe.
 
     :param preset: name of a table in ``presets.toml`` to put over it.
+    :param overrides: section -> settings to put over both.
     :raises ConfigError: the file is missing, not TOML, or has an unknown key or a bad value; the message names it.
     """
     path = Path(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        remedy = "run this at the root of a checkout, which has training/train.toml, or name one with --config FILE"
+        raise ConfigError(f"{path}: there is no such recipe here; {remedy}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     if preset is not None:
-        data = _with_preset(data, preset)
+        data = _with_overrides(data, _preset(preset))
+    data = _with_overrides(data, overrides or {})
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
@@ -169,11 +205,16 @@ def load_settings(path: Path | str, *, preset: str | None = None) -> Settings:
     return _resolve(settings, path.resolve().parent)
 
 
-def _with_preset(data: dict[str, Any], name: str) -> dict[str, Any]:
+def _preset(name: str) -> dict[str, Any]:
     presets = tomllib.loads((files("tocsin_training") / "presets.toml").read_text(encoding="utf-8"))
     if name not in presets:
         raise ConfigError(f"no preset {name!r}; presets are: {', '.join(presets)}")
-    return data | {section: data.get(section, {}) | values for section, values in presets[name].items()}
+    preset: dict[str, Any] = presets[name]
+    return preset
+
+
+def _with_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return data | {section: data.get(section, {}) | values for section, values in overrides.items()}
 
 
 def _resolve(settings: Settings, folder: Path) -> Settings:
@@ -187,7 +228,7 @@ def _resolve(settings: Settings, folder: Path) -> Settings:
         update={
             "runs": under(settings.runs),
             "data": data.model_copy(
-                update={key: under(getattr(data, key)) for key in ("corpus", "taxonomy", "benchmark")}
+                update={key: under(getattr(data, key)) for key in ("corpus", "taxonomy", "benchmark", "robustness")}
             ),
             "finetune": finetune.model_copy(update={"teacher_logits": under(finetune.teacher_logits)}),
             # Only a path that is there is a path; anything else is a known name or a hub id.
@@ -201,8 +242,13 @@ def _resolve(settings: Settings, folder: Path) -> Settings:
 def to_toml(settings: Settings) -> str:
     """The recipe as TOML that ``load_settings`` reads back to the same settings."""
     data = settings.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {_literal(value)}" for key, value in data.items() if not isinstance(value, dict)]
     for section, values in data.items():
         if isinstance(values, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += ["", f"[{section}]", *(f"{key} = {_literal(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _literal(value: object) -> str:
+    # JSON's escapes of characters beyond the first plane are none of TOML's.
+    return json.dumps(value, ensure_ascii=False)

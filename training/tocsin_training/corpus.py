@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ REASONS = frozenset(
     | {"boilerplate", "politics", "foreign_language", "science_health"}
 )
 
+IMPORT_REPORT = "import.json"
+"""Beside the splits of a corpus; by it an imported one is told from the project's own."""
 FOREIGN = "foreign_language"
 """The reason of records that are not in a language the model is trained on."""
 
@@ -64,6 +66,8 @@ class Record(BaseModel):
     reason: str | None = Field(None, description="why there is no event; only on records without labels")
     country: str | None = Field(None, pattern="^[A-Z]{3}$", description="ISO 3166 alpha-3; XXX: nowhere")
     decade: str | None = Field(None, pattern="^[0-9]{3}0s$")
+    date: str | None = Field(None, pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="of what is reported")
+    origin: str | None = Field(None, description="file:line of an imported text")
     pair: str | None = Field(None, description="contrast pair: same scene, one fact changed")
     article: str | None = Field(None, description="sentences of one article")
     ambiguous: bool = Field(False, description="careful readers disagree for good reasons")
@@ -127,7 +131,22 @@ def _features() -> Features:
 
     text, labels = Value("string"), List(Value("string"))
     return Features(
-        {key: text for key in ("id", "text", "register", "batch", "reason", "country", "decade", "pair", "article")}
+        {
+            key: text
+            for key in (
+                "id",
+                "text",
+                "register",
+                "batch",
+                "reason",
+                "country",
+                "decade",
+                "date",
+                "origin",
+                "pair",
+                "article",
+            )
+        }
         | {"labels": labels, "ambiguous": Value("bool")}
         | {"annotations": {"writer": labels, "second": labels, "third": labels}}
     )
@@ -159,10 +178,18 @@ def learned_records(data: DataSettings, augmentation: AugmentSettings) -> Datase
     corpus = corpus.select_columns(["id", "text", "labels"])
     examples = [Example(row["id"], row["text"], tuple(row["labels"])) for row in own]
     if extra := augment(examples, augmentation):
+        if is_imported(data.corpus):
+            # Made of other texts than those that a teacher has read under the same ids.
+            extra = [replace(example, id=f"imported-{example.id}") for example in extra]
         columns = {key: [getattr(example, key) for example in extra] for key in ("id", "text", "labels")}
         added = Dataset.from_dict(columns, features=corpus["train"].features)
         corpus["train"] = concatenate_datasets([corpus["train"], added])
     return corpus
+
+
+def is_imported(folder: Path) -> bool:
+    """Whether a corpus was made of somebody's own files (see ``importing``); the corpus's rules are not for those."""
+    return (folder / IMPORT_REPORT).is_file()
 
 
 def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.float32]:

@@ -1,76 +1,135 @@
-"""What the corpus covers: labels against split, register, length, decade and region, as tables for people."""
+"""What the corpus covers: labels against split, register, length, decade and region, and which of these meet nowhere.
+
+The writers of the first batches named no country. Where the text itself tells it, the region is inferred
+(``gazetteer``): a count beside the stated one, for these tables only.
+"""
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.corpus import SPLITS, Record
-from tocsin_training.validate import read_lines
+from tocsin_training.corpus import SPLITS, Line, Record
+from tocsin_training.gazetteer import Accuracy, infer_country, measure
+from tocsin_training.regions import UNKNOWN, region
+from tocsin_training.report import Grid
 
 _LENGTHS = ((10, "to 10"), (25, "11-25"), (40, "26-40"), (75, "41-75"))
-_REGIONS = Path(__file__).with_name("regions.toml")
 
-Column = Callable[[Record, str], str]
+Column = Callable[[Line], str]
 
 
-def coverage_tables(records: Sequence[tuple[Record, str]], taxonomy: Taxonomy) -> list[Table]:
-    """One table per dimension; a row per label or reason, a column per value, counts of records.
+@dataclass(frozen=True)
+class Coverage:
+    """Records by label, or by reason for having none, and one other property."""
 
-    :param records: each with the split it lies in.
-    """
+    by: str
+    values: tuple[str, ...]
+    rows: tuple[str, ...]
+    stated: Mapping[tuple[str, str], int]
+    """(row, value) -> records; what is missing is none."""
+    inferred: Mapping[tuple[str, str], int]
+    """Likewise, of the records that state no value."""
+
+    def empty(self) -> list[tuple[str, str]]:
+        """Rows and values that no record has together; an unknown value is none."""
+        known = [value for value in self.values if value != UNKNOWN]
+        return [(row, value) for row in self.rows for value in known if not self._count(row, value)]
+
+    def _count(self, row: str, value: str) -> int:
+        return self.stated.get((row, value), 0) + self.inferred.get((row, value), 0)
+
+    def grid(self) -> Grid:
+        """Counts; inferred ones stand after a plus, and what could not be inferred stays in the column "?"."""
+        heads = ("", *self.values, "all")
+        return Grid(f"records by {self.by}", heads, [self._cells(row) for row in self.rows])
+
+    def _cells(self, row: str) -> tuple[str, ...]:
+        total = sum(self.stated.get((row, value), 0) for value in self.values)
+        return (row, *(self._cell(row, value) for value in self.values), str(total))
+
+    def _cell(self, row: str, value: str) -> str:
+        stated, inferred = self.stated.get((row, value), 0), self.inferred.get((row, value), 0)
+        if value == UNKNOWN:
+            # Those whose value was inferred are counted there, and are no longer unknown.
+            stated -= sum(self.inferred.get((row, other), 0) for other in self.values)
+        return f"{stated} + {inferred}" if inferred else str(stated or "-")
+
+
+def measure_coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> list[Coverage]:
+    """Split, register, words, decade and region, each against the labels and reasons."""
     columns: dict[str, Column] = {
-        "split": lambda record, split: split,
-        "register": lambda record, split: record.text_register,
-        "words": lambda record, split: _length_band(record.text),
-        "decade": lambda record, split: record.decade or "?",
-        "region": lambda record, split: region(record.country),
+        "split": lambda line: line.split,
+        "register": lambda line: line.record.text_register,
+        "words": lambda line: length_band(line.record.text),
+        "decade": lambda line: line.record.decade or UNKNOWN,
+        "region": lambda line: region(line.record.country),
     }
-    return [_table(title, column, records, taxonomy) for title, column in columns.items()]
+    # A text that its writer put somewhere, or nowhere, stays there.
+    inferred: dict[str, Column] = {
+        "region": lambda line: UNKNOWN if line.record.country else region(infer_country(line.record.text))
+    }
+    return [_coverage(by, column, inferred.get(by), lines, taxonomy) for by, column in columns.items()]
 
 
-def _table(title: str, column: Column, records: Sequence[tuple[Record, str]], taxonomy: Taxonomy) -> Table:
-    cells: Counter[tuple[str, str]] = Counter()
-    for record, split in records:
-        for row in record.labels or (f"none: {record.reason}",):
-            cells[row, column(record, split)] += 1
-    names = {name for _, name in cells}
-    values = [split for split in SPLITS if split in names] if title == "split" else sorted(names)
-    table = Table("", *values, "all", title=f"records by {title}")
-    rows = [*taxonomy.names, *sorted({row for row, _ in cells} - set(taxonomy.names))]
-    for row in rows:
-        counts = [cells[row, value] for value in values]
-        table.add_row(row, *(str(count or "-") for count in counts), str(sum(counts)))
-    for cell in table.columns[1:]:
-        cell.justify = "right"
-    return table
+def _coverage(by: str, column: Column, inferred: Column | None, lines: Sequence[Line], taxonomy: Taxonomy) -> Coverage:
+    stated: Counter[tuple[str, str]] = Counter()
+    guessed: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        value = column(line)
+        guess = inferred(line) if inferred is not None else UNKNOWN
+        for row in _rows(line.record):
+            stated[row, value] += 1
+            guessed[row, guess] += guess != UNKNOWN
+    names = {value for _, value in [*stated, *guessed]}
+    rows = (*taxonomy.names, *sorted({row for row, _ in stated} - set(taxonomy.names)))
+    return Coverage(by, _ordered(by, names), rows, stated, guessed)
 
 
-def _length_band(text: str) -> str:
+def _ordered(by: str, names: set[str]) -> tuple[str, ...]:
+    known = {"split": SPLITS, "words": (*(name for _, name in _LENGTHS), "more")}.get(by, sorted(names))
+    return tuple(name for name in known if name in names)
+
+
+def _rows(record: Record) -> tuple[str, ...]:
+    return record.labels or (f"none: {record.reason}",)
+
+
+def length_band(text: str) -> str:
+    """How long a text is, in words, as one of a few bands."""
     words = len(text.split())
     return next((name for limit, name in _LENGTHS if words <= limit), "more")
 
 
-def region(country: str | None) -> str:
-    """World region of an ISO 3166 alpha-3 code, by the table in ``regions.toml``; "?" for an unknown one."""
-    return _regions().get(country or "", "?")
+def empty_grid(coverages: Sequence[Coverage]) -> Grid:
+    """Every pair that no record has, by property."""
+    rows = [_empty_row(coverage) for coverage in coverages]
+    return Grid("what meets nowhere", ("label or reason with", "cells", "empty", "which"), rows)
 
 
-@cache
-def _regions() -> dict[str, str]:
-    table = tomllib.loads(_REGIONS.read_text(encoding="utf-8"))
-    return {code: name for name, codes in table.items() for code in codes.split()}
+def _empty_row(coverage: Coverage) -> tuple[str, ...]:
+    empty = coverage.empty()
+    cells = len(coverage.rows) * len([value for value in coverage.values if value != UNKNOWN])
+    which = "; ".join(f"{row} / {value}" for row, value in empty)
+    return coverage.by, str(cells), str(len(empty)), which or "-"
 
 
-def main(folder: Path, taxonomy: Path, console: Console) -> None:
-    """Print the tables of a corpus folder."""
-    lines, _ = read_lines(folder)
-    for table in coverage_tables([(line.record, line.split) for line in lines], Taxonomy.load(taxonomy)):
-        console.print(table)
+def accuracy_grid(accuracy: Accuracy) -> Grid:
+    """How far the inferred regions can be trusted."""
+    row = (
+        f"{accuracy.records:,}",
+        f"{accuracy.guessed_share:.1%}",
+        f"{accuracy.error:.1%}",
+        f"{accuracy.region_error:.1%}",
+    )
+    heads = ("records with a country by their writer", "guessed", "country wrong", "region wrong")
+    return Grid("the inferred country, where the stated one is known", heads, [row])
+
+
+def grids(lines: Sequence[Line], taxonomy: Taxonomy) -> list[Grid]:
+    """All tables of `tocsin corpus coverage`."""
+    coverages = measure_coverage(lines, taxonomy)
+    accuracy = measure([line.record for line in lines])
+    return [*(coverage.grid() for coverage in coverages), empty_grid(coverages), accuracy_grid(accuracy)]

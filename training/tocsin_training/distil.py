@@ -42,9 +42,10 @@ def write_teacher(student: Settings, model: Path, out: Path, *, max_tokens: int)
     pyarrow.parquet.write_table(columns, out, compression="zstd")
 
 
-def read_teacher(path: Path, ids: list[str], labels: int) -> NDArray[np.float32]:
+def read_teacher(path: Path, ids: list[str], labels: int, *, missing_allowed: bool = False) -> NDArray[np.float32]:
     """A teacher's logits in the order of ``ids``, shape (records, labels).
 
+    :param missing_allowed: records that the teacher has not read get NaN instead of a refusal.
     :raises ConfigError: the file cannot be read, lacks a record, or is for other labels.
     """
     import pyarrow.parquet
@@ -54,11 +55,12 @@ def read_teacher(path: Path, ids: list[str], labels: int) -> NDArray[np.float32]
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as a teacher's logits: {error}") from error
     by_id = dict(zip(table["id"], table["logits"], strict=True))
-    if missing := [identifier for identifier in ids if identifier not in by_id]:
+    if (missing := [identifier for identifier in ids if identifier not in by_id]) and not missing_allowed:
         raise ConfigError(f"{path}: lacks {len(missing)} training records, {missing[0]!r} the first of them")
-    logits = np.array([by_id[identifier] for identifier in ids], dtype=np.float32)
-    if logits.shape[1:] != (labels,):
-        raise ConfigError(f"{path}: has {logits.shape[-1]} logits a record; the taxonomy has {labels} labels")
+    if (width := len(next(iter(by_id.values()), ()))) != labels:
+        raise ConfigError(f"{path}: has {width} logits a record; the taxonomy has {labels} labels")
+    unread = [float("nan")] * labels
+    logits = np.array([by_id.get(identifier, unread) for identifier in ids], dtype=np.float32)
     return logits
 
 

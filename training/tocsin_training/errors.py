@@ -27,3 +27,7 @@ class PromotionError(TocsinError):
 
 class ComparisonError(TocsinError):
     """Two releases cannot be held against each other."""
+
+
+class AcledError(TocsinError):
+    """ACLED's API refuses, cannot be reached, or does not speak as it is documented to."""

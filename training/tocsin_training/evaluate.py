@@ -1,7 +1,8 @@
-"""Stage 6: what a release is worth on the test split, from its folder alone (no torch, no training run needed)."""
+"""Stage 7: what a release is worth on the test split, from its folder alone (no torch, no training run needed)."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
-from tocsin_training import benchmark, plots
+from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
 from tocsin_training.distil import read_teacher
@@ -30,7 +31,14 @@ from tocsin_training.metrics import (
     top_is_right,
     top_truth,
 )
+from tocsin_training.report import Grid
 from tocsin_training.run import Run
+
+CONFUSION, RELIABILITY = "confusion_matrix.png", "reliability.png"
+RISK_COVERAGE, ROBUSTNESS = "risk_coverage.png", "robustness.png"
+
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -44,9 +52,9 @@ def evaluate(
     rivals: bool = False,
     teacher_logits: Path | None = None,
 ) -> dict[str, Any]:
-    """Every figure of a release on a split of the corpus and, where it is to be had, on the CASE 2021 file.
+    """Every figure of a release on a split of the corpus and, where they are to be had, on other text.
 
-    :param plot_folder: where to put the confusion matrix and the reliability diagram; none draws nothing.
+    :param plot_folder: where to put the pictures; none draws nothing.
     :param rivals: measure simple baselines, too, which are fitted on the training split for that, and the teacher.
     :param teacher_logits: file that ``distil`` wrote.
     :raises InputError: there is no such split.
@@ -59,12 +67,16 @@ def evaluate(
     scores = classifier.score_batch(list(records["text"]))
     truth = label_matrix(list(records["labels"]), classifier.taxonomy) > 0
     reasons = list(records["reason"])
-    figures = {
+    figures: dict[str, Any] = {
         "model_version": classifier.version,
         "split": split,
         **split_figures(scores, truth, reasons, classifier.languages, bootstrap_samples=bootstrap_samples),
+        **setting_figures(classifier, scores, truth, reasons),
+        "robustness": robustness.measure_robustness(
+            classifier, records, scores, truth, folder=data.robustness, bootstrap_samples=bootstrap_samples
+        ),
     }
-    case = None if data.benchmark is None else benchmark.read_benchmark(data.benchmark)
+    case = _benchmark(data, classifier)
     if case is not None:
         figures["case2021"] = asdict(benchmark.score_benchmark(classifier, case))
     if rivals:
@@ -78,7 +90,32 @@ def evaluate(
         figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
+        draw_review(classifier, scores, truth, figures["review_promise"], plot_folder / RISK_COVERAGE)
+        robustness.draw(figures["robustness"], plot_folder / ROBUSTNESS)
     return figures
+
+
+def setting_figures(
+    classifier: EventClassifier, scores: Scores, truth: NDArray[np.bool_], reasons: Sequence[str | None]
+) -> dict[str, Any]:
+    """Whether what the release's calibration promises holds here: the review line, and each set of thresholds."""
+    calibration = classifier.release.calibration
+    promise = calibration.review_promise
+    right = top_is_right(truth, top_answers(scores.probabilities, scores.given))
+    return {
+        "review_promise": None if promise is None else review.promise_figures(promise, scores.needs_review, right),
+        "objectives": review.objective_figures(calibration, scores, truth, reasons, classifier.languages),
+    }
+
+
+def _benchmark(data: DataSettings, classifier: EventClassifier) -> benchmark.Benchmark | None:
+    """The CASE 2021 file, if there is one and the release answers in the vocabulary in which it is labelled."""
+    if data.benchmark is None:
+        return None
+    if not classifier.taxonomy.has_acled_names:
+        _log.warning("%s is left out: it asks for ACLED's types, which %s lacks", data.benchmark, classifier.version)
+        return None
+    return benchmark.read_benchmark(data.benchmark)
 
 
 def split_figures(
@@ -128,15 +165,33 @@ def draw(scores: Scores, truth: NDArray[np.bool_], folder: Path) -> None:
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     # NONE is -1, which is the last row and column: "no event".
     np.add.at(counts, (top_truth(truth, top), top), 1)
-    plots.confusion_matrix(counts, names, folder / "confusion_matrix.png")
+    plots.confusion_matrix(counts, names, folder / CONFUSION)
     stated, held = scores.probabilities[scores.given], truth[scores.given]
     error = expected_calibration_error(stated, held)
-    plots.reliability_diagram(reliability(stated, held), error, folder / "reliability.png")
+    plots.reliability_diagram(reliability(stated, held), error, folder / RELIABILITY)
 
 
-def tables(figures: dict[str, Any]) -> list[Table]:
+def draw_review(
+    classifier: EventClassifier,
+    scores: Scores,
+    truth: NDArray[np.bool_],
+    promise: dict[str, Any] | None,
+    path: Path,
+) -> None:
+    """Risk-coverage curve of the first answers, with the release's setting on it."""
+    right = top_is_right(truth, top_answers(scores.probabilities, scores.given))
+    confidence = review.answer_confidence(classifier.release.calibration, scores, classifier.languages)
+    kept = ~scores.needs_review
+    point = (float(kept.mean()), float((~right[kept]).mean()) if kept.any() else 0.0)
+    promised = None if promise is None else 1 - promise["target_accuracy"]
+    plots.risk_coverage(review.risk_coverage(confidence, right), point, promised, path)
+
+
+def tables(figures: dict[str, Any]) -> list[Table | Grid]:
     """The figures as tables for people."""
-    built = [_summary(figures), _per_label(figures), _alarms(figures)]
+    built: list[Table | Grid] = [_summary(figures), _per_label(figures), _alarms(figures)]
+    built.append(review.objectives_grid(figures["objectives"]))
+    built += robustness.grids(figures["robustness"])
     if "case2021" in figures:
         case = Table("CASE 2021 task 2", "", title="news snippets, one ACLED type each")
         for name, value in figures["case2021"].items():
@@ -193,9 +248,12 @@ def _number(value: float | int) -> str:
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
-    """Print the tables."""
+    """Print the tables, and what became of the release's promise."""
     for table in tables(figures):
         console.print(table)
+    if figures["review_promise"] is not None:
+        for sentence in review.promise_sentences(figures["review_promise"], f"the {figures['split']} split"):
+            console.print(sentence, markup=False)
 
 
 def main(run: Run, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,11 +25,12 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
+from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots
 from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.distil import read_teacher
-from tocsin_training.loss import event_loss
+from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
 from tocsin_training.run import Run
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from tocsin_training._datasets import Dataset, DatasetDict
 
 _log = logging.getLogger(__name__)
+_LAYER = re.compile(r"\blayer\.(\d+)\.")
 
 
 class EpochProgress(ProgressCallback):
@@ -59,11 +62,16 @@ class EpochProgress(ProgressCallback):
 
 
 class EventTrainer(Trainer):
-    """A Trainer with the project's loss. Batches carry ``labels`` and, when distilling, ``teacher``."""
+    """A Trainer with the project's loss. Batches carry ``labels`` and, if asked for, ``teacher`` and ``weight``."""
 
-    def __init__(self, *, settings: FinetuneSettings, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, settings: FinetuneSettings, parents: Tensor, **options: Any) -> None:  # noqa: ANN401
+        """Make one.
+
+        :param parents: position of each label's event type, shape (labels,).
+        """
         super().__init__(**options)
         self._settings = settings
+        self._parents = parents
 
     @property
     def event_model(self) -> EventModel:
@@ -74,11 +82,7 @@ class EventTrainer(Trainer):
         """AdamW with a rate of its own for the head, which starts from nothing. Rates are those of the arguments."""
         if self.optimizer is None:
             trained = self.event_model if model is None else cast(EventModel, model)
-            head_rate = self.args.learning_rate * self._settings.head_learning_rate_multiple
-            groups: list[dict[str, Any]] = [
-                {"params": [parameter for parameter in trained.encoder.parameters() if parameter.requires_grad]},
-                {"params": list(trained.head.parameters()), "lr": head_rate},
-            ]
+            groups = rate_groups(trained, self.args.learning_rate, self._settings)
             self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=self.args.weight_decay)
         return self.optimizer
 
@@ -90,8 +94,41 @@ class EventTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        loss = event_loss(logits.float(), inputs["labels"], self._settings, inputs.get("teacher"))
+        loss = event_loss(
+            logits.float(),
+            inputs["labels"],
+            self._settings,
+            teacher=inputs.get("teacher"),
+            parents=self._parents.to(logits.device),
+            weights=inputs.get("weight"),
+        )
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+
+def rate_groups(model: EventModel, rate: float, settings: FinetuneSettings) -> list[dict[str, Any]]:
+    """The trained parameters with their learning rates: the encoder's, by layer where they differ, and the head's.
+
+    With ``layer_decay`` below 1 a layer learns more slowly than the one above it, and the embeddings slowest of all
+    (Howard and Ruder 2018, https://arxiv.org/abs/1801.06146): what lies lower is more general and better kept.
+    """
+    layers = model.encoder.config.num_hidden_layers
+    by_rate: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.encoder.named_parameters():
+        if parameter.requires_grad:
+            own = rate * settings.layer_decay ** _layers_above(name, layers)
+            by_rate.setdefault(own, []).append(parameter)
+    head = {"params": list(model.head.parameters()), "lr": rate * settings.head_learning_rate_multiple}
+    return [*({"params": parameters, "lr": own} for own, parameters in by_rate.items()), head]
+
+
+def _layers_above(name: str, layers: int) -> int:
+    """How many encoder layers lie above a parameter, by its name in BERT and its kin.
+
+    All of them above what serves every layer: embeddings, and MPNet's table of relative positions.
+    """
+    if found := _LAYER.search(name):
+        return layers - 1 - int(found.group(1))
+    return 0 if "pooler" in name else layers
 
 
 def finetune(
@@ -123,6 +160,7 @@ def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, ch
     labels = len(prepared["train"][0]["labels"])
     trainer = EventTrainer(
         settings=options,
+        parents=torch.from_numpy(Taxonomy.load(settings.data.taxonomy).parents),
         # A function, so that every trial of a search begins with weights of the same seed.
         model_init=lambda: make_model(base, settings, labels),
         args=training_arguments(options, checkpoints),
@@ -166,8 +204,12 @@ def _is_complete(checkpoint: Path) -> bool:
 def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels: int) -> Dataset:
     data = prepared[split]
     if split == "train" and options.teacher_logits is not None:
-        teacher = read_teacher(options.teacher_logits, list(data["id"]), labels)
+        alone = options.records_without_teacher == "labels alone"
+        teacher = read_teacher(options.teacher_logits, list(data["id"]), labels, missing_allowed=alone)
         data = data.add_column("teacher", teacher.tolist())
+    if split == "train" and options.label_balance:
+        weights = record_weights(np.array(list(data["labels"]), dtype=np.float32), options.label_balance)
+        data = data.add_column("weight", weights.tolist())
     return data.remove_columns(["id", "text"])
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.errors import InputError, TaxonomyError
+from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.importing.layouts import NOT_CODED, UNSOUND, Draft
+from tocsin_training.importing.names import NameFinder
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.reading import understood
+from tocsin_training.importing.store import text_key
+from tocsin_training.importing.tables import Problem, open_table
 
 _NO_REASON = "not stated"
 
@@ -46,59 +48,48 @@ def read_corpus(data: DataSettings, taxonomy: Taxonomy) -> HeldOut:
     return HeldOut(f"test split of {data.corpus.name}", list(records["text"]), truth, list(records["reason"]))
 
 
-def read_file(path: Path, taxonomy: Taxonomy) -> HeldOut:
-    """A .jsonl or .csv file with ``text`` and ``labels``; a label goes by any of its names.
+def read_file(path: Path, taxonomy: Taxonomy, options: ImportOptions | None = None) -> HeldOut:
+    """Any file that `tocsin train --data` reads, in any layout; a label goes by any of its names.
 
-    ``labels`` is a list, or text with ``;`` between labels, and empty where there is no event; JSON Lines may give a
-    ``reason`` as the corpus does.
+    A text in several rows is one, with all their labels. Rows that nobody has coded are left out; the name counts them.
 
-    :raises InputError: naming the line at fault.
+    :raises TocsinError: the file cannot be used; the message names the line at fault.
     """
-    readers = {".jsonl": _jsonl, ".csv": _csv}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: a corpus folder, or a file whose name ends in {' or '.join(readers)}, is needed")
-    try:
-        rows = [_row(path, number, row, taxonomy) for number, row in readers[path.suffix.lower()](path)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    if not rows:
-        raise InputError(f"{path}: holds no text")
-    texts, labels, reasons = zip(*rows, strict=True)
-    return HeldOut(path.name, list(texts), label_matrix(list(labels), taxonomy) > 0, list(reasons))
+    options = options or ImportOptions()
+    finder, read = NameFinder(taxonomy, options.names), dict[bytes, _Text]()
+    uncoded = 0
+    with open_table(path, options) as table:
+        for found in understood(table, options)[1]:
+            if isinstance(found.what, Problem) and found.what.kind in (NOT_CODED, UNSOUND):
+                uncoded += 1
+            elif isinstance(found.what, Problem):
+                raise InputError(f"{path}:{found.line}: {found.what.reason}")
+            else:
+                text = read.setdefault(text_key(found.what.text), _Text(found.what.text, found.what.reason))
+                text.labels |= _labels(found.what, finder, f"{path}:{found.line}")
+    if not read:
+        raise InputError(f"{path}: holds no text with labels")
+    name = f"{path.name} ({uncoded:,} rows not coded)" if uncoded else path.name
+    texts = list(read.values())
+    truth = label_matrix([list(text.labels) for text in texts], taxonomy) > 0
+    reasons = [None if text.labels else text.reason or _NO_REASON for text in texts]
+    return HeldOut(name, [text.text for text in texts], truth, reasons)
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: not a JSON object: {error}") from error
+@dataclass
+class _Text:
+    text: str
+    reason: str
+    labels: dict[str, None] = field(default_factory=dict)
+    """In the order in which they were met."""
 
 
-def _csv(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream)
-        for row in rows:
-            yield rows.line_num, row
-
-
-def _row(path: Path, number: int, row: Any, taxonomy: Taxonomy) -> tuple[str, list[str], str | None]:  # noqa: ANN401
-    text = row.get("text") if isinstance(row, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"{path}:{number}: has no text in the field or column `text`")
-    if "labels" not in row:
-        raise InputError(f"{path}:{number}: has no field or column `labels`; leave it empty where there is no event")
-    try:
-        labels = [taxonomy.find(name).label for name in _names(row["labels"])]
-    except TaxonomyError as error:
-        raise InputError(f"{path}:{number}: {error}") from error
-    return text, labels, None if labels else str(row.get("reason") or _NO_REASON)
-
-
-def _names(given: object) -> Sequence[str]:
-    if isinstance(given, list):
-        return [str(name) for name in given]
-    return [name.strip() for name in str(given or "").split(";") if name.strip()]
+def _labels(draft: Draft, finder: NameFinder, place: str) -> dict[str, None]:
+    labels: dict[str, None] = {}
+    for name in draft.names:
+        meaning = finder.find(name)
+        if meaning.problem is not None:
+            raise InputError(f"{place}: {meaning.problem}; a --names file can give it one")
+        if meaning.label is not None:
+            labels[meaning.label] = None
+    return labels

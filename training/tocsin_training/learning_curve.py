@@ -2,8 +2,16 @@
 
     python -m tocsin_training.learning_curve training/train.toml datasets/learning_curve.json
 
-Without the teacher, which has seen the whole corpus and would lend the small parts what they lack. Runs that the file
-already has are not repeated, so that a curve can be made over several nights. Labels are given above a logit of zero.
+Without the teacher, which has seen the whole corpus and would lend the small parts what they lack. A run ends with
+fine-tuning: nothing is exported, calibrated or packed, the PyTorch model is measured as it is, and labels are given
+above a logit of zero. Every share is run with the first seed before any is run with the second, so that a whole curve
+is there early.
+
+It can be made over several nights: points that the file already has are not measured again, and a run that was stopped
+goes on from its last checkpoint. ``--seeds`` without a number measures nothing and draws what the file has. What makes
+it bearable: ``--device auto`` takes a GPU where there is one; ``--no-augmentation`` and ``--epochs`` cost less and make
+another curve, so each point says how it was made, and only like points stand together. `tocsin corpus card` puts the
+table and the picture into the corpus's card.
 """
 
 from __future__ import annotations
@@ -11,18 +19,29 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots
-from tocsin_training.config import Settings, load_settings
+from tocsin_training.config import AugmentSettings, Settings, load_settings
+from tocsin_training.errors import CorpusError
+from tocsin_training.experiment import (
+    FIGURES,
+    figures_of,
+    fine_tuned,
+    run_for_people,
+    spread,
+    with_benchmark,
+    with_seed,
+)
+from tocsin_training.report import Grid
 from tocsin_training.run import write_json
+
+FILE = "learning_curve.json"
+"""Beside the card, the points; a picture of the same name lies with it."""
 
 
 @dataclass(frozen=True)
@@ -38,109 +57,148 @@ class Point:
     weighted_f1: float
     case_weighted_f1: float | None
     """CASE 2021 with the best label forced, where its file is."""
+    epochs: float | None = None
+    augmented: bool | None = None
+    minutes: float | None = None
+    """Of fine-tuning."""
 
-
-FIGURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "case_weighted_f1": "CASE, forced"}
+    @property
+    def made(self) -> tuple[str, float | None, bool | None]:
+        """What it was learned from and how; points of one curve have this in common."""
+        return self.corpus_sha256, self.epochs, self.augmented
 
 
 def measure(settings: Settings, share: float, seed: int, console: Console) -> Point:
     """Fine-tune on a share of the training split, evenly spread over its files, and measure."""
-    import torch
+    from tocsin_training.corpus import corpus_sha256, load_corpus
 
-    from tocsin_training.benchmark import forced_f1, read_benchmark
-    from tocsin_training.corpus import corpus_sha256, label_matrix, load_corpus
-    from tocsin_training.metrics import f1_figures
-    from tocsin_training.model import EventModel, load_tokenizer, predict_logits
-    from tocsin_training.pipeline import train
-
-    corpus = load_corpus(settings.data.corpus)
-    records = round(share * len(corpus["train"]))
-    run = train(_part(settings, records, seed), f"curve-{share}-{seed}", console, until="finetune")
-    model, tokenizer = EventModel.load(run.model), load_tokenizer(str(run.model))
-    torch.set_num_threads(settings.finetune.threads)
-
-    def logits(texts: Iterable[str]) -> torch.Tensor:
-        return predict_logits(model, tokenizer, list(texts), max_tokens=settings.model.max_tokens)
-
-    taxonomy = Taxonomy.load(settings.data.taxonomy)
-    truth = label_matrix(list(corpus["test"]["labels"]), taxonomy) > 0
-    figures = f1_figures(truth, logits(corpus["test"]["text"]).numpy() > 0)
-    case = None if settings.data.benchmark is None else read_benchmark(settings.data.benchmark)
+    records = round(share * len(load_corpus(settings.data.corpus)["train"]))
+    part = _part(settings, records, seed)
+    run = fine_tuned(part, f"curve-{share}-{seed}", console)
+    figures = figures_of(run, part)
+    minutes = run.figures()["minutes"]["finetune"]
     shutil.rmtree(run.folder)
     return Point(
         share=share,
         seed=seed,
         records=records,
         corpus_sha256=corpus_sha256(settings.data.corpus),
-        macro_f1=figures["macro_f1"],
-        weighted_f1=figures["weighted_f1"],
-        case_weighted_f1=None if case is None else forced_f1(logits(case.texts).numpy(), taxonomy, case.truth),
+        epochs=part.finetune.epochs,
+        augmented=is_augmented(part),
+        minutes=minutes,
+        **figures,
     )
 
 
+def is_augmented(settings: Settings) -> bool:
+    """Whether more is learned than the records."""
+    return settings.augment.joined_share + settings.augment.slips_share > 0
+
+
 def _part(settings: Settings, records: int, seed: int) -> Settings:
-    return settings.model_copy(
+    untaught = settings.model_copy(
         update={
             "data": settings.data.model_copy(update={"train_records": records}),
-            "finetune": settings.finetune.model_copy(update={"seed": seed, "teacher_logits": None}),
+            "finetune": settings.finetune.model_copy(update={"teacher_logits": None}),
+        }
+    )
+    return with_seed(untaught, seed)
+
+
+def grid(points: Sequence[Point]) -> Grid:
+    """Mean and spread over the seeds for each share."""
+    rows = []
+    for share in sorted({point.share for point in points}):
+        of_share = [point for point in points if point.share == share]
+        cells = [spread([getattr(point, key) for point in of_share]) for key in FIGURES]
+        rows.append((f"{share:.0%}", f"{of_share[0].records:,}", str(len(of_share)), *cells))
+    return Grid("learning curve: mean ± standard deviation", ("share", "records", "seeds", *FIGURES.values()), rows)
+
+
+def read_points(path: Path) -> list[Point]:
+    """Runs measured before; none when there is no file yet.
+
+    :raises CorpusError: the file is not one of these.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [Point(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise CorpusError(f"{path}: not a learning curve: {error}; take it away and measure anew") from error
+
+
+def _missing(points: Sequence[Point], shares: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:
+    """What is still to be measured, in the order in which it will be."""
+    known = {(point.share, point.seed) for point in points}
+    return [(share, seed) for seed in seeds for share in shares if (share, seed) not in known]
+
+
+def minutes_left(points: Sequence[Point], missing: Sequence[tuple[float, int]]) -> float | None:
+    """How long the missing runs will take, going by the time that a share took so far; None before the first."""
+    timed = [point for point in points if point.minutes is not None]
+    if not timed:
+        return None
+    a_share = sum(point.minutes or 0.0 for point in timed) / sum(point.share for point in timed)
+    return a_share * sum(share for share, _ in missing)
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """The curve as a PNG file."""
+    figures = {name: [(point.records, getattr(point, key)) for point in points] for key, name in FIGURES.items()}
+    plots.learning_curve(figures, path)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The recipe with what the command line changes of it."""
+    settings = with_benchmark(load_settings(arguments.recipe), arguments.benchmark)
+    finetune = {
+        "device": arguments.device or settings.finetune.device,
+        "epochs": arguments.epochs or settings.finetune.epochs,
+    }
+    return settings.model_copy(
+        update={
+            "finetune": settings.finetune.model_copy(update=finetune),
+            "augment": AugmentSettings() if arguments.no_augmentation else settings.augment,
         }
     )
 
 
-def table(points: Sequence[Point]) -> Table:
-    """Mean and spread over the seeds for each share."""
-    built = Table("share", "records", "seeds", *FIGURES.values(), title="learning curve: mean ± standard deviation")
-    for share in sorted({point.share for point in points}):
-        of_share = [point for point in points if point.share == share]
-        cells = [_spread([getattr(point, key) for point in of_share]) for key in FIGURES]
-        built.add_row(f"{share:.0%}", f"{of_share[0].records:,}", str(len(of_share)), *cells)
-    return built
-
-
-def _spread(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.3f}{deviation}"
-
-
-def read_points(path: Path) -> list[Point]:
-    """Runs measured before; none when there is no file yet."""
-    return [Point(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("out", type=Path, help=f"a JSON file; {FILE} beside the card is taken into it")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="of the training records")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="none: only draw")
+    parser.add_argument("--benchmark", type=Path, help="CASE 2021 task 2 file")
+    parser.add_argument("--device", choices=("cpu", "auto"), help="instead of the recipe's")
+    parser.add_argument("--epochs", type=float, help="instead of the recipe's")
+    parser.add_argument("--no-augmentation", action="store_true", help="learn the records alone")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure what is missing of the curve, print it and draw it beside the file."""
     from tocsin_training.corpus import corpus_sha256
 
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--benchmark", type=Path, help="CASE 2021 task 2 file")
-    arguments = parser.parse_args()
-    settings = load_settings(arguments.recipe)
-    if arguments.benchmark is not None:
-        settings = settings.model_copy(
-            update={"data": settings.data.model_copy(update={"benchmark": arguments.benchmark.resolve()})}
-        )
+    arguments = _arguments()
+    settings, console = _settings(arguments), Console(stderr=True)
     now = corpus_sha256(settings.data.corpus)
-    # A point of another state of the corpus is not on this curve.
-    points = [point for point in read_points(arguments.out) if point.corpus_sha256 == now]
-    console = Console(stderr=True)
-    for seed in arguments.seeds:
-        for share in arguments.shares:
-            if not any((point.share, point.seed) == (share, seed) for point in points):
-                points.append(measure(settings, share, seed, console))
-                write_json(arguments.out, [asdict(point) for point in points])
-    Console().print(table(points))
-    plots.learning_curve(
-        {name: [(point.records, getattr(point, key)) for point in points] for key, name in FIGURES.items()},
-        arguments.out.with_suffix(".png"),
-    )
+    # A point of another state of the corpus, or of another recipe, is not on this curve.
+    how = now, settings.finetune.epochs, is_augmented(settings)
+    points = [point for point in read_points(arguments.out) if point.made == how]
+    missing = _missing(points, arguments.shares, arguments.seeds)
+    for number, (share, seed) in enumerate(missing):
+        left = minutes_left(points, missing[number:])
+        forecast = "" if left is None else f", about {left:.0f} minutes"
+        console.print(f"{len(missing) - number} runs to go{forecast}; now {share:.0%} of the records, seed {seed}")
+        points.append(measure(settings, share, seed, console))
+        write_json(arguments.out, [asdict(point) for point in points])
+    if not points:
+        raise SystemExit(f"{arguments.out}: holds no run of this state of the corpus; give --seeds to measure some")
+    Console().print(grid(points))
+    draw(points, arguments.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    main()
+    run_for_people(main)

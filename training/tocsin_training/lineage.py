@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tocsin.lineage import CodeLineage, DataLineage, Lineage
+from tocsin.lineage import CodeLineage, DataFile, DataLineage, Lineage
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import DataSettings, Settings
 from tocsin_training.corpus import SPLITS, limit, load_corpus
+from tocsin_training.importing.report import FileReport, ImportReport
 
 
 def lineage(settings: Settings, corpus_sha256: str) -> Lineage:
@@ -24,9 +25,15 @@ def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
     corpus = limit(load_corpus(data.corpus), data)
     train = corpus["train"]
     counts = Counter(label for labels in train["labels"] for label in set(labels))
-    times = sorted(time for time in train["date" if "date" in train.column_names else "decade"] if time)
+    imported = ImportReport.of(data.corpus)
+    # Beside imported texts, the decades of records that were mixed in would say nothing of the user's data.
+    # Arrow's JSON reader takes days for points in time and writes them with midnight.
+    times = sorted(time[:10] for time in train["decade" if imported is None else "date"] if time)
     return DataLineage(
-        name=data.corpus.name,
+        name=data.corpus.name if imported is None else ", ".join(file.name for file in imported.files),
+        description=data.description,
+        files=() if imported is None else tuple(map(_data_file, imported.files)),
+        mixed=0 if imported is None else imported.mixed.get("train", 0),
         sha256=corpus_sha256,
         records={split: len(corpus[split]) for split in SPLITS},
         labels={name: counts[name] for name in Taxonomy.load(data.taxonomy).names},
@@ -35,6 +42,10 @@ def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
         last=times[-1] if times else None,
         licence=data.licence,
     )
+
+
+def _data_file(file: FileReport) -> DataFile:
+    return DataFile(name=file.name, layout=file.layout, rows=file.rows, sha256=file.sha256)
 
 
 def describe_code() -> CodeLineage:

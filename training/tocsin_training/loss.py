@@ -1,19 +1,29 @@
 """What the model is trained to do: name every event a text reports, and let none of them beat "no event" without cause.
 
-Two terms. Binary cross-entropy makes each label's logit an answer of its own, for texts with several events. Softmax
-cross-entropy over the logits *and a fixed zero that stands for "no event"* makes labels compete with each other and
-with nothing; its target is shared evenly by the record's labels, or is the zero when there are none. The zero as the
-line between given and not given is kin to the threshold class of adaptive thresholding (Zhou et al. 2021, ATLOP,
-https://arxiv.org/abs/2010.11304), fixed here so that it needs no output of its own.
+Two terms, and a third on request. Binary cross-entropy makes each label's logit an answer of its own, for texts with
+several events. Softmax cross-entropy over the logits *and a fixed zero that stands for "no event"* makes labels compete
+with each other and with nothing; its target is shared evenly by the record's labels, or is the zero when there are
+none. The zero as the line between given and not given is kin to the threshold class of adaptive thresholding (Zhou et
+al. 2021, ATLOP, https://arxiv.org/abs/2010.11304), fixed here so that it needs no output of its own.
+
+A third term, off by default, asks for the event type. Its logit is the log of the sum of its labels' exponentials, so
+that in the softmax its probability is the sum of theirs: type and labels cannot disagree, and no output is added. It
+makes a mistake within a type cost less than one across types.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name the field uses
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tocsin_training.config import FinetuneSettings
+
+_MOST_WEIGHT = 10.0
 
 
 def with_no_event(logits: Tensor) -> Tensor:
@@ -29,35 +39,110 @@ def softmax_targets(targets: Tensor) -> Tensor:
 
 
 def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, summed over labels, averaged over records."""
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
+    """Binary cross-entropy of each record, summed over labels: (batch,)."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1)
 
 
 def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of [logits, 0] against shares of shape (batch, labels + 1), averaged over records."""
-    return -(F.log_softmax(with_no_event(logits), dim=-1) * targets).sum(dim=-1).mean()
+    """Cross-entropy of [logits, 0] against shares of shape (batch, labels + 1), of each record: (batch,)."""
+    return -(F.log_softmax(with_no_event(logits), dim=-1) * targets).sum(dim=-1)
 
 
-def event_loss(logits: Tensor, targets: Tensor, settings: FinetuneSettings, teacher: Tensor | None = None) -> Tensor:
+def event_type_logits(logits: Tensor, parents: Tensor) -> Tensor:
+    """Logit of each event type, (batch, labels) -> (batch, event types): the logsumexp of its labels'.
+
+    :param parents: position of each label's event type, shape (labels,); every type from 0 up has a label.
+    """
+    columns = [logits[:, parents == parent].logsumexp(dim=-1) for parent in range(int(parents.max()) + 1)]
+    return torch.stack(columns, dim=-1)
+
+
+def event_type_loss(logits: Tensor, shares: Tensor, parents: Tensor) -> Tensor:
+    """Cross-entropy of event types and "no event" of each record, each type's share being the sum of its labels'.
+
+    :param shares: of labels and of no event, shape (batch, labels + 1), rows sum to 1.
+    """
+    types = int(parents.max()) + 1
+    of_types = shares.new_zeros(len(shares), types + 1).index_add_(1, parents, shares[:, :-1])
+    of_types[:, -1] = shares[:, -1]
+    return softmax_loss(event_type_logits(logits, parents), of_types)
+
+
+def smoothed(targets: Tensor, shares: Tensor, amount: float) -> tuple[Tensor, Tensor]:
+    """Both terms' targets moved towards not knowing: a half for each label, an even share for each answer.
+
+    Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
+    """
+    return targets * (1 - amount) + amount / 2, shares * (1 - amount) + amount / shares.shape[-1]
+
+
+def event_loss(
+    logits: Tensor,
+    targets: Tensor,
+    settings: FinetuneSettings,
+    teacher: Tensor | None = None,
+    parents: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """The loss of a batch, a mixture of learning from labels and from a teacher where there is one.
 
-    :param logits: and ``targets`` and ``teacher`` (the teacher's logits) have the shape (batch, labels).
+    :param logits: and ``targets`` and ``teacher`` (the teacher's logits) have the shape (batch, labels). A record that
+        the teacher has not read has NaN for its logits, and is learned from its labels alone.
+    :param parents: position of each label's event type; needed only where ``event_type_weight`` is not zero.
+    :param weights: how much each record counts, shape (batch,); none: all alike.
     """
-    loss = _both_terms(logits, targets, softmax_targets(targets), settings)
-    if teacher is None:
-        return loss
-    share = settings.distillation_share
-    return (1 - share) * loss + share * distillation_loss(logits, teacher, settings)
+    binary, shares = smoothed(targets, softmax_targets(targets), settings.label_smoothing)
+    losses = _all_terms(logits, binary, shares, settings, parents)
+    if teacher is not None:
+        known = ~teacher.isnan().any(dim=-1)
+        share = settings.distillation_share * known
+        # Where there is no teacher the share is 0, and its loss may be anything that is a number.
+        taught = distillation_loss(logits, teacher.nan_to_num(0.0), settings, parents)
+        losses = (1 - share) * losses + share * taught
+    return (losses if weights is None else losses * weights).mean()
 
 
-def distillation_loss(logits: Tensor, teacher: Tensor, settings: FinetuneSettings) -> Tensor:
-    """Both terms against a teacher's softened answers (Hinton et al. 2015); the square keeps gradients in scale."""
+def distillation_loss(
+    logits: Tensor, teacher: Tensor, settings: FinetuneSettings, parents: Tensor | None = None
+) -> Tensor:
+    """All terms against a teacher's softened answers (Hinton et al. 2015), of each record: (batch,).
+
+    The square keeps gradients in scale.
+    """
     temperature = settings.distillation_temperature
     soft = teacher / temperature
     shares = with_no_event(soft).softmax(dim=-1)
-    return _both_terms(logits / temperature, soft.sigmoid(), shares, settings) * temperature**2
+    return _all_terms(logits / temperature, soft.sigmoid(), shares, settings, parents) * temperature**2
 
 
-def _both_terms(logits: Tensor, targets: Tensor, shares: Tensor, settings: FinetuneSettings) -> Tensor:
-    binary = settings.binary_weight * binary_loss(logits, targets)
-    return binary + settings.softmax_weight * softmax_loss(logits, shares)
+def record_weights(targets: NDArray[np.floating[Any]], balance: float) -> NDArray[np.float32]:
+    """How much each record counts so that rare labels are learned too; the weights' mean is 1.
+
+    A record's weight is (1 / share of its rarest label) ** balance, no event being a label like the others (Cui et al.
+    2019 reweight by frequency likewise). No weight is more than ten times the smallest: a handful of records must
+    not drown the rest.
+
+    :param targets: shape (records, labels).
+    :param balance: 0: all alike; 1: every label counts alike.
+    """
+    none = (targets.sum(axis=1, keepdims=True) == 0).astype(np.float64)
+    held = np.concatenate([targets, none], axis=1) > 0
+    counts = np.maximum(held.sum(axis=0), 1)
+    rarest = np.where(held, counts, np.inf).min(axis=1)
+    raw = rarest**-balance
+    capped = np.minimum(raw, _MOST_WEIGHT * raw.min())
+    weights: NDArray[np.float32] = (capped / capped.mean()).astype(np.float32)
+    return weights
+
+
+def _all_terms(
+    logits: Tensor, targets: Tensor, shares: Tensor, settings: FinetuneSettings, parents: Tensor | None
+) -> Tensor:
+    loss = settings.binary_weight * binary_loss(logits, targets) + settings.softmax_weight * softmax_loss(
+        logits, shares
+    )
+    if not settings.event_type_weight:
+        return loss
+    if parents is None:
+        raise ValueError("event_type_weight is set, but not which label belongs to which event type")
+    return loss + settings.event_type_weight * event_type_loss(logits, shares, parents)

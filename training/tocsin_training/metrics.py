@@ -22,6 +22,8 @@ from tocsin_training.resample import draw_texts, f1_by_draw, interval
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
+_NORMAL_95 = 1.959964
+"""Standard deviations on either side that hold 95 % of a normal distribution."""
 NONE = -1
 """Stands for "no event" where an answer is a label's position."""
 
@@ -64,6 +66,20 @@ def bootstrap_f1(truth: Bools, given: Bools, *, samples: int, seed: int = 0) -> 
     values = f1_figures(truth, given)
     drawn = f1_by_draw(draw_texts(len(truth), samples=samples, seed=seed), truth, given)
     return {name: Interval(values[name], *interval(figures)) for name, figures in drawn.items()}
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """95 % interval of a share of ``count`` observations (Wilson 1927); sound near 0 and 1, where others are not.
+
+    scipy has it for whole numbers of hits only; here a share may be a mean of shares, one for each group of like texts.
+    """
+    if not count:
+        return 0.0, 1.0
+    spread = _NORMAL_95**2 / count
+    centre = (share + spread / 2) / (1 + spread)
+    margin = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    # Rounding must not put the share itself outside.
+    return max(0.0, min(share, float(centre - margin))), min(1.0, max(share, float(centre + margin)))
 
 
 def expected_calibration_error(probabilities: Floats, right: Bools, *, bins: int = 15) -> float:

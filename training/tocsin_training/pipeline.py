@@ -1,18 +1,22 @@
-"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, screen, verify, evaluate, card."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from tocsin.errors import UsageError
+from tocsin.release import read_manifest, write_manifest
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
+from tocsin_training.lineage import shareable
 from tocsin_training.run import Run
 from tocsin_training.trackers import check_trackers, reports_in
 
@@ -31,26 +35,98 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     return go_on(Run.create(settings, name), console, until=until)
 
 
-def go_on(run: Run, console: Console, *, until: str | None = None) -> Run:
-    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint."""
+def go_on(
+    run: Run,
+    console: Console,
+    *,
+    until: str | None = None,
+    without: Collection[str] = (),
+    again_from: str | None = None,
+) -> Run:
+    """Run the stages of a run that are still to be done; fine-tuning goes on from its last checkpoint.
+
+    :param without: stages to pass over.
+    :param again_from: a stage to run again, with all after it, as when the export has learned something new.
+    :raises UsageError: there is no such stage, or the run has not come that far.
+    """
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with logging_to(run, console), reports_in(run.folder):
         base = _base(run.settings(), run)
         minutes = run.figures().get("minutes", {})
+        if again_from is not None:
+            minutes = _before(again_from, minutes, list(_stages(run, base, console)))
+            run.record("minutes", minutes)
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
-            if stage in minutes:
-                continue
-            _log.info("--- %s", stage)
-            begun = time.perf_counter()
-            action()
-            minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
-            run.record("minutes", minutes)
+            if stage not in minutes and stage not in without:
+                _log.info("--- %s", stage)
+                begun = time.perf_counter()
+                action()
+                minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
+                run.record("minutes", minutes)
             if stage == until:
                 break
         _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
     return run
+
+
+def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | None = None) -> Run:
+    """Calibrate a finished run anew, without training, and do again all that follows from it.
+
+    Its release then has the thresholds, objectives and review line of these settings, and its card says what they are
+    worth. The scores that they are fitted to are those of the run's own validation split.
+
+    :param wanted: how to calibrate and to evaluate; of the rest of this recipe nothing is taken.
+    :param version: what the release is called from now on; the same version of other thresholds would mislead.
+    :raises UsageError: the run has no exported release, or its corpus is no longer the one it learned from.
+    """
+    from tocsin_training.corpus import corpus_sha256
+
+    figures, recipe = run.figures(), run.settings()
+    minutes = figures.get("minutes", {})
+    if "export" not in minutes:
+        raise UsageError(f"{run.folder}: has no exported release yet; `tocsin train --resume {run.folder}` goes on")
+    if corpus_sha256(recipe.data.corpus) != figures["prepare"]["corpus_sha256"]:
+        raise UsageError(
+            f"{recipe.data.corpus}: is not the corpus that {run.folder.name} learned from; its validation text may "
+            "have been trained on. Check out the corpus of that time, or train anew."
+        )
+    only_measured = {"robustness": wanted.data.robustness, "benchmark": wanted.data.benchmark}
+    changed = recipe.model_copy(
+        update={
+            "calibrate": wanted.calibrate,
+            "evaluate": wanted.evaluate,
+            "data": recipe.data.model_copy(update=only_measured),
+            "version": version or recipe.version,
+        }
+    )
+    run.change_settings(changed)
+    for folder in (run.release, run.reference):
+        _rename(folder, changed)
+    stages = list(minutes)
+    done = stages[: stages.index("calibrate")] if "calibrate" in stages else stages
+    run.record("minutes", {stage: minutes[stage] for stage in done})
+    return go_on(run, console)
+
+
+def _rename(folder: Path, settings: Settings) -> None:
+    """Let a release folder's manifest tell the version and the settings that it is about to have."""
+    manifest = read_manifest(folder)
+    origin = manifest.lineage
+    if origin is not None:
+        origin = origin.model_copy(update={"settings": shareable(settings)})
+    write_manifest(folder, manifest.model_copy(update={"version": settings.version, "lineage": origin}))
+
+
+def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[str, float]:
+    """The stages that were done before one that is to be run again."""
+    if stage not in stages:
+        raise UsageError(f"no stage {stage!r}; stages are: {', '.join(stages)}")
+    before = stages[: stages.index(stage)]
+    if missing := [name for name in before if name not in minutes]:
+        raise UsageError(f"the run has not come to {stage!r}: {', '.join(missing)} still to be done")
+    return {name: minutes[name] for name in before}
 
 
 def _base(settings: Settings, run: Run) -> BaseModel:
@@ -69,7 +145,7 @@ def _base(settings: Settings, run: Run) -> BaseModel:
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
     # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
-    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, search, verify
+    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, screen, search, verify
 
     searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, base)}
     return {
@@ -79,6 +155,7 @@ def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[
         "finetune": lambda: finetune.main(run, base),
         "export": lambda: export.main(run, base),
         "calibrate": lambda: calibrate.main(run),
+        "screen": lambda: screen.main(run),
         "verify": lambda: verify.main(run),
         "evaluate": lambda: evaluate.main(run, console),
         "card": lambda: card.main(run),

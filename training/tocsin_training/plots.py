@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
+Floats = NDArray[np.floating[Any]]
 _DPI = 120
 
 
@@ -93,6 +94,48 @@ def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], pa
     axes.set_xscale("log", base=2)
     axes.set(xlabel="training records", ylabel="F1", title="mean of the seeds, and each run")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def shares(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path) -> None:
+    """Bars from zero with their intervals, one panel for each title, all on one scale.
+
+    :param panels: title -> name, share, and the low and high end of its interval.
+    """
+    heights = [len(rows) + 1.5 for rows in panels.values()]
+    figure = Figure(figsize=(7, 0.27 * sum(heights) + 0.6), layout="constrained")
+    stacked = figure.subplots(len(panels), 1, height_ratios=heights, sharex=True, squeeze=False)
+    for axes, (title, rows) in zip(stacked[:, 0], panels.items(), strict=True):
+        values = np.array([row[1:] for row in rows])
+        errors = np.abs(values[:, 1:].T - values[:, 0])
+        axes.barh([row[0] for row in rows], values[:, 0], xerr=errors, color="#2c7fb8", ecolor="#555555", capsize=2)
+        axes.invert_yaxis()
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.grid(alpha=0.3, axis="x")
+    stacked[-1, 0].xaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
+    stacked[-1, 0].set_xlim(left=0)
+    _save(figure, path)
+
+
+def risk_coverage(curve: tuple[Floats, Floats], point: tuple[float, float], promised: float | None, path: Path) -> None:
+    """Share of wrong answers among those kept, over the share kept, surest first; the dot is the release's setting.
+
+    :param curve: shares kept, and shares wrong among them.
+    :param point: share kept and share wrong at the setting.
+    :param promised: share wrong that the release promises not to exceed.
+    """
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*curve, label="line drawn elsewhere")
+    axes.plot(*point, marker="o", linestyle="", color="black", label="not sent to review")
+    if promised is not None:
+        axes.axhline(promised, linestyle=":", color="grey", label="promised at most")
+    axes.set(xlabel="share of texts kept, surest first", ylabel="share wrong among them", xlim=(0, 1.02))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

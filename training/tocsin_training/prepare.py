@@ -10,6 +10,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import AugmentSettings, DataSettings
 from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, learned_records
 from tocsin_training.errors import CorpusError
+from tocsin_training.importing.report import ImportReport
 from tocsin_training.model import load_tokenizer
 from tocsin_training.run import Run
 from tocsin_training.validate import Fault, check_corpus
@@ -29,7 +30,7 @@ def prepare(
     :raises CorpusError: the corpus breaks one of its rules; the message lists the first few.
     """
     taxonomy = Taxonomy.load(data.taxonomy)
-    _refuse(check_corpus(data.corpus, taxonomy), data.corpus)
+    _check(data.corpus, taxonomy)
     tokenizer = load_tokenizer(tokenizer_path)
 
     def encode(rows: dict[str, list[Any]]) -> dict[str, Any]:
@@ -41,6 +42,14 @@ def prepare(
 
     records = learned_records(data, augmentation or AugmentSettings())
     return records.map(encode, batched=True, remove_columns=["labels"]).rename_column("targets", "labels")
+
+
+def _check(folder: Path, taxonomy: Taxonomy) -> None:
+    """An imported corpus was checked when it was made; it must be what was made then."""
+    if (report := ImportReport.of(folder)) is None:
+        _refuse(check_corpus(folder, taxonomy), folder)
+    elif report.sha256 != corpus_sha256(folder):
+        raise CorpusError(f"{folder}: was changed after it was imported; delete the folder and import the files again")
 
 
 def _refuse(faults: list[Fault], folder: Path) -> None:

@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
-from rich.table import Table
-
 from tocsin_training.corpus import Record
-from tocsin_training.validate import normalize
+from tocsin_training.duplicates import normalize
+from tocsin_training.report import Grid
 
 GRAM_WORDS = (3, 4)
 CLOSING_WORDS = 4
@@ -119,15 +118,11 @@ def _worst_first(tic: Tic) -> tuple[float, str, str]:
     return (-tic.score, tic.phrase, tic.kind)
 
 
-def tables(tics: Mapping[str, Sequence[Tic]]) -> list[Table]:
+def grids(tics: Mapping[str, Sequence[Tic]]) -> list[Grid]:
     """One table a batch."""
-    return [_table(batch, of_batch) for batch, of_batch in tics.items()]
+    return [_grid(batch, of_batch) for batch, of_batch in tics.items()]
 
 
-def _table(batch: str, tics: Sequence[Tic]) -> Table:
-    table = Table("phrase", "kind", "here", "elsewhere", "z", title=batch)
-    for tic in tics:
-        table.add_row(tic.phrase, tic.kind, str(tic.here), str(tic.elsewhere), f"{tic.score:.1f}")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    return table
+def _grid(batch: str, tics: Sequence[Tic]) -> Grid:
+    rows = [(tic.phrase, tic.kind, str(tic.here), str(tic.elsewhere), f"{tic.score:.1f}") for tic in tics]
+    return Grid(batch, ("phrase", "kind", "here", "elsewhere", "z"), rows)

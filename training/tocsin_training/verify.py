@@ -1,4 +1,4 @@
-"""Stage 5: the exported models answer like the model they came from, or there is no release.
+"""Stage 6: the exported models answer like the model they came from, or there is no release.
 
 Three comparisons on the test split: PyTorch against the fp32 graph on the same tokens, alone and padded (a graph that
 ignores the mask passes the first and fails the second); int8 against fp32 through the library; and what int8 costs in
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from tocsin.classifier import EventClassifier, Scores
+from tocsin.encoder import open_session
 from tocsin.release import LAYOUT
 from tocsin_training.config import VerifySettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
@@ -120,7 +120,7 @@ def graph_differences(
 
     The reference is PyTorch text by text in both, so a fault of padding on either side shows.
     """
-    session = _session(graph, threads)
+    session = open_session(graph, threads=threads)
     expected = predict_logits(model, tokenizer, list(texts), max_tokens=max_tokens, batch_size=1).numpy()
     differences = []
     for size in (1, _PADDED_BATCH):
@@ -137,13 +137,6 @@ def graph_differences(
             parts.append(session.run(["logits"], feed)[0])
         differences.append(float(np.abs(np.concatenate(parts) - expected).max()))
     return differences[0], differences[1]
-
-
-def _session(graph: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def main(run: Run) -> None:

@@ -15,8 +15,10 @@ from tocsin.classifier import EventClassifier
 from tocsin.cli.console import err, out
 from tocsin.errors import InputError, UsageError
 from tocsin.prediction import Prediction
+from tocsin.taxonomy import Taxonomy
 
 _LINES_AT_ONCE = 256
+_SCORES = {"scores", "event_type_scores"}
 
 
 def classify(
@@ -44,14 +46,14 @@ def classify(
     if document:
         _classify_documents(classifier, texts, as_json, scores)
         return
-    table = None if as_json else _table()
+    table = None if as_json else _table(classifier.taxonomy)
     for batch in _batches(texts):
         answers = classifier.score_batch([text for _, text in batch]).predictions(scores=scores)
         for (_, text), prediction in zip(batch, answers, strict=True):
             if table is None:
-                _print_json({"text": text, **prediction.model_dump(mode="json", exclude_none=True)})
+                _print_json({"text": text, **prediction.model_dump(mode="json", exclude=None if scores else _SCORES)})
             else:
-                _add_row(table, text, prediction, classifier.languages)
+                _add_row(table, text, prediction, classifier)
     if table is not None:
         out.print(table)
 
@@ -87,12 +89,12 @@ def _classify_documents(classifier: EventClassifier, texts: list[str], as_json: 
         body = sys.stdin.buffer.read().decode("utf-8", errors="replace") if text == "-" else text
         answer = classifier.classify_document(body)
         if as_json:
-            dropped = None if scores else {"sentences": {"__all__": {"scores", "event_type_scores"}}}
+            dropped = None if scores else {"sentences": {"__all__": _SCORES}}
             _print_json(answer.model_dump(mode="json", exclude=dropped))
             continue
-        table = _table()
+        table = _table(classifier.taxonomy)
         for sentence in answer.sentences:
-            _add_row(table, sentence.text, sentence, classifier.languages)
+            _add_row(table, sentence.text, sentence, classifier)
         out.print(table)
 
 
@@ -101,24 +103,27 @@ def _print_json(value: dict[str, object]) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _table() -> Table:
-    table = Table("text", "event", "probability", "ACLED sub-event type", "", show_lines=True)
+def _table(taxonomy: Taxonomy) -> Table:
+    kind = "ACLED sub-event type" if taxonomy.has_acled_names else "event type"
+    table = Table("text", "event", "probability", kind, "", show_lines=True)
     table.columns[0].ratio = 1
     return table
 
 
-def _add_row(table: Table, text: str, prediction: Prediction, languages: tuple[str, ...]) -> None:
+def _add_row(table: Table, text: str, prediction: Prediction, classifier: EventClassifier) -> None:
     notes = [
         note
         for note, holds in (("please check", prediction.needs_review), ("long text", prediction.truncated))
         if holds
     ]
-    if prediction.language not in languages:
+    if prediction.language not in classifier.languages:
         notes.append(f"language: {prediction.language}")
     if prediction.events:
         names = "\n".join(event.name for event in prediction.events)
         chances = "\n".join(f"{event.probability:.2f}" for event in prediction.events)
-        acled = "\n".join(event.sub_event_type for event in prediction.events)
+        in_acled = classifier.taxonomy.has_acled_names
+        kinds = "\n".join((in_acled and event.sub_event_type) or event.event_type for event in prediction.events)
     else:
-        names, chances, acled = "no event", f"{prediction.no_event_probability:.2f}", "-"
-    table.add_row(Text(text), names, chances, acled, "\n".join(notes))
+        names, chances, kinds = "no event", f"{prediction.no_event_probability:.2f}", "-"
+    # Names are anybody's: as Text, brackets in them are no markup.
+    table.add_row(Text(text), Text(names), chances, Text(kinds), "\n".join(notes))

@@ -44,10 +44,17 @@ def info(
         if key != "labels":
             table.add_row(Text(key), Text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     out.print(table)
-    labels = Table("label", "name", "ACLED sub-event type", "ACLED event type")
-    for row in facts["labels"]:
-        labels.add_row(*(Text(row[key]) for key in ("label", "name", "sub_event_type", "event_type")))
-    out.print(labels)
+    out.print(_labels(facts["labels"]))
+
+
+def _labels(rows: list[dict[str, Any]]) -> Table:
+    columns = {"label": "label", "name": "name", "sub_event_type": "ACLED sub-event type", "event_type": "event type"}
+    if all(row["sub_event_type"] is None for row in rows):
+        del columns["sub_event_type"]
+    table = Table(*columns.values())
+    for row in rows:
+        table.add_row(*(Text(row[key] or "-") for key in columns))
+    return table
 
 
 def _show_lineage(release: Release, as_json: bool) -> None:
@@ -86,6 +93,8 @@ def _grow(tree: Tree, facts: dict[str, Any]) -> None:
     for key, value in facts.items():
         if isinstance(value, dict):
             _grow(tree.add(Text(key)), value)
+        elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+            _grow(tree.add(Text(key)), {str(number): part for number, part in enumerate(value, 1)})
         else:
             tree.add(Text(f"{key}: {'not stated' if value is None else value}"))
 

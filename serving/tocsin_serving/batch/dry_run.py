@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tocsin import EventClassifier
 from tocsin.cli.console import err
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk
 from tocsin_serving.batch.files import Input, readable
-from tocsin_serving.batch.job import FileSummary, JobOptions, open_reader, rows_kept
+from tocsin_serving.batch.job import FileSummary, JobOptions, load_classifier, open_reader, rows_kept
 from tocsin_serving.batch.outputs import FilePair
 from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.summary import summary_table
@@ -54,7 +53,7 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
 
     :raises TocsinError: a file or the release cannot be used, as in the job itself.
     """
-    scorer = ChunkScorer(EventClassifier.load(options.release), options.shape)
+    scorer = ChunkScorer(load_classifier(options), options.shape)
     looks = [_look(pair, options, max(CHUNK_ROWS, _ROWS_COUNTED // len(files))) for pair in files]
     chunk = _beginning(looks[0][0], _TEXTS)
     scorer(_beginning(chunk, _WARM_UP_TEXTS))

@@ -65,7 +65,9 @@ class JobOptions:
     split_sentences: bool = False
     scores: bool = False
     acled: bool = False
-    """A row per event under ACLED's column names."""
+    """A row per event under ACLED's column names; for releases whose labels have ACLED's names."""
+    cascade: bool = False
+    """Let the release's screen settle texts that plainly report nothing."""
     workers: int | None = 1
     """None: one per core that the engine has."""
     engine: Engine = "local"
@@ -151,6 +153,7 @@ def score_file(
     split_sentences: bool = False,
     scores: bool = False,
     acled: bool = False,
+    cascade: bool = False,
     workers: int | None = 1,
     engine: Engine = "local",
     ray_address: str | None = None,
@@ -168,6 +171,7 @@ def score_file(
     :param split_sentences: write a row per sentence, with its place in the text.
     :param scores: add every label's probability.
     :param acled: write a row per event, under ACLED's column names.
+    :param cascade: let the release's screen settle texts that plainly report nothing.
     :param workers: processes of one thread each; 1 scores in this process, none means one per core.
     :param engine: ``local``, or ``ray`` for a cluster.
     :param ray_address: of the cluster; none starts one of this machine alone.
@@ -182,6 +186,7 @@ def score_file(
         split_sentences=split_sentences,
         scores=scores,
         acled=acled,
+        cascade=cascade,
         workers=workers,
         engine=engine,
         ray_address=ray_address,
@@ -198,10 +203,25 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
     """Score files one after the other with the same workers; see `score_file`."""
     for pair in pairs:
         _check_before(pair, options)
-    classifier = EventClassifier.load(options.release)
+    classifier = load_classifier(options)
     job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
     with _engine(classifier, pairs, options) as score:
         return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
+
+
+def load_classifier(options: JobOptions) -> EventClassifier:
+    """The release that is to answer.
+
+    :raises ReleaseError: it cannot be used.
+    :raises UsageError: its labels have no place in the columns asked for.
+    """
+    classifier = EventClassifier.load(options.release, cascade=options.cascade)
+    if options.acled and not classifier.taxonomy.has_acled_names:
+        raise UsageError(
+            f"--output-schema acled: not every label of {classifier.version} has ACLED's names (sub_event_type and "
+            "disorder_type in its taxonomy), so ACLED's columns cannot be filled. Leave the option out."
+        )
+    return classifier
 
 
 def _engine(
@@ -416,6 +436,7 @@ class _Job:
                 "split_sentences": options.split_sentences,
                 "scores": options.scores,
                 "output_schema": "acled" if options.acled else "tocsin",
+                "cascade": options.cascade,
                 "input_format": str(pair.source_format),
                 "output_format": str(pair.target_format),
             },

@@ -89,7 +89,7 @@ def ray_scoring(
     """
     checked = Release.open(classifier.release.folder)
     with _connected(address, workers), _plain_errors():
-        release, size = PackedRelease.of(checked), workers or _cluster_cpus()
+        release, size = PackedRelease.of(checked, cascade=classifier.cascade), workers or _cluster_cpus()
         with closing(_Files(expected, lambda files: _pipeline(files, release, shape, size))) as files:
             yield files.score
 
@@ -131,18 +131,27 @@ class _Files:
 class PackedRelease:
     """A release as it travels: its files in the object store, unpacked and checked once per machine."""
 
-    def __init__(self, name: str, digest: str, files: Any) -> None:  # noqa: ANN401  a reference to the files' content
+    def __init__(
+        self,
+        name: str,
+        digest: str,
+        files: Any,  # noqa: ANN401  a reference to the files' content
+        *,
+        cascade: bool = False,
+    ) -> None:
+        self.cascade = cascade
+        """Whether it is to be loaded as a cascade."""
         self._name = name
         self._digest = digest
         self._files = files
 
     @classmethod
-    def of(cls, release: Release) -> PackedRelease:
+    def of(cls, release: Release, *, cascade: bool = False) -> PackedRelease:
         """Put a checked release into the object store."""
         names = [*release.manifest.files, LAYOUT.manifest]
         files = {name: (release.folder / name).read_bytes() for name in names}
         digest = sha256(files[LAYOUT.manifest]).hexdigest()
-        return cls(f"{release.manifest.name}-{release.manifest.version}", digest, ray.put(files))
+        return cls(f"{release.manifest.name}-{release.manifest.version}", digest, ray.put(files), cascade=cascade)
 
     def unpack(self, parent: Path) -> Path:
         """The release's folder on this machine; whoever comes first makes it, complete or not at all.
@@ -243,7 +252,7 @@ class _Worker:
         """:param versions: on the machine with the command."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._differences = version_differences(versions, package_versions())
-        self._score = ChunkScorer(EventClassifier.load(release.unpack(unpack_folder())), shape)
+        self._score = ChunkScorer(EventClassifier.load(release.unpack(unpack_folder()), cascade=release.cascade), shape)
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         """Rows of `_TO_SCORE` to rows of `_SCORED`.

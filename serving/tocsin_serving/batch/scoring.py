@@ -82,7 +82,10 @@ def scoring(classifier: EventClassifier, shape: Shape, *, workers: int) -> Itera
     folder = str(classifier.release.folder)
     # spawn: a forked copy of onnxruntime's and Arrow's threads may hang.
     pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(folder, shape)
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(folder, shape, classifier.cascade),
     )
     try:
         with _deaf_to_ctrl_c():
@@ -109,12 +112,12 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 _worker: ChunkScorer | None = None
 
 
-def _start_worker(release: str, shape: Shape) -> None:
+def _start_worker(release: str, shape: Shape, cascade: bool) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker = ChunkScorer(EventClassifier.load(release), shape)
+    _worker = ChunkScorer(EventClassifier.load(release, cascade=cascade), shape)
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,130 @@
+"""Other people's ways to run the same classifier, each in a virtual environment of its own, so that no pins collide.
+
+`speed.py --peers` uses it. A peer that cannot be installed or does not run is a row with the reason. Each gets the
+texts and a folder with the release's architecture in Hugging Face's format (fp32, random weights, which change no
+product's time), runs on all cores at batch 32, and prints the best of three rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENTS = Path(__file__).resolve().parent / ".venvs"
+_INSTALL_SECONDS = 1800
+_RUN_SECONDS = 1800
+
+_FRAME = """
+import json, sys, time
+folder, texts = sys.argv[1], json.load(sys.stdin)
+{body}
+run(texts[:64])
+walls, cpus = [], []
+for _ in range(3):
+    wall, cpu = time.perf_counter(), time.process_time()
+    run(texts)
+    walls.append(time.perf_counter() - wall)
+    cpus.append(time.process_time() - cpu)
+print(json.dumps({{"texts_per_second": len(texts) / min(walls), "cpu_milliseconds": 1000 * min(cpus) / len(texts)}}))
+"""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast something is."""
+
+    texts_per_second: float
+    cpu_milliseconds: float
+    """Of all its threads and processes, a text: other work on the machine hardly changes it."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another way to run the classifier."""
+
+    name: str
+    requirements: tuple[str, ...]
+    body: str
+    """Python that defines ``run(texts)``, with ``folder`` and ``texts`` at hand."""
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment."""
+        return ENVIRONMENTS / self.name.split(",")[0].replace(" ", "-") / "bin" / "python"
+
+    def measure(self, folder: Path, texts: Sequence[str]) -> Speed | str:
+        """Its speed, or in words why there is none."""
+        try:
+            self._install()
+            script = _FRAME.format(body=self.body)
+            printed = _output([str(self.python), "-c", script, str(folder)], _RUN_SECONDS, json.dumps(list(texts)))
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+            return _reason(error)
+        return Speed(**json.loads(printed.splitlines()[-1]))
+
+    def _install(self) -> None:
+        done = self.python.parents[1] / ".installed"
+        if done.is_file() and done.read_text(encoding="utf-8") == "\n".join(self.requirements):
+            return
+        _output([sys.executable, "-m", "venv", "--clear", str(self.python.parents[1])], _INSTALL_SECONDS)
+        _output([str(self.python), "-m", "pip", "install", "--quiet", *self.requirements], _INSTALL_SECONDS)
+        done.write_text("\n".join(self.requirements), encoding="utf-8")
+
+
+def _output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=seconds).stdout
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = [line for line in str(error.stderr).splitlines() if line.strip()]
+        return lines[-1][:200] if lines else f"ended with status {error.returncode}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done after {error.timeout:.0f} seconds"
+    return str(error)
+
+
+PEERS = (
+    Peer(
+        "optimum, ONNX Runtime pipeline",
+        ("optimum-onnx[onnxruntime]",),
+        """
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+model = ORTModelForSequenceClassification.from_pretrained(folder, export=True)
+classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder),
+                    batch_size=32, top_k=None)
+def run(batch):
+    classify(list(batch), truncation=True)
+""",
+    ),
+    Peer(
+        "sentence-transformers, ONNX backend, vectors alone",
+        ("sentence-transformers[onnx]",),
+        """
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer(folder, backend="onnx", device="cpu")
+def run(batch):
+    model.encode(list(batch), batch_size=32, show_progress_bar=False)
+""",
+    ),
+    Peer(
+        "infinity, its engine",
+        ("infinity-emb[optimum,torch]",),
+        """
+import asyncio
+from infinity_emb import AsyncEmbeddingEngine, EngineArgs
+engine = AsyncEmbeddingEngine.from_args(
+    EngineArgs(model_name_or_path=folder, engine="torch", device="cpu", batch_size=32, model_warmup=False))
+async def answer(batch):
+    async with engine:
+        await engine.classify(sentences=list(batch))
+def run(batch):
+    asyncio.run(answer(batch))
+""",
+    ),
+)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tocsin_training import experiment
+from tocsin_training.ablation import AS_IT_IS, plan_ablations, read_ablations
+from tocsin_training.config import Settings, to_toml
+from tocsin_training.errors import ConfigError
+from tocsin_training.experiment import Outcome, measure, measure_missing, read_outcomes, recipe_sha256, table, with_seed
+
+TRAINING = Path(__file__).parents[2] / "training"
+
+
+def outcome(variant: str, seed: int, f1: float, case: float | None = None) -> Outcome:
+    return Outcome(
+        variant=variant,
+        seed=seed,
+        records=100,
+        recipe_sha256=f"{variant}{seed}",
+        corpus_sha256="c",
+        macro_f1=f1,
+        weighted_f1=f1,
+        case_weighted_f1=case,
+    )
+
+
+def shown(built: Table) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(built)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def pretend_to_measure(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Trainings become instant; the list tells which were asked for."""
+    asked: list[tuple[str, int]] = []
+
+    def measured(settings: Settings, variant: str, console: Console) -> Outcome:
+        asked.append((variant, settings.finetune.seed))
+        return replace(outcome(variant, settings.finetune.seed, 0.5), recipe_sha256=recipe_sha256(settings))
+
+    monkeypatch.setattr(experiment, "measure", measured)
+    monkeypatch.setattr("tocsin_training.corpus.corpus_sha256", lambda folder: "c")
+    return asked
+
+
+def test_a_training_is_measured_and_its_run_thrown_away(settings: Settings, console: Console) -> None:
+    few = with_seed(settings, 3)
+    few = few.model_copy(
+        update={
+            "finetune": few.finetune.model_copy(update={"epochs": 1}),
+            "data": few.data.model_copy(update={"train_records": 80}),
+        }
+    )
+    found = measure(few, "a quarter", console)
+    assert (found.variant, found.seed, found.records) == ("a quarter", 3, 80)
+    assert found.recipe_sha256 == recipe_sha256(few)
+    assert 0 <= found.macro_f1 <= 1
+    assert found.case_weighted_f1 is None
+    assert not list(settings.runs.glob("*-experiment*")), "its run is not kept"
+
+
+def test_what_was_measured_is_not_measured_again_and_another_recipe_is(
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = pretend_to_measure(monkeypatch)
+    path = tmp_path / "out.json"
+    plan: Sequence[tuple[str, Settings]] = [("a", with_seed(settings, 1)), ("a", with_seed(settings, 2))]
+    first = measure_missing(path, plan, console)
+    assert measure_missing(path, [*plan, ("a", with_seed(settings, 3))], console)[:2] == first
+    assert asked == [("a", 1), ("a", 2), ("a", 3)]
+    changed = settings.model_copy(update={"model": settings.model.model_copy(update={"dropout": 0.5})})
+    measure_missing(path, [("a", with_seed(changed, 1))], console)
+    assert asked[3:] == [("a", 1)]
+    assert len(read_outcomes(path)) == 4, "what is not of this plan stays in the file"
+
+
+def test_a_recipe_is_the_same_recipe_in_another_folder(settings: Settings, tmp_path: Path) -> None:
+    moved = settings.model_copy(
+        update={
+            "runs": tmp_path,
+            "data": settings.data.model_copy(update={"corpus": tmp_path / settings.data.corpus.name}),
+        }
+    )
+    assert recipe_sha256(moved) == recipe_sha256(settings)
+    assert recipe_sha256(with_seed(settings, 9)) != recipe_sha256(settings)
+
+
+def test_the_table_tells_mean_and_spread_of_the_seeds() -> None:
+    text = shown(table([outcome("half", seed, f1) for seed, f1 in ((1, 0.70), (2, 0.72), (3, 0.74))], "curve"))
+    assert "0.720 ± 0.020" in text
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    """Both variants swing by ten points with the seed, and one is always a point better."""
+    seeds = ((1, 0.60), (2, 0.70), (3, 0.50))
+    rows = [outcome("plain", seed, f1) for seed, f1 in seeds] + [outcome("more", seed, f1 + 0.01) for seed, f1 in seeds]
+    assert "+0.010 ± 0.000" in shown(table(rows, "ablations", against="plain"))
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text(json.dumps([{"share": 0.5}]))
+    with pytest.raises(ConfigError, match=r"out\.json: holds no outcomes"):
+        read_outcomes(tmp_path / "out.json")
+
+
+def test_the_shipped_ablations_each_change_the_shipped_recipe() -> None:
+    ablations = read_ablations(TRAINING / "ablations.toml")
+    plan = dict(plan_ablations(TRAINING / "train.toml", ablations, [7]))
+    assert list(plan) == [AS_IT_IS, *ablations]
+    assert len({recipe_sha256(settings) for settings in plan.values()}) == len(plan)
+    assert {settings.finetune.seed for settings in plan.values()} == {7}
+    assert plan["without distillation"].finetune.distillation_share == 0
+    assert plan["without augmentation"].augment.joined_share == 0
+
+
+def test_every_variant_has_every_seed_and_the_first_seed_is_whole_before_the_next(
+    settings: Settings, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(settings))
+    plan = plan_ablations(recipe, {"dropped": {"model": {"dropout": 0.5}}}, [1, 2])
+    assert [(name, variant.finetune.seed) for name, variant in plan] == [
+        (AS_IT_IS, 1),
+        ("dropped", 1),
+        (AS_IT_IS, 2),
+        ("dropped", 2),
+    ]
+    assert [variant.model.dropout for _, variant in plan[:2]] == [0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("a = [", "not a TOML file"), ("a = 1", "'a' must hold sections"), ('["the recipe".model]\n', "another name")],
+)
+def test_faulty_ablations_are_refused(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "ablations.toml").write_text(content)
+    with pytest.raises(ConfigError, match=complaint):
+        read_ablations(tmp_path / "ablations.toml")
+
+
+def test_an_ablation_of_a_setting_that_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"ablation 'x': .*finetune.colour"):
+        plan_ablations(TRAINING / "train.toml", {"x": {"finetune": {"colour": 1}}}, [1])

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tocsin_training.base import resolve_base
+from tocsin_training.config import FinetuneSettings
+from tocsin_training.finetune import rate_groups
+from tocsin_training.model import EventModel, load_encoder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> EventModel:
+    scratch: Path = tmp_path_factory.mktemp("base")
+    return EventModel(encoder=load_encoder(resolve_base("tiny", scratch=scratch).path), labels=3)
+
+
+def rates(model: EventModel, **settings: float) -> dict[str, float]:
+    """The learning rate of every trained parameter, by name."""
+    groups = rate_groups(model, 1.0, FinetuneSettings.model_validate(settings))
+    by_parameter = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(by_parameter), "a parameter is in one group only"
+    return {name: by_parameter[id(each)] for name, each in model.named_parameters() if each.requires_grad}
+
+
+def test_the_encoder_learns_at_one_rate_and_the_head_faster(model: EventModel) -> None:
+    found = rates(model, head_learning_rate_multiple=10)
+    assert {rate for name, rate in found.items() if name.startswith("encoder.")} == {1.0}
+    assert {rate for name, rate in found.items() if name.startswith("head.")} == {10.0}
+
+
+def test_with_layer_decay_lower_layers_learn_more_slowly_and_embeddings_slowest(model: EventModel) -> None:
+    found = rates(model, layer_decay=0.5, head_learning_rate_multiple=10)
+    for name, rate in found.items():
+        if "layer.1." in name:
+            assert rate == 1.0
+        elif "layer.0." in name:
+            assert rate == 0.5
+        elif "embeddings" in name:
+            assert rate == 0.25
+    assert found["head.weight"] == 10.0
+
+
+def test_frozen_parameters_are_in_no_group(model: EventModel) -> None:
+    word_embeddings = model.encoder.get_input_embeddings().weight
+    word_embeddings.requires_grad_(False)
+    try:
+        groups = rate_groups(model, 1.0, FinetuneSettings())
+        assert all(parameter is not word_embeddings for group in groups for parameter in group["params"])
+    finally:
+        word_embeddings.requires_grad_(True)

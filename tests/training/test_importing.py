@@ -1,0 +1,606 @@
+"""People's own files: what is read is what was written, every row is accounted for, nothing bad gets to training."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openpyxl  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from synthetic import KINDS, TAXONOMY, notes, old_layout, write_csv
+
+from tocsin.errors import InputError, TocsinError, UsageError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.corpus import SPLITS
+from tocsin_training.duplicates import NEAR_DUPLICATE, jaccard, normalize, shingles
+from tocsin_training.importing.build import LEFT_OUT, Imported, import_corpus
+from tocsin_training.importing.cleaning import clean
+from tocsin_training.importing.dates import parse_date
+from tocsin_training.importing.label_cells import names_in
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.report import ImportReport
+from tocsin_training.prepare import _check
+
+Rows = list[dict[str, Any]]
+LABELS = Taxonomy.load(TAXONOMY)
+QUICK = ImportOptions(label_errors=False)
+
+
+def quick(**changed: Any) -> ImportOptions:  # noqa: ANN401
+    return QUICK.model_copy(update=changed)
+
+
+@pytest.fixture
+def do(tmp_path: Path) -> Callable[..., Imported]:
+    """Import files of this test."""
+
+    def run(*paths: Path, **changed: Any) -> Imported:  # noqa: ANN401
+        own = changed.pop("own_corpus", None)
+        return import_corpus(paths, tmp_path / "imports", TAXONOMY, quick(**changed), own_corpus=own)
+
+    return run
+
+
+def records(imported: Imported) -> dict[str, Rows]:
+    assert imported.folder is not None, imported.report.refusals
+    return {
+        split: [
+            json.loads(line)
+            for path in sorted((imported.folder / split).glob("*.jsonl"))
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        for split in SPLITS
+    }
+
+
+def by_text(imported: Imported) -> dict[str, list[str]]:
+    return {record["text"]: record["labels"] for part in records(imported).values() for record in part}
+
+
+def expected(rows: Rows) -> dict[str, list[str]]:
+    return {row["notes"]: [LABELS.find(row["sub_event_type"]).label] for row in rows}
+
+
+def assert_every_row_is_accounted_for(report: ImportReport) -> None:
+    assert report.rows == report.texts + report.repeated + report.merged + sum(report.dropped.values())
+
+
+# --- layouts and formats
+
+
+def as_csv(folder: Path, rows: Rows) -> Path:
+    return write_csv(folder / "a.csv", rows)
+
+
+def as_semicolons(folder: Path, rows: Rows) -> Path:
+    return write_csv(folder / "a.csv", rows, delimiter=";", encoding="utf-8-sig")
+
+
+def as_tsv(folder: Path, rows: Rows) -> Path:
+    return write_csv(folder / "a.tsv", rows, delimiter="\t")
+
+
+def as_utf16(folder: Path, rows: Rows) -> Path:
+    return write_csv(folder / "a.csv", rows, encoding="utf-16")
+
+
+def as_capitals(folder: Path, rows: Rows) -> Path:
+    return write_csv(folder / "a.csv", [{name.upper(): value for name, value in row.items()} for row in rows])
+
+
+def without_disorder_type(folder: Path, rows: Rows) -> Path:
+    return write_csv(folder / "a.csv", [{k: v for k, v in row.items() if k != "disorder_type"} for row in rows])
+
+
+def as_jsonl(folder: Path, rows: Rows) -> Path:
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "a.jsonl"
+
+
+def as_api_answer(folder: Path, rows: Rows) -> Path:
+    (folder / "a.json").write_text(json.dumps({"status": 200, "count": len(rows), "data": rows}))
+    return folder / "a.json"
+
+
+def as_list(folder: Path, rows: Rows) -> Path:
+    (folder / "a.json").write_text(json.dumps(rows, indent=1))
+    return folder / "a.json"
+
+
+def as_parquet(folder: Path, rows: Rows) -> Path:
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def as_excel(folder: Path, rows: Rows) -> Path:
+    book = openpyxl.Workbook()
+    book.active.append(list(rows[0]))
+    for row in rows:
+        book.active.append(list(row.values()))
+    book.save(folder / "a.xlsx")
+    return folder / "a.xlsx"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        as_csv,
+        as_semicolons,
+        as_tsv,
+        as_utf16,
+        as_capitals,
+        without_disorder_type,
+        as_jsonl,
+        as_api_answer,
+        as_list,
+        as_parquet,
+        as_excel,
+    ],
+)
+def test_an_acled_export_reads_the_same_in_every_layout_and_format(
+    write: Callable[[Path, Rows], Path], do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    imported = do(write(tmp_path, rows))
+    assert by_text(imported) == expected(rows)
+    report = imported.report
+    assert (report.files[0].layout, report.first, report.last) == ("ACLED", "2023-01-01", "2023-01-15")
+    assert_every_row_is_accounted_for(report)
+
+
+def test_old_event_types_become_labels_only_where_one_is_meant(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = list(notes(600))
+    path = write_csv(tmp_path / "old.csv", old_layout(rows))
+    names = tmp_path / "names.toml"
+    names.write_text('[labels]\n"Riots/Protests" = "violent_demonstration"\n')
+    report = do(path, names=names).report
+    clashes = sum(row["sub_event_type"] == "Armed clash" for row in rows)
+    crowds = sum(row["sub_event_type"] in ("Peaceful protest", "Mob violence") for row in rows)
+    assert report.labels["armed_clash"].all == clashes
+    assert report.labels["violent_demonstration"].all == crowds
+    assert report.dropped == {"may be several labels": 600 - clashes - crowds}
+
+
+def test_the_rows_of_one_note_are_one_text_with_all_their_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = list(notes(60))
+    other = "Attack" if rows[0]["sub_event_type"] != "Attack" else "Mob violence"
+    twin = rows[0] | {"sub_event_type": other}
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, twin, rows[1], rows[1]]))
+    labels = {LABELS.find(name).label for name in (rows[0]["sub_event_type"], other)}
+    assert set(by_text(imported)[rows[0]["notes"]]) == labels
+    assert (imported.report.merged, imported.report.repeated, imported.report.texts) == (1, 2, 60)
+    assert_every_row_is_accounted_for(imported.report)
+
+
+def test_the_shapes_of_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = list(notes(90))
+    want = expected(rows)
+    names = [LABELS.find(kind).label for kind in KINDS]
+    shapes: dict[str, Callable[[str], dict[str, object]]] = {
+        "one": lambda label: {"code": label},
+        "json": lambda label: {"code": json.dumps([label])},
+        "python": lambda label: {"code": repr([label])},
+        "marked": lambda label: {"code": f"{label}; {label}"},
+        "choices": lambda label: {"code": json.dumps({"choices": [label]})},
+        "flags": lambda label: {name: int(name == label) for name in names},
+    }
+    for name, shape in shapes.items():
+        cells = [{"body": text, **shape(labels[0])} for text, labels in want.items()]
+        columns = tuple(names) if name == "flags" else ("code",)
+        imported = do(write_csv(tmp_path / f"{name}.csv", cells), text_column="body", label_column=columns)
+        assert by_text(imported) == want, name
+
+
+def test_an_empty_label_is_not_coded_unless_it_is_said_to_mean_no_event(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    cells = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(80)]
+    for row in cells[:10]:
+        row["code"] = ""
+    cells[10]["code"] = "No event"
+    path, columns = write_csv(tmp_path / "a.csv", cells), {"text_column": "body", "label_column": ("code",)}
+    dropped, meant = do(path, **columns).report, do(path, empty="no-event", **columns).report
+    assert (dropped.dropped, dropped.without_event.all) == ({"not coded": 10}, 1)
+    assert (meant.dropped, meant.without_event.all) == ({}, 11)
+
+
+def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(62))
+
+    def answer(*names: str, cancelled: bool = False) -> dict[str, Any]:
+        result = [{"type": "choices", "from_name": "event", "value": {"choices": list(names)}}] if names else []
+        return {"was_cancelled": cancelled, "result": result}
+
+    tasks = [
+        {"id": number, "data": {"text": row["notes"]}, "annotations": [answer(row["sub_event_type"])]}
+        for number, row in enumerate(rows)
+    ]
+    tasks[0]["annotations"] = [answer("Attack"), answer("Attack", "Arrests"), answer("Arrests"), answer("Attack")]
+    tasks[1]["annotations"] = [answer("Attack"), answer("Arrests")]
+    tasks[2]["annotations"] = [answer("Attack", cancelled=True)]
+    tasks[3]["annotations"] = [answer()]
+    (tmp_path / "full.json").write_text(json.dumps(tasks))
+    minimal = [
+        {"text": row["notes"], "event": row["sub_event_type"], "id": 1, "annotator": 1, "annotation_id": 1}
+        | {"created_at": "x", "updated_at": "y", "lead_time": 2.5}
+        for row in rows
+    ]
+    (tmp_path / "min.json").write_text(json.dumps(minimal))
+
+    full = do(tmp_path / "full.json")
+    assert by_text(full)[rows[0]["notes"]] == ["attack"]
+    assert by_text(full)[rows[3]["notes"]] == []
+    assert full.report.dropped == {"annotators disagree": 1, "not coded": 1}
+    assert by_text(do(tmp_path / "min.json")) == expected(rows)
+
+
+def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Imported], tmp_path: Path) -> None:
+    texts = [row["notes"] for row in notes(100)]
+    case = [{"id": n, "text": text, "sub_type": ("AIR_STRIKE", "ORG_CRIME")[n % 2]} for n, text in enumerate(texts)]
+    found = do(write_csv(tmp_path / "case.tsv", case, delimiter="\t")).report
+    assert (found.files[0].layout, found.labels["air_drone_strike"].all) == ("CASE 2021 task 2", 50)
+    assert found.without_event.all == 50
+
+    ged = [{"id": n, "type_of_violence": 1 + n % 3, "source_headline": text} for n, text in enumerate(texts)]
+    report = do(write_csv(tmp_path / "ged.csv", ged)).report
+    assert (report.texts, report.dropped) == (0, {"may be several labels": 100})
+    assert "no row can be used" in report.refusals[0]
+
+    codes = [
+        ("1", "Bombing/Explosion", "1", "Explosives", "Vehicle", "Military", "suicide_bomb"),
+        ("1", "Bombing/Explosion", "0", "Explosives", "Grenade", "Business", "grenade"),
+        ("1", "Bombing/Explosion", "0", "Explosives", "Unknown Explosive Type", "Business", None),
+        ("0", "Assassination", "0", "Firearms", "Handgun", "Business", None),
+        ("1", "Armed Assault", "0", "Firearms", "Handgun", "Police", "armed_clash"),
+        ("1", "Armed Assault", "0", "Firearms", "Handgun", "Private Citizens & Property", "attack"),
+        ("1", "Hostage Taking (Kidnapping)", "0", "Unknown", "", "NGO", "abduction_forced_disappearance"),
+        ("1", "Unknown", "0", "Unknown", "", "NGO", None),
+    ]
+    columns = ("success", "attacktype1_txt", "suicide", "weaptype1_txt", "weapsubtype1_txt", "targtype1_txt")
+    gtd = [
+        {"eventid": n, "iyear": 2015, "imonth": 3, "iday": 0, "summary": text}
+        | dict(zip(columns, codes[n % len(codes)], strict=False))
+        for n, text in enumerate(texts)
+    ]
+    imported = do(write_csv(tmp_path / "gtd.csv", gtd))
+    read = by_text(imported)
+    for number, text in enumerate(texts):
+        assert read.get(text, [None]) == [codes[number % len(codes)][-1]]
+    assert imported.report.undated == imported.report.texts
+
+
+def test_rules_for_gtd_name_labels_that_there_are() -> None:
+    from tocsin_training.importing.gtd import rules
+
+    assert all((rule.label is None) != (rule.reason is None) for rule in rules())
+    assert {rule.label for rule in rules() if rule.label} <= set(LABELS.names)
+
+
+# --- cleaning and dates
+
+
+def test_markup_goes_and_the_text_s_own_brackets_stay() -> None:
+    found = clean("<p>Troops &amp; police<br>fired.</p><script>x()</script> <unknown group> said 3 < 5 &c; AT&T")
+    assert found.text == "Troops & police fired. <unknown group> said 3 < 5 &c; AT&T"
+    assert found.html
+    assert not clean("A plain text with < and > in it.").html
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("On 5 August 2024, in Arbala, men shot.", "In Arbala, men shot."),
+        ("Around 5 August 2024 (as reported), men shot.", "Men shot."),
+        ("Between 3 and 5 August 2024, men shot.", "Men shot."),
+        ("On August 5, 2024, men shot.", "Men shot."),
+        ("In August 2024, men shot.", "Men shot."),
+        ("On the road to Arbala, men shot.", "On the road to Arbala, men shot."),
+        ("In March, the town, men shot.", "The town, men shot."),
+        ("Marching on 5 August, men shot.", "Marching on 5 August, men shot."),
+    ],
+)
+def test_a_formula_opening_goes_when_asked(text: str, rest: str) -> None:
+    assert clean(text, strip_opening=True).text == rest
+    assert clean(text).text == text
+
+
+def test_text_is_in_one_normal_form_with_single_spaces() -> None:
+    assert clean(" cafe\u0301\u200b\n in\tthe \ufeffsquare ").text == "café in the square"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2024-08-25", "2024/08/25", "25 August 2024", "25-Aug-2024", "25-August-2024", "August 25, 2024"),
+        *("25/08/2024", "08/25/2024", "25.08.2024", "20240825", "2024-08-25T10:00:00Z", "45529"),
+    ],
+)
+def test_one_day_in_many_formats(text: str) -> None:
+    assert parse_date(text) == "2024-08-25"
+
+
+def test_a_date_that_may_be_two_is_none_until_the_order_is_known() -> None:
+    assert parse_date("05/08/2024") is None
+    assert parse_date("05/08/2024", "day-first") == "2024-08-05"
+    assert parse_date("05/08/2024", "month-first") == "2024-05-08"
+    assert parse_date("31/31/2024") is None
+    assert parse_date("soon") is None
+
+
+def test_one_date_of_a_file_tells_how_the_others_are_meant(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"event_date": f"05/{1 + n % 12:02}/2024"} for n, row in enumerate(notes(80))]
+    refused = do(write_csv(tmp_path / "a.csv", rows), split_by="date").report
+    assert any("--dates day-first" in refusal for refusal in refused.refusals)
+    told = do(write_csv(tmp_path / "b.csv", [rows[0] | {"event_date": "25/01/2024"}, *rows[1:]]))
+    assert (told.report.first, told.report.last, told.report.undated) == ("2024-01-05", "2024-12-05", 0)
+
+
+def test_names_in_a_cell() -> None:
+    assert names_in("a; b |a") == ["a", "b"]
+    assert names_in("a, b; c", ",") == ["a", "b; c"]
+    assert names_in('["a", "b"]') == names_in(["a", "b"]) == names_in({"choices": ["a", "b"]}) == ["a", "b"]
+    assert names_in(None) == names_in("") == names_in(float("nan")) == []
+
+
+# --- splits
+
+
+def test_texts_that_are_nearly_the_same_are_in_one_split(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rng = random.Random(3)
+    rows = []
+    for row in notes(100):
+        rows.append(row)
+        words = row["notes"].split()
+        words[rng.randrange(len(words))] = "somewhere"
+        rows.append(row | {"notes": " ".join(words)})
+    imported = do(write_csv(tmp_path / "a.csv", rows))
+    parts = {
+        split: [(shingles(record["text"]), record["text"]) for record in part]
+        for split, part in records(imported).items()
+    }
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        for left, text in parts[one]:
+            assert all(jaccard(left, right) < NEAR_DUPLICATE for right, _ in parts[other]), text
+    assert imported.report.near_duplicates == pytest.approx(100, abs=5)
+
+
+def test_splits_do_not_depend_on_the_order_of_the_rows(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = list(notes(200))
+    one = do(write_csv(tmp_path / "a.csv", rows))
+    other = do(write_csv(tmp_path / "b.csv", rows[::-1]))
+    texts = [{split: {r["text"] for r in part} for split, part in records(each).items()} for each in (one, other)]
+    assert texts[0] == texts[1]
+    sizes = one.report.splits
+    assert sizes["validation"] == pytest.approx(20, abs=4) and sizes["test"] == pytest.approx(20, abs=4)
+
+
+def test_by_date_the_newest_are_the_test(do: Callable[..., Imported], tmp_path: Path) -> None:
+    found = records(do(write_csv(tmp_path / "a.csv", list(notes(200))), split_by="date"))
+    days = {split: [record["date"] for record in part] for split, part in found.items()}
+    assert max(days["train"]) < min(days["validation"]) <= max(days["validation"]) < min(days["test"])
+    assert len(days["test"]) == pytest.approx(20, abs=4)
+
+
+def test_a_column_s_values_stay_in_one_split(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"source": f"paper {n % 30}"} for n, row in enumerate(notes(240))]
+    source = {row["notes"]: row["source"] for row in rows}
+    found = records(do(write_csv(tmp_path / "a.csv", rows), split_by="source"))
+    sources = {split: {source[record["text"]] for record in part} for split, part in found.items()}
+    assert all(sources.values())
+    assert sum(map(len, sources.values())) == 30
+
+
+def test_a_column_that_names_the_splits_is_taken_at_its_word(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"part": ("train", "train", "dev", "test")[n % 4]} for n, row in enumerate(notes(80))]
+    assert do(write_csv(tmp_path / "a.csv", rows), split_by="part").report.splits == {
+        "train": 40,
+        "validation": 20,
+        "test": 20,
+    }
+
+
+# --- the cache, the folder
+
+
+def test_the_second_time_nothing_is_made_again(do: Callable[..., Imported], tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", list(notes(60)))
+    first, second, other = do(path), do(path), do(path, held_out=0.4)
+    assert (first.fresh, second.fresh, other.fresh) == (True, False, True)
+    assert first.folder == second.folder != other.folder
+    assert first.report == second.report
+    with path.open("a") as file:
+        file.write("\n")
+    assert do(path).folder != first.folder
+
+
+def test_an_imported_corpus_that_was_changed_is_not_trained_on(do: Callable[..., Imported], tmp_path: Path) -> None:
+    folder = do(write_csv(tmp_path / "a.csv", list(notes(60)))).folder
+    assert folder is not None
+    _check(folder, LABELS)
+    with (folder / "test" / "imported.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "x", "text": "y", "labels": []}) + "\n")
+    with pytest.raises(TocsinError, match="was changed after it was imported"):
+        _check(folder, LABELS)
+
+
+def test_our_own_records_are_mixed_into_what_is_learned_and_never_into_the_test(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    for split in SPLITS:
+        (own / split).mkdir(parents=True)
+        lines = [
+            {"id": f"{split}{n}", "text": f"ours {n}", "labels": ["arrests"], "register": "wire", "batch": split}
+            | {"annotations": {"writer": ["arrests"]}}
+            for n in range(50)
+        ]
+        (own / split / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    imported = do(write_csv(tmp_path / "a.csv", list(notes(100))), mix="0.25", own_corpus=own)
+    found = records(imported)
+    ours = {split: sum(record["text"].startswith("ours") for record in part) for split, part in found.items()}
+    assert ours == {**imported.report.mixed, "test": 0}
+    assert ours["train"] == pytest.approx(len(found["train"]) / 4, abs=1)
+
+
+# --- what is wrong with files, and what to do about it
+
+
+def refusals(imported: Imported) -> str:
+    assert imported.folder is None
+    return "\n".join(imported.report.refusals)
+
+
+def test_a_wrong_delimiter_is_told_by_the_header(do: Callable[..., Imported], tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", list(notes(60)), delimiter=";")
+    with pytest.raises(InputError, match=r"splits into 10 columns at ';'; leave --delimiter out"):
+        do(path, delimiter=",")
+
+
+def test_mixed_encodings_are_told_by_line_and_guessed(do: Callable[..., Imported], tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [row | {"source": "Préfecture d’été à Abéché"} for row in notes(80)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number in (4, 9):
+        lines[number] = lines[number].decode().encode("cp1252")
+    path.write_bytes(b"".join(lines))
+    few = do(path)
+    assert few.report.dropped == {"encoding": 2}
+    assert few.report.problems[0] == "a.csv:5: holds bytes that are not UTF-8"
+    assert few.folder is not None
+    assert len((few.folder / LEFT_OUT).read_text().splitlines()) == 2
+
+    whole = write_csv(
+        tmp_path / "b.csv", [row | {"source": "Préfecture d'été"} for row in notes(80)], encoding="cp1252"
+    )
+    said = refusals(do(whole))
+    assert "100% of the rows cannot be used" in said and "--encoding cp1252" in said
+    assert do(whole, encoding="cp1252").report.texts == 80
+
+
+def test_three_hundred_spellings_are_refused_with_merges_suggested(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rng = random.Random(2)
+    rows = []
+    for row in notes(600):
+        name = list(row["sub_event_type"])
+        name.insert(rng.randrange(1, len(name)), rng.choice("abcdefghijklmnopqrstuvwxyz"))
+        rows.append({"text": row["notes"], "code": "".join(name)})
+    imported = do(write_csv(tmp_path / "a.csv", rows), label_column=("code",), text_column="text")
+    said, report = refusals(imported), imported.report
+    assert len(report.unknown_names) > 250
+    assert "--suggest-names" in said
+    assert "perhaps armed_clash" in said or "perhaps attack" in said
+    meant = {item["code"]: LABELS.find(row["sub_event_type"]).label for row, item in zip(notes(600), rows, strict=True)}
+    right = sum(report.suggestions.get(name) == meant[name] for name in report.unknown_names)
+    assert right > 0.95 * len(report.unknown_names)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (lambda: [row | {"sub_event_type": "Attack"} for row in notes(80)], "every text is labelled attack"),
+        (lambda: list(notes(10)), "10 texts are too few"),
+        (lambda: [row | {"sub_event_type": "Picnic"} for row in notes(80)], "no label goes by 'Picnic'"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_with_the_reason(
+    rows: Callable[[], Rows], said: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    assert said in refusals(do(write_csv(tmp_path / "a.csv", rows())))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"notes,event_type\n", "has columns and no rows"),
+        ("a.csv", b"\nnotes,event_type\n", "begins with an empty line"),
+        ("a.csv", b"a,b\n1,2\n", r"its columns \(a, b\); say which|by its columns \(a, b\)"),
+        ("a.csv", b"text,text\n1,2\n", "more than one column is called 'text'"),
+        ("a.xlsx", b"PK no workbook", "is not an Excel workbook"),
+        ("a.parquet", b"PAR1 no table", "is not a Parquet file"),
+        ("a.json", b"text", "is not JSON"),
+        ("a.json", b'[{"notes": "a", "event_type": "b"}, {"notes"', "is not JSON"),
+        ("a.csv.gz", b"no gzip", "cannot be read"),
+        ("a.docx", b"a", "must end in one of"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_by_name(
+    name: str, content: bytes, said: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        do(tmp_path / name)
+
+
+def test_missing_columns_and_files_are_named(do: Callable[..., Imported], tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [{"body": "x", "code": "y"}])
+    with pytest.raises(UsageError, match=r"no column 'story' \(--text-column\); its columns are: body, code"):
+        do(path, text_column="story", label_column=("code",))
+    with pytest.raises(UsageError, match="give --label-column too"):
+        do(path, text_column="body")
+    with pytest.raises(InputError, match="no such file"):
+        do(tmp_path / "none.csv")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(InputError, match="holds no file"):
+        do(tmp_path / "void")
+
+
+def test_rows_of_the_wrong_width_are_listed_by_line(do: Callable[..., Imported], tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", list(notes(60)))
+    lines = path.read_text().splitlines()
+    lines[7] += ",surplus"
+    path.write_text("\n".join(lines) + "\n")
+    report = do(path).report
+    assert report.problems == ["a.csv:8: has 11 cells; the header has 10"]
+    assert_every_row_is_accounted_for(report)
+
+
+def test_every_row_is_accounted_for_whatever_is_wrong(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rng = random.Random(11)
+    rows: Rows = []
+    for row in notes(300):
+        changed = rng.choice(({}, {}, {"notes": ""}, {"sub_event_type": "Picnic"}, {"sub_event_type": "Protests"}))
+        rows += [row | changed] * rng.choice((1, 1, 2))
+    report = do(write_csv(tmp_path / "a.csv", rows), bad_rows=1.0).report
+    assert_every_row_is_accounted_for(report)
+    assert report.dropped.keys() == {"no text", "unknown label", "may be several labels"}
+    assert sum(count.all for count in report.labels.values()) == report.texts
+
+
+def test_markup_and_other_languages_are_counted(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"notes": f"<p>{row['notes']}</p>"} for row in notes(60)]
+    for row in rows[:12]:
+        row["notes"] = f"Les soldats ont arrêté {row['event_id_cnty']} personnes pendant la nuit près du marché."
+    report = do(write_csv(tmp_path / "a.csv", rows)).report
+    assert report.html == 48
+    assert report.languages["fr"] == pytest.approx(12 / 60, abs=0.02)
+    assert any("other languages than English" in warning for warning in report.warnings)
+
+
+def test_labels_that_the_words_do_not_bear_out_are_doubted(tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab")
+    rows = list(notes(400))
+    wrong = {7, 120, 300}
+    for number in wrong:
+        kind = rows[number]["sub_event_type"]
+        rows[number]["sub_event_type"] = next(other for other in KINDS if other != kind)
+    path = write_csv(tmp_path / "a.csv", rows)
+    doubts = import_corpus([path], tmp_path / "imports", TAXONOMY).report.doubts
+    assert doubts is not None
+    assert wrong <= {int(doubt.place.rpartition(":")[2]) - 2 for doubt in doubts}
+    assert len(doubts) < 10
+    assert all(doubt.given != doubt.likely for doubt in doubts)
+
+
+def test_the_same_words_in_other_case_are_the_same_text(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = list(notes(60))
+    shouted = [row | {"notes": row["notes"].upper()} for row in rows[:5]]
+    imported = do(write_csv(tmp_path / "a.csv", rows + shouted))
+    assert imported.report.repeated == 5
+    assert len({normalize(text) for text in by_text(imported)}) == 60

@@ -1,0 +1,132 @@
+"""What `--data` makes of a recipe, and how the options reach the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from synthetic import ROOT, TAXONOMY, notes, write_csv
+from typer.testing import CliRunner
+
+from tocsin.errors import InputError, UsageError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.config import AugmentSettings, Settings, load_settings
+from tocsin_training.corpus import learned_records
+from tocsin_training.distil import read_teacher
+from tocsin_training.heldout import read_file
+from tocsin_training.importing.cli import with_data
+from tocsin_training.importing.derived import MOST_LABELS, derived_taxonomy
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.lineage import describe_data
+
+Own = Callable[..., Settings]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Own:
+    """The shipped recipe on a small export."""
+    path = write_csv(tmp_path / "export.csv", list(notes(100)))
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+
+    def make(**options: object) -> Settings:
+        chosen = ImportOptions.model_validate({"label_errors": False, **options})
+        return with_data(recipe, [path], chosen, taxonomy=None, licence="ours")
+
+    return make
+
+
+def test_without_our_corpus_there_is_no_teacher_and_with_it_there_is(own: Own) -> None:
+    alone, mixed = own(), own(mix="0.5")
+    assert alone.finetune.teacher_logits is None
+    assert mixed.finetune.teacher_logits is not None
+    assert mixed.finetune.records_without_teacher == "labels alone"
+    assert alone.version != mixed.version
+
+
+def test_a_teacher_s_answers_go_to_the_records_it_has_read_and_no_others(own: Own) -> None:
+    settings = own(mix="0.5")
+    assert settings.finetune.teacher_logits is not None
+    train = learned_records(settings.data, AugmentSettings(joined_share=0.25))["train"]
+    labels = len(Taxonomy.load(TAXONOMY).names)
+    read = read_teacher(settings.finetune.teacher_logits, list(train["id"]), labels, missing_allowed=True)
+    known = ~np.isnan(read).any(axis=1)
+    ours = np.array([not identifier.startswith("imported-") for identifier in train["id"]])
+    assert (known == ours).all()
+    assert 0 < int(known.sum()) < read.shape[0]
+
+
+def test_a_teacher_of_other_labels_is_refused_though_records_may_be_missing(tmp_path: Path) -> None:
+    from tocsin_training.errors import ConfigError
+
+    path = tmp_path / "teacher.parquet"
+    pyarrow.parquet.write_table(pa.table({"id": ["a"], "logits": [[0.0, 1.0]]}), path)
+    assert np.isnan(read_teacher(path, ["b"], 2, missing_allowed=True)).all()
+    with pytest.raises(ConfigError, match="2 logits"):
+        read_teacher(path, ["b"], 3, missing_allowed=True)
+
+
+def test_the_lineage_names_the_files_and_their_span(own: Own) -> None:
+    settings = own(mix="0.5")
+    data = describe_data(settings.data, "0" * 64)
+    assert (data.name, data.licence, data.files[0].layout) == ("export.csv", "ours", "ACLED")
+    assert (data.first, data.files[0].rows) == ("2023-01-01", 100)
+    assert data.mixed == data.records["train"] - sum(
+        identifier.startswith("imported-")
+        for identifier in learned_records(settings.data, AugmentSettings())["train"]["id"]
+    )
+
+
+def test_what_is_refused_never_gets_to_training(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "few.csv", list(notes(10)))
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    with pytest.raises(InputError, match="10 texts are too few"):
+        with_data(recipe, [path], ImportOptions(label_errors=False), taxonomy=None, licence=None)
+    assert not list((tmp_path / "runs").glob("*/config.toml"))
+
+
+def test_held_out_text_is_read_by_the_same_layouts(tmp_path: Path) -> None:
+    rows = list(notes(30))
+    again = rows[0] | {"sub_event_type": "Arrests"}
+    taxonomy = Taxonomy.load(TAXONOMY)
+    found = read_file(write_csv(tmp_path / "export.csv", [*rows, again]), taxonomy)
+    assert len(found) == 30
+    first = {taxonomy.names[column] for column in np.flatnonzero(found.truth[0])}
+    assert first == {"arrests", taxonomy.find(rows[0]["sub_event_type"]).label}
+    named = [{"body": row["notes"], "code": row["sub_event_type"]} for row in rows]
+    options = ImportOptions(text_column="body", label_column=("code",))
+    assert (read_file(write_csv(tmp_path / "own.csv", named), taxonomy, options).truth[1:] == found.truth[1:]).all()
+
+
+def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:
+    pytest.importorskip("tocsin_training.taxonomies", reason="deriving comes with that module")
+    rows = [{"body": row["notes"], "code": f"flood damage {number:03}"} for number, row in enumerate(notes(300))]
+    options = ImportOptions(text_column="body", label_column=("code",))
+    with pytest.raises(InputError, match=f"{300} different labels .* spellings"):
+        derived_taxonomy([write_csv(tmp_path / "a.csv", rows)], tmp_path / "imports", options)
+    assert MOST_LABELS < 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mix", "2"], "neither `none` nor a share"),
+        (["--held-out", "0.9"], "--held-out"),
+        (["--licence", "mine"], "--data FILE"),
+        (["--split-by", "date"], "--data FILE"),
+        (["--resume", "latest", "--data", "a.csv"], "leave --preset, --search and --data out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments: list[str], said: str) -> None:
+    import typer
+
+    from tocsin_training.cli import train
+
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, ["--config", str(ROOT / "training" / "train-tiny.toml"), *arguments])
+    assert isinstance(result.exception, UsageError)
+    assert said in str(result.exception)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tocsin.calibration import ReviewPromise
+from tocsin_training.metrics import wilson
+from tocsin_training.review import promise_figures, promise_sentences, risk_coverage
+from tocsin_training.run import Run
+
+PROMISE = ReviewPromise(target_accuracy=0.9, validation_accuracy=0.91, validation_review_share=0.1)
+
+
+def outcome(right: int, wrong: int, sent: int) -> dict[str, Any]:
+    held = np.array([True] * right + [False] * wrong + [False] * sent)
+    needs_review = np.array([False] * (right + wrong) + [True] * sent)
+    return promise_figures(PROMISE, needs_review, held)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "verdict"),
+    [(90, 10, ": held."), (89, 11, ": not held, though by no more than chance"), (700, 300, ": not held.")],
+)
+def test_the_verdict_on_a_promise_is_plain(right: int, wrong: int, verdict: str) -> None:
+    promise, said = promise_sentences(outcome(right, wrong, 20), "the test split")
+    assert "90.0% of the answers that are not sent to review are right, and 10.0% of texts go to review" in promise
+    assert f"On the test split{verdict}" in said
+
+
+def test_what_goes_to_review_does_not_count_against_the_promise() -> None:
+    figures = outcome(95, 5, 100)
+    assert figures["accuracy"] == 0.95
+    assert figures["review_share"] == 0.5
+    assert outcome(0, 0, 10)["held"] is True
+
+
+def test_the_curve_ends_at_all_texts_and_the_share_wrong_of_all() -> None:
+    kept, wrong = risk_coverage(np.array([0.2, 0.9, 0.5, 0.7]), np.array([False, True, False, True]))
+    assert kept.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert wrong.tolist() == pytest.approx([0, 0, 1 / 3, 0.5])
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 10), (1.0, 10), (0.3, 40)])
+def test_an_interval_of_a_share_holds_it_and_narrows_with_more_texts(share: float, count: int) -> None:
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
+    low, high = wilson(share, count)
+    assert 0 <= low <= share <= high <= 1
+    expected = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    wider = wilson(share, count * 4)
+    assert wider[1] - wider[0] < high - low
+
+
+def test_nothing_seen_says_nothing() -> None:
+    assert wilson(0.0, 0) == (0.0, 1.0)
+
+
+def test_a_release_tells_what_its_promise_and_its_objectives_are_worth(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    promise, objectives = figures["review_promise"], figures["objectives"]
+    assert promise["answers"] == round(100 * (1 - promise["review_share"]))
+    assert promise["held"] == (promise["accuracy"] >= promise["target_accuracy"])
+    assert list(objectives) == ["default", "precision"]
+    assert objectives["precision"]["labels"] <= objectives["default"]["labels"]
+    assert objectives["precision"]["precision"] >= objectives["default"]["precision"]
+    assert objectives["precision"]["target"] == 0.95
+    assert objectives["default"]["weighted_f1"] == pytest.approx(figures["weighted_f1"])
+    card = (trained_run.release / "README.md").read_text()
+    for sentence in promise_sentences(promise, "the test split"):
+        assert sentence in card
+    assert "(risk_coverage.png)" in card and (trained_run.release / "risk_coverage.png").is_file()
+    assert "(robustness.png)" in card and (trained_run.release / "robustness.png").is_file()

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT, TAXONOMY
+
+from tocsin import EventClassifier
+from tocsin.errors import InputError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training import probes, robustness
+from tocsin_training.probes import ActorFile, Swap
+from tocsin_training.run import Run
+from tocsin_training.validate import leaks, read_lines
+
+SHIPPED = ROOT / "datasets" / "robustness"
+WEATHER: dict[str, Any] = {
+    "confusions": [{"name": "weather called harvest", "truth": "Weather", "answer": "Harvest"}],
+    "actors": [
+        {"name": "the north", "side": "cold", "foe": "the south"},
+        {"name": "the south", "side": "warm", "foe": "the north"},
+    ],
+    "frames": [
+        {"text": "{actor} saw a storm over {foe}. {actor} slept.", "labels": ["storm"]},
+        {"text": "{actor} saw nothing.", "labels": []},
+        {"text": "{actor} took what grew.", "by_side": {"cold": ["wheat"], "warm": ["apple"]}},
+    ],
+}
+
+
+def answers(taxonomy: Taxonomy, *labels: tuple[str, ...]) -> np.ndarray:
+    given = np.zeros((len(labels), len(taxonomy.labels)), dtype=np.bool_)
+    for row, names in enumerate(labels):
+        given[row, [taxonomy.index(name) for name in names]] = True
+    return given
+
+
+def test_a_frame_is_filled_with_every_actor_that_it_asks_about_and_sentences_begin_with_capitals() -> None:
+    asked = probes.fill(ActorFile.model_validate(WEATHER))
+    assert [probe.text for probe in asked[:3]] == [
+        "The north saw a storm over the south. The north slept.",
+        "The south saw a storm over the north. The south slept.",
+        "The north saw nothing.",
+    ]
+    assert [(probe.side, probe.labels, probe.depends) for probe in asked[4:]] == [
+        ("cold", ("wheat",), True),
+        ("warm", ("apple",), True),
+    ]
+
+
+def test_flips_and_mistakes_are_counted_by_side(taxonomy_file: Path) -> None:
+    taxonomy, file = Taxonomy.load(taxonomy_file), ActorFile.model_validate(WEATHER)
+    asked = probes.fill(file)
+    # The warm side's storm is called a harvest; both take wheat, though the side decides that.
+    given = answers(taxonomy, ("storm",), ("apple",), (), (), ("wheat",), ("wheat",))
+    figures = robustness.actor_figures(asked, given, file.confusions, taxonomy)
+    sides = figures["sides"]
+    assert (sides["right"]["cold"]["share"], sides["right"]["warm"]["share"]) == (1.0, 0.5)
+    assert (sides["flipped"]["cold"]["count"], sides["flipped"]["warm"]["count"]) == (0, 1)
+    assert figures["frames_read_alike"] == 0.5
+    assert sides["right_where_the_side_decides"]["warm"]["share"] == 0.0
+    mistaken = figures["confusions"]["weather called harvest"]
+    assert (mistaken["warm"]["count"], mistaken["warm"]["texts"]) == (1, 1)
+    assert (mistaken["all"]["count"], mistaken["all"]["texts"]) == (1, 2)
+
+
+def test_an_interval_counts_frames_and_not_their_copies() -> None:
+    file = ActorFile.model_validate(WEATHER | {"actors": WEATHER["actors"] * 50, "confusions": []})
+    asked = [probe for probe in probes.fill(file) if not probe.depends]
+    row = robustness._by_side(asked, range(len(asked)), np.zeros(len(asked), dtype=np.bool_))["all"]
+    assert (row["texts"], row["frames"]) == (200, 2)
+    assert row["high"] > 0.5
+
+
+def test_a_swapped_word_keeps_its_capital_and_gets_its_article() -> None:
+    swap = Swap(name="x", words=("rebel", "insurgent"))
+    assert swap.apply("A rebel fled. Rebel radio said the rebel lived.", random.Random(0)) == (
+        "An insurgent fled. Insurgent radio said the insurgent lived.",
+        "insurgent",
+    )
+    assert swap.apply("Rebels fled.", random.Random(0)) is None, "only whole words"
+    # The longer of two that begin alike is the one that stands there.
+    longer = Swap(name="x", words=("fighters", "freedom fighters"))
+    assert longer.apply("Freedom fighters fled.", random.Random(0)) == ("Fighters fled.", "fighters")
+
+
+def test_a_swap_leaves_texts_alone_whose_labels_it_could_make_wrong() -> None:
+    swap = Swap(name="x", words=("a", "b"), only=("storm", "frost"))
+    assert swap.allows(("storm",))
+    assert not swap.allows(("storm", "wheat"))
+    assert not swap.allows(())
+    assert Swap(name="x", words=("a", "b")).allows(("wheat",))
+
+
+def test_change_is_a_share_of_texts_and_f1_is_told_before_and_after(taxonomy_file: Path) -> None:
+    taxonomy = Taxonomy.load(taxonomy_file)
+    truth = answers(taxonomy, ("storm",), ("frost",), (), ())
+    after = answers(taxonomy, ("storm",), (), (), ())
+    row = robustness.change_figures(truth, after, truth)
+    assert (row["changed"], row["weighted_f1_before"], row["weighted_f1"]) == (0.25, 1.0, 0.5)
+    assert row["low"] < 0.25 < row["high"]
+
+
+def test_every_text_has_its_place_in_each_kind(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]["robustness"]
+    for kind in ("register", "region", "words"):
+        assert sum(row["texts"] for row in figures["kinds"][kind].values()) == 100
+    assert figures["altered"]["lower case"]["changed"] < 0.05, (
+        "the tokenizer reads lower case; the language check may not"
+    )
+    assert {"swapped", "actors", "no_event"}.isdisjoint(figures), "they need a folder"
+
+
+def test_hand_written_sets_of_labels_that_a_release_lacks_are_left_out(
+    trained_run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tocsin_training.corpus import label_matrix, load_corpus
+
+    classifier = EventClassifier.load(trained_run.release)
+    records = load_corpus(trained_run.settings().data.corpus)["test"].select(range(20))
+    scores = classifier.score_batch(list(records["text"]))
+    truth = label_matrix(list(records["labels"]), classifier.taxonomy) > 0
+    figures = robustness.measure_robustness(classifier, records, scores, truth, folder=SHIPPED, bootstrap_samples=10)
+    assert "actors" not in figures
+    assert "no label" in caplog.text
+    assert figures["no_event"]["all"]["texts"] == len(probes.read_no_event(SHIPPED))
+    assert robustness.grids(figures)
+
+
+def test_the_shipped_sets_are_sound() -> None:
+    taxonomy = Taxonomy.load(TAXONOMY)
+    file, plain = probes.read_actors(SHIPPED), probes.read_no_event(SHIPPED)
+    asked = probes.fill(file)
+    named = {name for probe in asked for name in probe.labels}
+    named |= {name for swap in probes.read_swaps(SHIPPED) for name in swap.only}
+    assert named <= set(taxonomy.names)
+    assert {parent for confusion in file.confusions for parent in (confusion.truth, confusion.answer)} <= {
+        parent.name for parent in taxonomy.event_types
+    }
+    assert len(file.frames) >= 60 and len({actor.side for actor in file.actors}) >= 5
+    assert len({text.text for text in plain}) == len(plain) >= 300
+    assert min([text.domain for text in plain].count(domain) for domain in {text.domain for text in plain}) >= 30
+
+
+def test_nothing_of_the_shipped_sets_is_in_the_corpus() -> None:
+    lines, _ = read_lines(ROOT / "datasets" / "corpus")
+    texts = list(dict.fromkeys(probes.all_texts(SHIPPED)))
+    assert list(leaks(lines, texts)) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("actors = [", "not a TOML file"),
+        ("frames = []\nactors = []", "actors"),
+        (
+            '[[actors]]\nname = "a"\nside = "s"\nfoe = "f"\n[[actors]]\nname = "b"\nside = "s"\nfoe = "f"\n'
+            '[[frames]]\ntext = "Nobody."\nlabels = []\n',
+            "no {actor}",
+        ),
+        (
+            '[[actors]]\nname = "a"\nside = "s"\nfoe = "f"\n[[actors]]\nname = "b"\nside = "s"\nfoe = "f"\n'
+            '[[frames]]\ntext = "{actor} left."\n[frames.by_side]\nt = []\n',
+            "side that no actor has: t",
+        ),
+    ],
+)
+def test_a_faulty_set_is_refused_by_the_name_of_its_fault(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "actors.toml").write_text(content)
+    with pytest.raises(InputError, match=complaint):
+        probes.read_actors(tmp_path)
+
+
+def test_a_faulty_line_of_plain_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "no_event.jsonl").write_text(json.dumps({"text": "Rain.", "domain": "weather"}) + "\n{}\n")
+    with pytest.raises(InputError, match=r"no_event\.jsonl:2"):
+        probes.read_no_event(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        probes.read_no_event(tmp_path / "none")

@@ -1,0 +1,77 @@
+"""The screen loses no more events than the recipe allows, on the texts its threshold comes from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin import EventClassifier, UsageError
+from tocsin.release import LAYOUT, Release
+from tocsin_training.config import ScreenSettings
+from tocsin_training.run import Run
+from tocsin_training.screen import fit_screen, measure, settled_shares
+
+# A token each for what is told and what is not.
+TOLD, NOT_TOLD = 7, 8
+
+
+def texts(count: int, seed: int, noise: float = 0.1) -> tuple[list[list[int]], np.ndarray]:
+    """Token ids with the telling token, now and then the wrong one, and whether each text has an event."""
+    random = np.random.default_rng(seed)
+    events = random.random(count) < 0.5
+    shown = np.where(random.random(count) < noise, ~events, events)
+    ids = [[101, *random.integers(1000, 1050, 6).tolist(), TOLD if one else NOT_TOLD, 102] for one in shown]
+    return ids, events
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 100), st.sampled_from([0.0, 0.005, 0.05, 0.2]))
+def test_no_more_events_are_settled_than_allowed(seed: int, allowed: float) -> None:
+    train, events = texts(150, seed)
+    validation, held = texts(120, seed + 1)
+    truth = np.stack([held, np.zeros_like(held)], axis=1)
+    screen = fit_screen(train, events, validation, truth, ScreenSettings(events_lost=allowed, buckets=1024))
+    shares = settled_shares(screen.settles(validation), held)
+    assert shares["events_lost"] <= allowed
+    # Laplace: never zero, and about what was seen; only labels that occur have a share in it.
+    assert 0 < screen.rates[0] < 1
+    assert screen.rates[1] == 0
+
+
+def test_what_is_plain_is_settled() -> None:
+    train, events = texts(200, 1, noise=0.0)
+    validation, held = texts(200, 2, noise=0.0)
+    screen = fit_screen(train, events, validation, held[:, None], ScreenSettings(buckets=1024))
+    assert settled_shares(screen.settles(validation), held) == {"settled": 1.0, "events_lost": 0.0}
+
+
+def test_a_run_s_release_carries_its_screen(trained_run: Run, test_texts: list[str]) -> None:
+    assert LAYOUT.screen in Release.open(trained_run.release).manifest.files
+    figures = trained_run.figures()["screen"]
+    assert figures["events_lost"] <= trained_run.settings().screen.events_lost
+    cascade = EventClassifier.load(trained_run.release, cascade=True).score_batch(test_texts)
+    alone = EventClassifier.load(trained_run.release).score_batch(test_texts)
+    open_rows = ~cascade.settled
+    assert np.array_equal(cascade.probabilities[open_rows], alone.probabilities[open_rows])
+    assert not cascade.given[cascade.settled].any()
+
+
+def test_the_measurement_counts_what_it_settles(trained_run: Run) -> None:
+    corpus = trained_run.settings().data.corpus
+    figures = measure(trained_run.release, corpus, 0.5)
+    lines = [json.loads(line) for line in (corpus / "test" / "four.jsonl").read_text().splitlines()]
+    assert figures["texts"] == len(lines)
+    assert 0 <= figures["lost_that_would_be_found"] <= figures["events_lost"] <= 1
+    assert figures["alone"] > 0 and figures["cascade"] > 0
+    with pytest.raises(UsageError, match="--no-event-share 0"):
+        measure(trained_run.release, corpus, 0)
+
+
+@pytest.mark.parametrize("buckets", [0, 3, 1000])
+def test_buckets_are_a_power_of_two(buckets: int) -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        ScreenSettings(buckets=buckets)

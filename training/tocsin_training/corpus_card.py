@@ -1,0 +1,178 @@
+"""The figures in the corpus's card, each made from the corpus: written between marks, so that people write the rest.
+
+A section stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. A section whose source is not at hand (the
+benchmark's file is nobody's to publish) is left as it was written when it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.agreement import NO_EVENT, figure, labels_grid, measure_agreement
+from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256
+from tocsin_training.coverage import accuracy_grid, empty_grid, measure_coverage
+from tocsin_training.duplicates import count_alike, find_alike
+from tocsin_training.duplicates import grid as duplicates_grid
+from tocsin_training.errors import CorpusError
+from tocsin_training.gazetteer import measure as measure_gazetteer
+from tocsin_training.offensive import offensive_words
+from tocsin_training.people import namings
+from tocsin_training.regions import NOWHERE
+from tocsin_training.report import markdown_table
+
+_SECTION = "<!-- begin {name} -->\n{text}<!-- end {name} -->"
+
+
+def sections(
+    lines: Sequence[Line], taxonomy: Taxonomy, folder: Path, beside: Path, *, benchmark: Path | None = None
+) -> dict[str, str]:
+    """The card's sections by name, in Markdown.
+
+    :param folder: the corpus that the lines were read from.
+    :param beside: the card's folder, where the learning curve lies once it is measured.
+    :raises InputError: the benchmark cannot be read.
+    """
+    found = {
+        "composition": _composition(lines, folder),
+        "labels": _labels(lines, taxonomy),
+        "reasons": _reasons(lines),
+        "splits": _splits(lines),
+        "coverage": _coverage(lines, taxonomy),
+        "agreement": _agreement(lines, taxonomy),
+        "duplicates": duplicates_grid(count_alike(lines, list(find_alike(lines)))).markdown(),
+        "decency": _decency(lines),
+    }
+    if benchmark is not None:
+        found["leak"] = _leak(lines, benchmark)
+    if curve := _learning_curve(folder, beside):
+        found["learning curve"] = curve
+    return found
+
+
+def coverage_sections(lines: Sequence[Line], taxonomy: Taxonomy) -> dict[str, str]:
+    """The sections of the page with every coverage table."""
+    return {f"by {coverage.by}": coverage.grid().markdown() for coverage in measure_coverage(lines, taxonomy)}
+
+
+def write_sections(path: Path, texts: Mapping[str, str], check: bool = False) -> list[str]:
+    """Put the texts between their marks; the names of those that were not so before.
+
+    :param check: leave the file as it is.
+    :raises CorpusError: the file has no marks for one, or cannot be read.
+    """
+    try:
+        before = after = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read: {error.strerror}") from error
+    stale = []
+    for name, text in texts.items():
+        written = _SECTION.format(name=name, text=text)
+        pattern = re.compile(_SECTION.format(name=re.escape(name), text="(?s:.*?)"))
+        if not (there := pattern.search(after)):
+            raise CorpusError(
+                f"{path}: has no place for {name!r}; put in <!-- begin {name} --> and <!-- end {name} -->"
+            )
+        if there[0] != written:
+            stale.append(name)
+            after = after[: there.start()] + written + after[there.end() :]
+    if after != before and not check:
+        path.write_text(after, encoding="utf-8")
+    return stale
+
+
+def _composition(lines: Sequence[Line], folder: Path) -> str:
+    records = [line.record for line in lines]
+    halves = Counter(record.pair for record in records if record.pair is not None)
+    countries = {record.country for record in records} - {None, NOWHERE}
+    files = [file for of_split in corpus_files(folder).values() for file in of_split]
+    return (
+        f"{len(records):,} records in {len({record.batch for record in records})} batches, one file each (the largest "
+        f"{max(file.stat().st_size for file in files) / 1e6:.2f} MB). "
+        f"{sum(not record.labels for record in records):,} have no label, "
+        f"{sum(len(record.labels) > 1 for record in records):,} have two or more; "
+        f"{sum(count > 1 for count in halves.values()):,} contrast pairs; "
+        f"{len({record.article for record in records} - {None}):,} articles told sentence by sentence. "
+        f"{sum(record.country is not None for record in records):,} records name their country, "
+        f"{len(countries)} countries and territories in all.\n"
+    )
+
+
+def _labels(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
+    counts = Counter((label, line.split) for line in lines for label in set(line.record.labels))
+    return _by_split([(f"`{name}`", name) for name in taxonomy.names], counts, "label")
+
+
+def _reasons(lines: Sequence[Line]) -> str:
+    counts = Counter((line.record.reason or "", line.split) for line in lines)
+    return _by_split([(f"`{name}`", name) for name in sorted(REASONS)], counts, "reason for no label")
+
+
+def _by_split(rows: Sequence[tuple[str, str]], counts: Mapping[tuple[str, str], int], head: str) -> str:
+    cells = [(shown, [counts.get((name, split), 0) for split in SPLITS]) for shown, name in rows]
+    return markdown_table((head, *SPLITS, "all"), [(shown, *map(str, row), str(sum(row))) for shown, row in cells])
+
+
+def _splits(lines: Sequence[Line]) -> str:
+    rows = []
+    for split in SPLITS:
+        own = [line.record for line in lines if line.split == split]
+        without = sum(not record.labels for record in own)
+        rows.append((split, f"{len(own):,}", str(len({record.batch for record in own})), f"{without / len(own):.1%}"))
+    return markdown_table(("split", "records", "batches", "without event"), rows)
+
+
+def _coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
+    empty = empty_grid(measure_coverage(lines, taxonomy)).markdown()
+    return f"{empty}\n{accuracy_grid(measure_gazetteer([line.record for line in lines])).markdown()}"
+
+
+def _agreement(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
+    agreement = measure_agreement([line.record for line in lines], taxonomy)
+    counts = agreement.counts
+    exact = "-" if agreement.exact_match is None else f"{agreement.exact_match:.1%}"
+    rows = [(f"`{row[0]}`" if row[0] != NO_EVENT else row[0], *row[1:]) for row in labels_grid(agreement).rows]
+    return (
+        f"Of {counts.labelled_twice:,} records labelled twice, {exact} got exactly the same labels; Krippendorff's "
+        f'alpha with the MASI distance is {figure(agreement.alpha_masi)}; Cohen\'s kappa for "no event" is '
+        f"{figure(agreement.no_event.kappa)}. Of {counts.parted:,} disagreements a third look decided "
+        f"{counts.decided_by_a_third:,}, {counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked "
+        f"`ambiguous`. By label, least agreed first:\n\n" + markdown_table(labels_grid(agreement).heads, rows)
+    )
+
+
+def _decency(lines: Sequence[Line]) -> str:
+    rough = sum(bool(offensive_words(line.record.text)) for line in lines)
+    named = [{naming.allowed for naming in namings(line.record.text)} for line in lines]
+    return (
+        f"{rough:,} records hold a word of the list of offensive words; {sum(True in seen for seen in named):,} name a "
+        f"head of state or of government in passing, {sum(False in seen for seen in named):,} name a known person in "
+        f"another way.\n"
+    )
+
+
+def _leak(lines: Sequence[Line], benchmark: Path) -> str:
+    from tocsin_training.validate import leaks, read_texts
+
+    texts = read_texts(benchmark)
+    return (
+        f"Held against the {len(texts):,} texts of `{benchmark.name}` (CASE 2021 task 2, no part of this project): "
+        f"{len(list(leaks(lines, texts))):,} of {len(lines):,} records repeat one.\n"
+    )
+
+
+def _learning_curve(folder: Path, beside: Path) -> str | None:
+    from tocsin_training.learning_curve import FILE, grid, read_points
+
+    points = read_points(beside / FILE)
+    if not points:
+        return None
+    now = corpus_sha256(folder)
+    old = any(point.corpus_sha256 != now for point in points)
+    note = "Measured on an earlier state of this corpus.\n\n" if old else ""
+    picture = Path(FILE).with_suffix(".png")
+    drawn = f"\n![F1 over the number of training records]({picture})\n" if (beside / picture).is_file() else ""
+    return f"{note}{grid(points).markdown()}{drawn}"

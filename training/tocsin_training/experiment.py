@@ -1,0 +1,199 @@
+"""Many trainings of changed recipes, measured alike and kept: what a learning curve and an ablation have in common.
+
+Fine-tuning only, on the PyTorch model: labels are given above a logit of zero, without calibration or quantization.
+Runs that the file already has are not repeated, so that an experiment can be made over several nights; a run of another
+recipe or another state of the corpus does not count as had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tocsin.errors import TocsinError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.config import Settings
+from tocsin_training.errors import ConfigError
+from tocsin_training.lineage import shareable
+from tocsin_training.run import Run, write_json
+
+FIGURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "case_weighted_f1": "CASE, forced"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one training came to."""
+
+    variant: str
+    seed: int
+    records: int
+    """Training records it learned from, those made by augmentation not counted."""
+    recipe_sha256: str
+    corpus_sha256: str
+    macro_f1: float
+    """On the test split."""
+    weighted_f1: float
+    case_weighted_f1: float | None
+    """CASE 2021 with the best label forced, where its file is."""
+
+
+def run_for_people(command: Callable[[], None]) -> None:
+    """Run a module's command; what people can mend is told in a line, without a traceback."""
+    try:
+        command()
+    except TocsinError as error:
+        sys.exit(f"error: {error}")
+
+
+def with_seed(settings: Settings, seed: int) -> Settings:
+    """The recipe with another seed for weights, order and dropout."""
+    return settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"seed": seed})})
+
+
+def with_benchmark(settings: Settings, benchmark: Path | None) -> Settings:
+    """The recipe with a CASE 2021 file to be measured on, where one is given."""
+    if benchmark is None:
+        return settings
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"benchmark": benchmark.resolve()})})
+
+
+def measure(settings: Settings, variant: str, console: Console) -> Outcome:
+    """Fine-tune as a recipe says, measure on the test split and the benchmark, and throw the run away."""
+    from tocsin_training.corpus import corpus_sha256, limit, load_corpus
+
+    run = fine_tuned(settings, "experiment", console)
+    figures = figures_of(run, settings)
+    shutil.rmtree(run.folder)
+    return Outcome(
+        variant=variant,
+        seed=settings.finetune.seed,
+        records=len(limit(load_corpus(settings.data.corpus), settings.data)["train"]),
+        recipe_sha256=recipe_sha256(settings),
+        corpus_sha256=corpus_sha256(settings.data.corpus),
+        **figures,
+    )
+
+
+def fine_tuned(settings: Settings, name: str, console: Console) -> Run:
+    """A run of these settings up to fine-tuning; one that was stopped goes on."""
+    from tocsin_training.pipeline import go_on
+
+    begun = [Run(path.parent) for path in sorted(settings.runs.glob(f"*-{name}/config.toml"))]
+    same = [run for run in begun if run.settings() == settings]
+    return go_on(same[-1] if same else Run.create(settings, name), console, until="finetune", without=("estimate",))
+
+
+def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
+    """F1 of the fine-tuned model on the test split, and on the benchmark where its file is, under ``FIGURES``' keys."""
+    import torch
+
+    from tocsin_training.benchmark import forced_f1, read_benchmark
+    from tocsin_training.corpus import label_matrix, limit, load_corpus
+    from tocsin_training.metrics import f1_figures
+    from tocsin_training.model import EventModel, load_tokenizer, predict_logits
+
+    model, tokenizer = EventModel.load(run.model), load_tokenizer(str(run.model))
+    torch.set_num_threads(settings.finetune.threads)
+
+    def logits(texts: Iterable[str]) -> torch.Tensor:
+        return predict_logits(model, tokenizer, list(texts), max_tokens=settings.model.max_tokens)
+
+    taxonomy = Taxonomy.load(settings.data.taxonomy)
+    test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
+    truth = label_matrix(list(test["labels"]), taxonomy) > 0
+    figures = f1_figures(truth, logits(test["text"]).numpy() > 0)
+    case = None if settings.data.benchmark is None else read_benchmark(settings.data.benchmark)
+    return {
+        "macro_f1": figures["macro_f1"],
+        "weighted_f1": figures["weighted_f1"],
+        "case_weighted_f1": None if case is None else forced_f1(logits(case.texts).numpy(), taxonomy, case.truth),
+    }
+
+
+def recipe_sha256(settings: Settings) -> str:
+    """Hash of what a training depends on, wherever its folders lie."""
+    return hashlib.sha256(json.dumps(shareable(settings), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def measure_missing(path: Path, plan: Sequence[tuple[str, Settings]], console: Console) -> list[Outcome]:
+    """The outcome of every planned training, in the order of the plan; the file is written after each.
+
+    :param path: JSON file of outcomes; those that are not of this plan stay in it.
+    :param plan: name of the variant and the whole recipe, seed included.
+    """
+    from tocsin_training.corpus import corpus_sha256
+
+    known = {_key(outcome): outcome for outcome in read_outcomes(path)}
+    found = []
+    for variant, settings in plan:
+        key = (variant, recipe_sha256(settings), corpus_sha256(settings.data.corpus))
+        if key not in known:
+            known[key] = measure(settings, variant, console)
+            write_json(path, [asdict(outcome) for outcome in known.values()])
+        found.append(known[key])
+    return found
+
+
+def _key(outcome: Outcome) -> tuple[str, str, str]:
+    return outcome.variant, outcome.recipe_sha256, outcome.corpus_sha256
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """Trainings measured before; none when there is no file yet.
+
+    :raises ConfigError: the file is of another kind.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [Outcome(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: holds no outcomes of experiments ({error}); give a new file") from error
+
+
+def table(outcomes: Sequence[Outcome], title: str, *, against: str | None = None) -> Table:
+    """Mean and standard deviation over the seeds of each variant, in the order they come in.
+
+    :param against: the variant that the others are held against, seed by seed; none: no such columns.
+    """
+    by_variant: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_variant.setdefault(outcome.variant, []).append(outcome)
+    heads: list[str] = []
+    for name in FIGURES.values():
+        heads += [name] if against is None else [name, f"less {against}"]
+    built = Table("", "records", "seeds", *heads, title=title)
+    for variant, rows in by_variant.items():
+        cells = []
+        for key in FIGURES:
+            cells.append(spread([getattr(row, key) for row in rows]))
+            if against is not None:
+                cells.append("" if variant == against else _difference(rows, by_variant.get(against, []), key))
+        built.add_row(variant, f"{rows[0].records:,}", str(len(rows)), *cells)
+    return built
+
+
+def spread(values: Sequence[float | None], *, signed: bool = False) -> str:
+    """Mean and, of several, standard deviation; nothing where nothing was measured."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):{'+' if signed else ''}.3f}{deviation}"
+
+
+def _difference(rows: Sequence[Outcome], reference: Sequence[Outcome], key: str) -> str:
+    """Paired by seed: what a seed does to both cancels out."""
+    of_seed: Mapping[int, float | None] = {row.seed: getattr(row, key) for row in reference}
+    pairs = [(getattr(row, key), of_seed.get(row.seed)) for row in rows]
+    return spread([own - other for own, other in pairs if own is not None and other is not None], signed=True)

@@ -1,0 +1,374 @@
+"""Files in, corpus folder and report out; the second time the same files are asked for, at once.
+
+A corpus made here lies under its key: the hash of the files, the options and the taxonomy. It is complete or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin.errors import InputError
+from tocsin.language import detect_language
+from tocsin.release import sha256
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256
+from tocsin_training.importing.checks import hints, judge
+from tocsin_training.importing.dates import Order, parse_date
+from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
+from tocsin_training.importing.groups import Groups, join_near_duplicates, random_splits, splits_by_date
+from tocsin_training.importing.layouts import UNSOUND
+from tocsin_training.importing.names import NameFinder, suggest
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
+from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
+from tocsin_training.importing.store import Store, Text
+
+_VERSION = 1
+"""Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
+LEFT_OUT = "left-out.jsonl"
+"""File in the corpus folder with the place and reason of every row that was left out."""
+_BATCH = "imported"
+_OWN = "own-corpus"
+_NO_REASON = "not stated"
+_UNKNOWN_NAME = "unknown label"
+_KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES = 100, 50, 300
+_LANGUAGES_OF = 20_000
+_GIVEN_SPLITS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import gave."""
+
+    folder: Path | None
+    """The corpus folder; none where the report refuses one."""
+    report: ImportReport
+    fresh: bool
+    """Whether it was made now and not found."""
+
+
+@dataclass
+class _Work:
+    """What is known of the texts while a corpus is made: a few numbers for each, whatever they hold."""
+
+    store: Store
+    facts: list[FileFacts]
+    options: ImportOptions
+    taxonomy: Taxonomy
+    report: ImportReport
+    meanings: dict[tuple[str, ...], tuple[str, ...] | None] = field(default_factory=dict)
+    """Names of a text -> its labels; none where it cannot be used."""
+    ids: array[int] = field(default_factory=lambda: array("q"))
+    strata: array[int] = field(default_factory=lambda: array("q"))
+    days: array[int] = field(default_factory=lambda: array("q"))
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+
+    @cached_property
+    def orders(self) -> list[Order | None]:
+        """How each file writes day and month, where it can be known."""
+        given = self.options.dates
+        return [next(iter(each.orders)) if len(each.orders) == 1 else given for each in self.facts]
+
+    def place(self, text: Text) -> str:
+        """Where a text stands first."""
+        return f"{self.facts[text.file].path.name}:{text.line}"
+
+    def labels(self, text: Text) -> tuple[str, ...] | None:
+        """A text's labels; none where it cannot be used."""
+        return self.meanings[text.names]
+
+    def usable(self) -> Iterator[Text]:
+        """The texts that can be used, in their order."""
+        return (text for text in self.store.texts() if self.labels(text) is not None)
+
+    def day(self, text: Text) -> str | None:
+        """The earliest of its dates."""
+        order = self.orders[text.file]
+        return min(filter(None, (parse_date(each, order) for each in text.dates)), default=None)
+
+
+def import_corpus(
+    paths: Sequence[Path],
+    root: Path,
+    taxonomy_file: Path,
+    options: ImportOptions | None = None,
+    *,
+    own_corpus: Path | None = None,
+) -> Imported:
+    """Make a corpus folder of files, or find the one made of them before.
+
+    :param root: folder of all imported corpora.
+    :param own_corpus: that `options.mix` takes records of.
+    :raises TocsinError: a file cannot be read at all. What is wrong with rows and labels is in the report.
+    """
+    options = options or ImportOptions()
+    begun = time.perf_counter()
+    facts = [file_facts(path) for path in expand(paths)]
+    taxonomy = Taxonomy.load(taxonomy_file)
+    mixed = own_corpus if options.mix_share else None
+    folder = root / _key(facts, options, taxonomy_file, mixed)
+    if (found := ImportReport.of(folder)) is not None:
+        return Imported(folder, found, fresh=False)
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".importing-", dir=root) as scratch:
+        store = Store(Path(scratch) / "rows.sqlite")
+        try:
+            report = ImportReport(files=[], rows=0)
+            work = _Work(store, facts, options, taxonomy, report)
+            _survey(work)
+            if not report.refusals:
+                split = _split(work)
+                _write(work, split, Path(scratch) / "corpus", mixed)
+                _look_closer(work)
+            judge(report, options, taxonomy, _hints(work))
+            report.seconds = round(time.perf_counter() - begun, 3)
+            if report.refusals:
+                return Imported(None, report, fresh=True)
+            report.save(Path(scratch) / "corpus")
+            _list_left_out(work, Path(scratch) / "corpus" / LEFT_OUT)
+        finally:
+            store.close()
+        # People's texts are nobody else's business.
+        (Path(scratch) / "corpus").chmod(0o700)
+        (Path(scratch) / "corpus").rename(folder)
+    return Imported(folder, report, fresh=True)
+
+
+def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mixed: Path | None) -> str:
+    parts = {
+        "version": _VERSION,
+        "files": [[each.path.name, each.sha256] for each in facts],
+        "options": options.model_dump(mode="json"),
+        "names": None if options.names is None or not options.names.is_file() else sha256(options.names),
+        "taxonomy": sha256(taxonomy_file),
+        "mixed": None if mixed is None else corpus_sha256(mixed),
+        "doubts": options.label_errors and can_doubt(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _survey(work: _Work) -> None:
+    """Read everything and find out what each row is."""
+    report = work.report
+    for number, facts in enumerate(work.facts):
+        read_file(number, facts, work.options, work.store)
+    report.files = [
+        FileReport(
+            name=each.path.name,
+            layout=each.layout,
+            format=each.format,
+            rows=each.rows,
+            bytes=each.size,
+            sha256=each.sha256,
+        )
+        for each in work.facts
+    ]
+    report.rows = sum(each.rows for each in work.facts)
+    report.html, report.openings = (sum(getattr(each, name) for each in work.facts) for name in ("html", "openings"))
+    problems = _understand(work)
+    _number(work, problems)
+    report.dropped = work.store.problem_counts()
+    report.problems = [
+        f"{work.facts[file].path.name}:{line}: {reason}"
+        for file, line, _, reason in work.store.problems(_KEPT_PROBLEMS)
+    ]
+    judge(report, work.options, work.taxonomy, _hints(work))
+
+
+def _hints(work: _Work) -> dict[str, str]:
+    return hints(b"".join(each.odd_bytes for each in work.facts))
+
+
+def _understand(work: _Work) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Find the labels of every set of names.
+
+    :return: names -> kind and reason, where there are none.
+    """
+    finder, problems = NameFinder(work.taxonomy, work.options.names), {}
+    unknown: Counter[str] = Counter()
+    for packed, count in work.store.name_counts().items():
+        names = tuple(json.loads(packed))
+        meanings = {name: finder.find(name) for name in names}
+        faulty = [meaning for meaning in meanings.values() if meaning.problem is not None]
+        if not faulty:
+            work.meanings[names] = tuple(dict.fromkeys(each.label for each in meanings.values() if each.label))
+            continue
+        unknown.update({name: count for name, each in meanings.items() if each.problem and not each.undecided})
+        worst = next((each for each in faulty if not each.undecided), faulty[0])
+        work.meanings[names] = None
+        problems[names] = (UNSOUND if worst.undecided else _UNKNOWN_NAME, str(worst.problem))
+    work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
+    work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)
+    return problems
+
+
+def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> None:
+    """Count the texts, and note of each what its split depends on."""
+    report, labels = work.report, Counter[str]()
+    dropped: list[tuple[int, int, str, str, int]] = []
+    for text in work.store.texts():
+        found = work.labels(text)
+        if found is None:
+            dropped.append((text.file, text.line, *problems[text.names], text.copies))
+            continue
+        labels.update(found)
+        day = work.day(text)
+        report.first, report.last = _widened(report.first, report.last, day)
+        report.undated += day is None
+        report.repeated += text.copies - 1 - text.merged
+        report.merged += text.merged
+        work.ids.append(text.id)
+        work.days.append(0 if day is None else date.fromisoformat(day).toordinal())
+        work.keys.append(int.from_bytes(text.key[:8], "big"))
+    work.store.add_problems(dropped)
+    report.texts = len(work.ids)
+    report.labels = {name: LabelCount(all=labels[name]) for name in work.taxonomy.names}
+    report.without_event.all = sum(not work.labels(text) for text in work.usable())
+    position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: (labels[name], name)))}
+    work.strata.extend(min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable())
+
+
+def _widened(first: str | None, last: str | None, day: str | None) -> tuple[str | None, str | None]:
+    if day is None:
+        return first, last
+    return min(first or day, day), max(last or day, day)
+
+
+def _split(work: _Work) -> NDArray[np.int8]:
+    """The split of each usable text, as a position in SPLITS."""
+    options, report = work.options, work.report
+    groups = Groups(len(work.ids))
+    values = [] if options.split_by in (None, DATE) else [text.value for text in work.usable()]
+    if values and {value.casefold() for value in values} <= _GIVEN_SPLITS.keys():
+        report.split_by = f"column {options.split_by}"
+        return np.array([_GIVEN_SPLITS[value.casefold()] for value in values], dtype=np.int8)
+    first_of: dict[str, int] = {}
+    for position, value in enumerate(values):
+        groups.join(first_of.setdefault(value.casefold(), position), position)
+    if options.near_duplicates:
+        report.near_duplicates = join_near_duplicates(
+            groups, (text.text for text in work.usable()), lambda position: work.store.text_of(work.ids[position])
+        )
+    leaders = groups.leaders()
+    if options.split_by == DATE:
+        report.split_by = "date, the newest to test"
+        return splits_by_date(leaders, np.array(work.days, dtype=np.int64), options.held_out)
+    if options.split_by is not None:
+        report.split_by = f"column {options.split_by}, each value in one split"
+    keys = np.array(work.keys, dtype=np.uint64)
+    return random_splits(leaders, np.array(work.strata, dtype=np.int64), keys, options.held_out)
+
+
+def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | None) -> None:
+    """The corpus folder, a text at a time."""
+    report = work.report
+    files: dict[str, IO[str]] = {}
+    try:
+        for name in SPLITS:
+            (folder / name).mkdir(parents=True)
+            files[name] = (folder / name / f"{_BATCH}.jsonl").open("w", encoding="utf-8")
+        for position, text in zip(split, work.usable(), strict=True):
+            name = SPLITS[position]
+            labels = work.labels(text) or ()
+            files[name].write(json.dumps(_record(work, text, labels), ensure_ascii=False) + "\n")
+            for count in [report.labels[label] for label in labels] or [report.without_event]:
+                setattr(count, name, getattr(count, name) + 1)
+    finally:
+        for file in files.values():
+            file.close()
+    report.splits = {name: int((split == number).sum()) for number, name in enumerate(SPLITS)}
+    if mixed is not None:
+        _mix(work, folder, mixed)
+    if all(report.splits.values()):
+        report.sha256 = corpus_sha256(folder)
+
+
+def _record(work: _Work, text: Text, labels: tuple[str, ...]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "id": f"{_BATCH}-{text.key.hex()}",
+        "text": text.text,
+        "labels": labels,
+        "register": _BATCH,
+        "batch": _BATCH,
+        "annotations": {"writer": labels},
+        "origin": work.place(text),
+    }
+    if not labels:
+        record["reason"] = text.reason or _NO_REASON
+    return record | ({"date": day} if (day := work.day(text)) else {})
+
+
+def _mix(work: _Work, folder: Path, own: Path) -> None:
+    """Records of the project's corpus beside the user's, to learn and to calibrate from; never to test on."""
+    share, report = work.options.mix_share, work.report
+    for name in SPLITS[:2]:
+        wanted = round(report.splits[name] * share / (1 - share))
+        paths = corpus_files(own)[name]
+        there = sum(len(path.read_bytes().splitlines()) for path in paths)
+        taken = {row * there // wanted for row in range(wanted)} if wanted < there else set(range(there))
+        lines = (line for path in paths for line in path.read_text(encoding="utf-8").splitlines())
+        with (folder / name / f"{_OWN}.jsonl").open("w", encoding="utf-8") as file:
+            for number, line in enumerate(lines):
+                if number in taken:
+                    _refuse_other_labels(own, json.loads(line)["labels"], work.taxonomy)
+                    file.write(line + "\n")
+        report.mixed[name] = len(taken)
+
+
+def _refuse_other_labels(own: Path, labels: list[str], taxonomy: Taxonomy) -> None:
+    if other := [label for label in labels if label not in taxonomy.names]:
+        raise InputError(
+            f"{own}: has the label {other[0]!r}, which this taxonomy lacks, so it cannot be mixed in; use --mix none"
+        )
+
+
+def _look_closer(work: _Work) -> None:
+    """Languages and doubtful labels, of a sample where there are many texts."""
+    report = work.report
+    sample = list(_sampled(work, _LANGUAGES_OF))
+    languages = Counter(detect_language(text.text, ("en",)) for text in sample)
+    report.languages_of = len(sample)
+    report.languages = {name: round(count / len(sample), 4) for name, count in languages.most_common()}
+    if work.options.label_errors and can_doubt():
+        sample = list(_sampled(work, MOST_TEXTS))
+        truth = np.zeros((len(sample), len(work.taxonomy.labels)), dtype=np.bool_)
+        for row, text in enumerate(sample):
+            truth[row, [work.taxonomy.index(label) for label in work.labels(text) or ()]] = True
+        report.doubts_of = len(sample)
+        names = np.array(work.taxonomy.names)
+        report.doubts = [
+            Doubt(
+                place=work.place(sample[row]),
+                text=sample[row].text[:200],
+                given=tuple(names[truth[row]].tolist()),
+                likely=tuple(names[likely].tolist()),
+            )
+            for row, likely in find_doubts([text.text for text in sample], truth)[:_KEPT_DOUBTS]
+        ]
+
+
+def _list_left_out(work: _Work, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for number, line, kind, reason in work.store.problems():
+            name = work.facts[number].path.name
+            entry = {"file": name, "line": line, "kind": kind, "reason": reason}
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _sampled(work: _Work, most: int) -> Iterator[Text]:
+    step = -(-len(work.ids) // most)
+    return (text for number, text in enumerate(work.usable()) if number % step == 0)

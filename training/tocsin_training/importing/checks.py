@@ -1,0 +1,118 @@
+"""Whether to train on what was imported: what speaks against it, and what a person should know before they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.importing.layouts import NOT_CODED, UNSOUND
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.reading import DATE
+from tocsin_training.importing.report import ImportReport
+from tocsin_training.importing.tables import guess_encoding
+
+LEAST_TEXTS = 50
+FEW = 10
+_MANY_NAMES = 12
+_NO_FAULTS = frozenset({NOT_CODED, UNSOUND})
+_FOREIGN_SHARE = 0.05
+_UNDATED_SHARE = 0.05
+
+
+def hints(odd_bytes: bytes) -> dict[str, str]:
+    """What to do about each kind of problem with rows."""
+    encoding = guess_encoding(odd_bytes) if odd_bytes else None
+    like = f" (it looks like {encoding}: --encoding {encoding} reads a file that is so as a whole)" if encoding else ""
+    return {
+        "encoding": f"save the file as UTF-8 in one go; if only some rows are affected, it mixes encodings{like}",
+        "cells": "put a cell that holds the delimiter or a line break into quotes, or name the --delimiter",
+        "json": "each line must be one JSON object",
+        "no text": "name the right --text-column, or take the rows out",
+        "unknown label": "give the label of each such name in a --names file; --suggest-names FILE writes a beginning",
+        "no labels": "give every row the field; empty means no event",
+        "annotators disagree": "decide these tasks, or export one annotation of each",
+        NOT_CODED: "code them, or say what an empty cell means: --empty no-event",
+        UNSOUND: "decide such names in a --names file, or leave these rows out",
+    }
+
+
+def judge(report: ImportReport, options: ImportOptions, taxonomy: Taxonomy, what_to_do: dict[str, str]) -> None:
+    """Write refusals and warnings into a report, in place of those it had."""
+    report.refusals = list(_refusals(report, options, taxonomy, what_to_do))
+    report.warnings = list(_warnings(report, taxonomy, what_to_do))
+
+
+def _refusals(
+    report: ImportReport, options: ImportOptions, taxonomy: Taxonomy, what_to_do: dict[str, str]
+) -> Iterator[str]:
+    faulty = {kind: rows for kind, rows in report.dropped.items() if kind not in _NO_FAULTS}
+    if sum(faulty.values()) > options.bad_rows * report.rows:
+        yield _too_many_bad(report, faulty, options, what_to_do)
+    if not report.texts:
+        yield "no row can be used: " + "; ".join(
+            f"{kind} ({rows:,} rows): {what_to_do[kind]}" for kind, rows in report.dropped.items()
+        )
+        return
+    used = [name for name, count in report.labels.items() if count.all]
+    if len(used) + bool(report.without_event.all) < 2:
+        what = used[0] if used else "no event"
+        yield (
+            f"every text is labelled {what}: there is nothing to tell apart; add texts of other labels or of no event"
+        )
+    if report.texts < LEAST_TEXTS:
+        yield (
+            f"{report.texts} texts are too few to train and to measure; at least {LEAST_TEXTS} are needed, "
+            f"and a label is learned from some {FEW} upwards"
+        )
+    elif report.splits and not all(report.splits.values()):
+        empty = ", ".join(name for name, count in report.splits.items() if not count)
+        yield f"nothing is left for {empty}: what --split-by keeps together is too big; split by something else"
+    if options.split_by == DATE and report.undated > _UNDATED_SHARE * report.texts:
+        yield (
+            f"{report.undated:,} of {report.texts:,} texts have no date that can be read, which --split-by date needs; "
+            "name the column with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
+        )
+
+
+def _too_many_bad(
+    report: ImportReport, faulty: dict[str, int], options: ImportOptions, what_to_do: dict[str, str]
+) -> str:
+    share = sum(faulty.values()) / report.rows
+    lines = [f"{share:.0%} of the rows cannot be used (--bad-rows allows {options.bad_rows:.0%}):"]
+    lines += [f"  {kind}, {rows:,} rows: {what_to_do[kind]}" for kind, rows in faulty.items()]
+    lines += [f"    {line}" for line in report.problems[:5]]
+    if names := report.unknown_names:
+        shown = [
+            f"{name!r} ({count:,} texts{', perhaps ' + report.suggestions[name] if name in report.suggestions else ''})"
+            for name, count in list(names.items())[:_MANY_NAMES]
+        ]
+        more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
+        lines.append(f"  names that are no label's: {', '.join(shown)}{more}")
+    return "\n".join(lines)
+
+
+def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, str]) -> Iterator[str]:
+    for kind, rows in report.dropped.items():
+        yield f"{rows:,} rows left out, {kind}: {what_to_do[kind]}"
+    if not report.texts:
+        return
+    if not report.without_event.all and not report.mixed:
+        yield (
+            "no text is without event, so a model learns to find one in everything; "
+            "code such texts too, or add the project's with --mix 0.3"
+        )
+    missing = [name for name, count in report.labels.items() if not count.all]
+    if missing and not report.mixed:
+        yield f"no text has these labels, so a model will not give them: {', '.join(missing)}"
+    few = [name for name, count in report.labels.items() if 0 < count.all < FEW]
+    if few:
+        yield f"fewer than {FEW} texts have these labels, too few to rely on: {', '.join(few)}"
+    foreign = {name: share for name, share in report.languages.items() if name not in ("en", "und")}
+    if sum(foreign.values()) > _FOREIGN_SHARE:
+        said = ", ".join(f"{name} {share:.0%}" for name, share in list(foreign.items())[:5])
+        yield (
+            f"texts in other languages than English: {said}; the base models read English, and answers to other "
+            "languages are withheld unless the recipe's export.languages names them"
+        )
+    if any(file.layout == "ACLED" for file in report.files):
+        yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"

@@ -1,0 +1,170 @@
+"""The options of an import on the command line, `tocsin data`, and what `--data` does to a recipe."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from tocsin.cli.console import err, out
+from tocsin.errors import InputError, UsageError
+from tocsin_training.importing.options import ImportOptions
+
+if TYPE_CHECKING:
+    from tocsin_training.config import Settings
+    from tocsin_training.importing.build import Imported
+
+READING = (
+    *("text_column", "label_column", "separator", "names", "no_event", "empty", "strip_openings"),
+    *("encoding", "delimiter", "sheet"),
+)
+"""Options that say how to read a file, without those that say how to learn from it."""
+DERIVE = "derive"
+_CHANGED_ANSWERS = 3
+
+TaxonomyChoice = Annotated[
+    str | None,
+    typer.Option("--taxonomy", help="The labels: a TOML file, or `derive` to take those the files have."),
+]
+
+
+def takes_import_options(
+    command: Callable[..., None], only: tuple[str, ...] = tuple(ImportOptions.model_fields)
+) -> Callable[..., None]:
+    """Give a command an option for each field of ImportOptions; it gets them together, as ``options``."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+    added = [_parameter(name) for name in only]
+
+    def with_options(**values: Any) -> None:  # noqa: ANN401
+        chosen = {name: values.pop(name) for name in only}
+        command(**values, options=_checked(chosen))
+
+    with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
+    with_options.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *added)]
+    )
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return with_options
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    field = ImportOptions.model_fields[name]
+    several = isinstance(field.default, tuple)
+    kind: Any = list[str] | None if several else field.annotation
+    flag = "--" + name.replace("_", "-")
+    flags = (f"{flag}/--no-{flag[2:]}",) if field.annotation is bool else (flag,)
+    hint = typer.Option(*flags, help=field.description, rich_help_panel="Files with your own data")
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None if several else field.default,
+        annotation=Annotated[kind, hint],
+    )
+
+
+def _checked(chosen: dict[str, Any]) -> ImportOptions:
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    try:
+        return ImportOptions.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def import_for(
+    settings: Settings, files: list[Path], options: ImportOptions, taxonomy: str | None
+) -> tuple[Imported, Path]:
+    """Import files as a recipe's data; also the taxonomy file that was used."""
+    from tocsin_training.importing.build import import_corpus
+    from tocsin_training.importing.derived import derived_taxonomy
+
+    root = settings.runs / "imports"
+    if taxonomy == DERIVE:
+        chosen = derived_taxonomy(files, root, options)
+    else:
+        chosen = settings.data.taxonomy if taxonomy is None else Path(taxonomy).resolve()
+    return import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus), chosen
+
+
+def with_data(
+    settings: Settings, files: list[Path], options: ImportOptions, *, taxonomy: str | None, licence: str | None
+) -> Settings:
+    """A recipe that learns from people's own files; the report goes to stderr.
+
+    :raises InputError: the files are nothing to train on; the message says why and what to do.
+    """
+    from tocsin_training.importing.report import show
+
+    imported, chosen = import_for(settings, files, options, taxonomy)
+    show(imported.report, err)
+    if imported.folder is None:
+        raise InputError(refusal(imported))
+    err.print(f"data: {imported.folder}{'' if imported.fresh else ' (imported before)'}", markup=False, soft_wrap=True)
+    # With few texts to test on, a handful of answers that int8 changes would be more than the recipe allows.
+    cost = max(settings.verify.int8_f1_cost, _CHANGED_ANSWERS / imported.report.splits["test"])
+    # Its answers are to other texts, or for other labels.
+    keeps_teacher = bool(options.mix_share) and chosen == settings.data.taxonomy
+    return settings.model_copy(
+        update={
+            # Two releases of one version could not be told apart.
+            "version": f"{settings.version}+{imported.folder.name[:8]}",
+            "data": settings.data.model_copy(
+                update={"corpus": imported.folder, "taxonomy": chosen, "licence": licence, "description": None}
+            ),
+            "verify": settings.verify.model_copy(update={"int8_f1_cost": cost}),
+            "finetune": settings.finetune.model_copy(
+                update={
+                    "records_without_teacher": "labels alone",
+                    "teacher_logits": settings.finetune.teacher_logits if keeps_teacher else None,
+                }
+            ),
+        }
+    )
+
+
+def refusal(imported: Imported) -> str:
+    """Why files are not trained on, as one message."""
+    return "not trained on this data:\n" + "\n".join(imported.report.refusals)
+
+
+def _data(
+    files: Annotated[list[Path], typer.Argument(help="Tables of texts with labels, or folders of such.")],
+    config: Annotated[Path, typer.Option(help="The recipe: its taxonomy and corpus.")] = Path("training/train.toml"),
+    taxonomy: TaxonomyChoice = None,
+    suggest_names: Annotated[
+        Path | None, typer.Option(help="Write a beginning of a --names file: unknown names with the likeliest label.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout, for machines.")] = False,
+    *,
+    options: ImportOptions,
+) -> None:
+    """Say what `tocsin train --data` would learn from: rows used and left out, labels, duplicates, doubts."""
+    from tocsin_training.config import load_settings
+    from tocsin_training.importing.names import as_names_file
+    from tocsin_training.importing.report import show
+
+    imported, _ = import_for(load_settings(config), files, options, taxonomy)
+    report = imported.report
+    if as_json:
+        print(json.dumps(report.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        show(report, out)
+    if suggest_names is not None:
+        undecided = report.unknown_names.keys() - report.suggestions.keys()
+        suggest_names.write_text(as_names_file(report.suggestions, undecided), encoding="utf-8")
+        err.print(
+            f"{suggest_names}: {len(report.unknown_names)} names; check it, then give it as --names", markup=False
+        )
+    if imported.folder is None:
+        raise InputError(refusal(imported))
+
+
+data = takes_import_options(_data)
+data.__name__ = "data"

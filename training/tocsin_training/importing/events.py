@@ -1,0 +1,39 @@
+"""The project's own layout: ``text`` and ``labels``, which are empty where there is no event.
+
+``labels`` is a list, or text with `;` between labels. Records of a corpus folder have it, and so does a table that
+somebody made to hold releases against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tocsin_training.importing.label_cells import names_in
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.tables import Problem
+
+
+def _told_by(columns: frozenset[str]) -> bool:
+    return {"text", "labels"} <= columns
+
+
+def _reader(columns: Columns, options: ImportOptions) -> Read:
+    text, labels, reason = columns.find("text"), columns.find("labels"), columns.find("reason")
+    date = columns.date(options)
+    no_event = frozenset(name.casefold() for name in options.no_event)
+
+    def read(cells: dict[str, Any]) -> Draft | Problem:
+        found = cell(cells, text)
+        if not found:
+            return NO_TEXT
+        if labels not in cells:
+            return Problem("no labels", "has no field or column `labels`; leave it empty where there is no event")
+        names = names_in(cells[labels], options.separator)
+        events = tuple(name for name in names if name.casefold() not in no_event)
+        return Draft(found, events, date=cell(cells, date), reason=cell(cells, reason))
+
+    return read
+
+
+LAYOUT = Layout("text and labels", _told_by, _reader)

@@ -1,0 +1,65 @@
+"""The Global Terrorism Database: summaries with coded attack, weapon and target types (https://www.start.umd.edu/gtd).
+
+``gtd.toml`` says which combinations soundly are a label of the shipped taxonomy. The rest is left out, with the reason
+given there: GTD codes attacks by what was attempted, and what ACLED would make of many cannot be told.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tocsin_training.importing.layouts import NO_TEXT, UNSOUND, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.tables import Problem
+
+
+class Rule(BaseModel):
+    """What rows of some codes are; the first rule that fits a row decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    when: dict[str, tuple[str, ...]]
+    """Column -> the values that fit."""
+    label: str | None = None
+    reason: str | None = None
+    """Why there is none."""
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """The rules of ``gtd.toml``, in order."""
+    data = tomllib.loads((files("tocsin_training.importing") / "gtd.toml").read_text(encoding="utf-8"))
+    return tuple(Rule.model_validate(rule) for rule in data["rules"])
+
+
+def _told_by(columns: frozenset[str]) -> bool:
+    return {"eventid", "attacktype1_txt", "summary"} <= columns
+
+
+def _reader(columns: Columns, options: ImportOptions) -> Read:
+    text = columns.find("summary")
+    year, month, day = (columns.find(name) for name in ("iyear", "imonth", "iday"))
+    known = {name: columns.find(name) for rule in rules() for name in rule.when}
+
+    def read(cells: dict[str, Any]) -> Draft | Problem:
+        if not (summary := cell(cells, text)):
+            return NO_TEXT
+        codes = {name: cell(cells, column).removesuffix(".0") for name, column in known.items()}
+        rule = next((rule for rule in rules() if all(codes[name] in rule.when[name] for name in rule.when)), None)
+        if rule is None or rule.label is None:
+            what = (rule and rule.reason) or "its attack type is none of GTD's"
+            return Problem(UNSOUND, f"{codes['attacktype1_txt'] or 'no attack type'}: {what}")
+        # GTD writes 0 for a day or month that is not known.
+        parts = [cell(cells, part).removesuffix(".0") for part in (year, month, day)]
+        date = "-".join(parts) if all(parts) and "0" not in parts else ""
+        return Draft(summary, (rule.label,), date=date)
+
+    return read
+
+
+LAYOUT = Layout("GTD", _told_by, _reader)

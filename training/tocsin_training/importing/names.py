@@ -1,0 +1,119 @@
+"""What people call a label, as the taxonomy's label: by a file of their own, by any of its names, by old names."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tocsin.errors import InputError, TaxonomyError
+from tocsin.taxonomy import Taxonomy
+
+_LIKE = 80
+"""Similarity (0 to 100) from which one spelling is suggested for another."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name stands for."""
+
+    label: str | None = None
+    """None: no event, unless there is a problem."""
+    problem: str | None = None
+    undecided: bool = False
+    """The problem is that it may be several labels."""
+
+
+class NameFinder:
+    """Finds the label of a name.
+
+    :param own: a TOML file whose table [labels] gives a label, or "" for no event, to each name.
+    :raises InputError: that file cannot be used.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, own: Path | None = None) -> None:
+        self._taxonomy = taxonomy
+        self._own = {} if own is None else self._read_own(own)
+        known = tomllib.loads((files("tocsin_training.importing") / "known_names.toml").read_text(encoding="utf-8"))
+        self._old = {_fold(name): label for name, label in known["labels"].items() if label in taxonomy.names}
+        self._undecided = {_fold(name): reason for name, reason in known["undecided"].items()}
+
+    def _read_own(self, path: Path) -> dict[str, str]:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8")).get("labels")
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as a TOML file: {error}") from error
+        if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
+            raise InputError(f'{path}: needs a table [labels] of lines such as "Air raid" = "air_drone_strike"')
+        try:
+            return {_fold(name): label and self._taxonomy.find(label).label for name, label in table.items()}
+        except TaxonomyError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def find(self, name: str) -> Meaning:
+        """The label that a name stands for."""
+        folded = _fold(name)
+        if folded in self._own:
+            return Meaning(self._own[folded] or None)
+        try:
+            return Meaning(self._taxonomy.find(name).label)
+        except TaxonomyError:
+            pass
+        if folded in self._old:
+            return Meaning(self._old[folded])
+        if folded in self._undecided:
+            return Meaning(problem=f"{name!r} may be several labels: {self._undecided[folded]}", undecided=True)
+        return Meaning(problem=f"no label goes by {name!r}")
+
+
+def suggest(unknown: Iterable[str], taxonomy: Taxonomy) -> dict[str, str]:
+    """For names that no label goes by, the label with the most similar name, where one is similar enough."""
+    from rapidfuzz import fuzz, process
+
+    # An ACLED string that two labels share is the first one's.
+    spellings = {
+        spelling: taxonomy.find(spelling).label
+        for label in taxonomy.labels
+        for spelling in (*label.aliases, label.sub_event_type, label.name, label.label)
+        if spelling
+    }
+    best = {
+        name: process.extractOne(name, list(spellings), scorer=fuzz.ratio, processor=_fold, score_cutoff=_LIKE)
+        for name in unknown
+    }
+    return {name: spellings[found[0]] for name, found in best.items() if found is not None}
+
+
+def suggest_merges(counts: Mapping[str, int]) -> dict[str, str]:
+    """Rarer spellings with the commoner one that each may be meant for, among names that are no taxonomy's."""
+    from rapidfuzz import fuzz, process
+
+    kept: list[str] = []
+    merges = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        best = process.extractOne(name, kept, scorer=fuzz.ratio, processor=_fold, score_cutoff=_LIKE)
+        if best is None:
+            kept.append(name)
+        else:
+            merges[name] = best[0]
+    return merges
+
+
+def as_names_file(suggestions: Mapping[str, str], undecided: Iterable[str] = ()) -> str:
+    """A file for `--names` that a person can check and complete."""
+    lines = ["# Check every line; a name without a label is still to be decided.", "[labels]"]
+    lines += [f"{_quoted(name)} = {_quoted(label)}" for name, label in sorted(suggestions.items())]
+    lines += [f"# {_quoted(name)} = " for name in sorted(undecided)]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", " ", escaped) + '"'
+
+
+def _fold(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()

@@ -1,0 +1,145 @@
+"""Files into the store: every row is read, understood by its file's layout and cleaned, or noted with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from tocsin.errors import InputError, UsageError
+from tocsin.release import sha256
+from tocsin_training.importing.cleaning import clean
+from tocsin_training.importing.dates import Order, is_numeric, order_of
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, cell, find_layout
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.store import Entry, Store
+from tocsin_training.importing.tables import FORMATS, BadRow, Problem, Row, Table, open_table
+
+DATE = "date"
+"""What `--split-by` calls the date, whatever its column."""
+_BATCH = 2000
+
+
+@dataclass
+class FileFacts:
+    """What a file turned out to be."""
+
+    path: Path
+    sha256: str
+    size: int
+    layout: str = ""
+    format: str = ""
+    rows: int = 0
+    html: int = 0
+    """Texts that markup was taken off."""
+    openings: int = 0
+    """Texts that lost a formula opening."""
+    orders: set[Order] = field(default_factory=set)
+    """What its dates prove about day and month."""
+    odd_bytes: bytes = b""
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """The files that are meant: a folder stands for all tables in it.
+
+    :raises InputError: one is not there, or a folder holds none.
+    :raises UsageError: one is named twice, or two have the same name.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
+            if not inside:
+                raise InputError(f"{path}: holds no file whose name ends in one of {', '.join(FORMATS)}")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise InputError(f"{path}: no such file")
+    if not found:
+        raise UsageError("name at least one file")
+    if twice := sorted({path.name for path in found if [other.name for other in found].count(path.name) > 1}):
+        raise UsageError(f"more than one file is called {twice[0]}; rename one, so that rows can be told apart")
+    return found
+
+
+def file_facts(path: Path) -> FileFacts:
+    """A file's hash and size."""
+    return FileFacts(path, sha256(path), path.stat().st_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a row is."""
+
+    line: int
+    what: Draft | Problem
+    value: str = ""
+    """Of the column that splits go by."""
+    html: bool = False
+    opening: bool = False
+
+
+def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[Found]]:
+    """The layout of a table, and what each of its rows is, with a clean text.
+
+    :raises TocsinError: the layout is not known, or a column that the user named is not there.
+    """
+    columns = Columns(table)
+    layout = find_layout(columns, options)
+    by = options.split_by
+    value = None if by is None or by == DATE else columns.need(by, "--split-by")
+    read = layout.reader(columns, options)
+
+    def found() -> Iterator[Found]:
+        for row in table.rows:
+            if isinstance(row, BadRow):
+                yield Found(row.line, row.problem)
+            else:
+                yield _cleaned(row, read(row.cells), cell(row.cells, value), options)
+
+    return layout, found()
+
+
+def _cleaned(row: Row, what: Draft | Problem, value: str, options: ImportOptions) -> Found:
+    if isinstance(what, Problem):
+        return Found(row.line, what)
+    cleaned = clean(what.text, strip_opening=options.strip_openings)
+    if not cleaned.text:
+        return Found(row.line, NO_TEXT)
+    return Found(row.line, replace(what, text=cleaned.text), value, cleaned.html, cleaned.opening)
+
+
+def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Store) -> None:
+    """Read one file into the store and complete what is known of it.
+
+    :param number: that the store knows the file by.
+    :raises TocsinError: it cannot be read, or its layout is not known.
+    """
+    with open_table(facts.path, options) as table:
+        layout, rows = understood(table, options)
+        facts.layout, facts.format = layout.name, table.format
+        numeric: set[str] = set()
+        while batch := list(islice(rows, _BATCH)):
+            _take_in(number, facts, batch, store)
+            numeric |= {
+                found.what.date for found in batch if isinstance(found.what, Draft) and is_numeric(found.what.date)
+            }
+        facts.orders, facts.odd_bytes = order_of(numeric), bytes(table.odd_bytes)
+    if not facts.rows:
+        raise InputError(f"{facts.path}: has columns and no rows; export the data again")
+
+
+def _take_in(number: int, facts: FileFacts, batch: list[Found], store: Store) -> None:
+    facts.rows += len(batch)
+    facts.html += sum(found.html for found in batch)
+    facts.openings += sum(found.opening for found in batch)
+    store.add(
+        Entry(what.text, what.names, what.date, found.value, what.reason, number, found.line)
+        for found in batch
+        if isinstance(what := found.what, Draft)
+    )
+    store.add_problems(
+        (number, found.line, what.kind, what.reason, 1) for found in batch if isinstance(what := found.what, Problem)
+    )

@@ -1,0 +1,166 @@
+"""What became of files that were imported: tables for people, JSON for machines, kept beside the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
+
+from tocsin_training.corpus import IMPORT_REPORT, SPLITS
+from tocsin_training.run import write_json
+
+_LABELS_SHOWN = 40
+_PROBLEMS_SHOWN = 10
+_DOUBTS_SHOWN = 10
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileReport(_Part):
+    """A file and what it was taken for."""
+
+    name: str
+    layout: str
+    format: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class LabelCount(_Part):
+    """Texts with a label, by split; all of them under `all`."""
+
+    all: int = 0
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+
+class Doubt(_Part):
+    """A row whose labels its words do not bear out."""
+
+    place: str = Field(description="file:line")
+    text: str
+    given: tuple[str, ...]
+    likely: tuple[str, ...]
+
+
+class ImportReport(_Part):
+    """Every row is accounted for: rows = texts + repeated + merged + dropped."""
+
+    files: list[FileReport]
+    rows: int
+    texts: int = 0
+    repeated: int = Field(0, description="rows whose text and labels were there already")
+    merged: int = Field(0, description="rows whose text was there with other labels; its labels were put together")
+    dropped: dict[str, int] = Field(default_factory=dict, description="reason -> rows")
+    html: int = 0
+    openings: int = 0
+    near_duplicates: int | None = Field(None, description="texts nearly the same as one before; kept in its split")
+    labels: dict[str, LabelCount] = Field(default_factory=dict)
+    without_event: LabelCount = LabelCount()
+    splits: dict[str, int] = Field(default_factory=dict)
+    split_by: str = "group of equal and nearly equal texts"
+    mixed: dict[str, int] = Field(default_factory=dict, description="split -> records added from the recipe's corpus")
+    first: str | None = None
+    last: str | None = None
+    undated: int = 0
+    languages: dict[str, float] = Field(default_factory=dict, description="ISO 639 -> share of the texts looked at")
+    languages_of: int = 0
+    doubts: list[Doubt] | None = None
+    doubts_of: int = 0
+    unknown_names: dict[str, int] = Field(default_factory=dict, description="name that is no label's -> texts")
+    suggestions: dict[str, str] = Field(default_factory=dict, description="such a name -> the label it may be")
+    problems: list[str] = Field(default_factory=list, description="the first rows that were dropped: file:line: why")
+    warnings: list[str] = Field(default_factory=list)
+    refusals: list[str] = Field(default_factory=list, description="why not to train on this; none: one may")
+    sha256: str | None = Field(None, description="of the corpus made of it")
+    seconds: float = 0.0
+
+    def save(self, folder: Path) -> None:
+        """Put it into a corpus folder."""
+        write_json(folder / IMPORT_REPORT, self.model_dump(mode="json"))
+
+    @classmethod
+    def of(cls, folder: Path) -> ImportReport | None:
+        """The report in a corpus folder; none where the corpus was not imported."""
+        path = folder / IMPORT_REPORT
+        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def show(report: ImportReport, console: Console) -> None:
+    """Print it for people."""
+    for table in _tables(report):
+        console.print(table)
+    for line in report.problems[:_PROBLEMS_SHOWN]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if more := sum(report.dropped.values()) - len(report.problems[:_PROBLEMS_SHOWN]):
+        console.print(f"... and {more:,} more rows left out" if report.problems else "", markup=False)
+    for doubt in (report.doubts or [])[:_DOUBTS_SHOWN]:
+        given, likely = (", ".join(labels) or "no event" for labels in (doubt.given, doubt.likely))
+        console.print(
+            f"{doubt.place}: labelled {given}, reads like {likely}: {doubt.text}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    for warning in report.warnings:
+        console.print(f"[yellow]note:[/] {_escaped(warning)}", highlight=False, soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _tables(report: ImportReport) -> Iterator[Table]:
+    files = Table("file", "layout", "format", "rows", title="files")
+    for file in report.files:
+        files.add_row(file.name, file.layout, file.format, f"{file.rows:,}")
+    yield files
+    rows = Table("", "rows", title="what became of the rows")
+    for name, count in _accounts(report):
+        rows.add_row(name, f"{count:,}")
+    yield rows
+    if report.labels:
+        yield _label_table(report)
+
+
+def _accounts(report: ImportReport) -> Iterator[tuple[str, int]]:
+    yield "read", report.rows
+    yield "texts used", report.texts
+    yield "repeat a text and its labels", report.repeated
+    yield "repeat a text, add labels to it", report.merged
+    for reason, count in report.dropped.items():
+        yield f"left out: {reason}", count
+    for name, count in (("markup taken off", report.html), ("opening taken off", report.openings)):
+        if count:
+            yield name, count
+    if report.near_duplicates is not None:
+        yield "nearly repeat a text (kept in its split)", report.near_duplicates
+    if report.mixed:
+        yield "added from the recipe's corpus", sum(report.mixed.values())
+    if report.doubts is not None:
+        yield f"doubtful labels, of {report.doubts_of:,} texts looked at", len(report.doubts)
+
+
+def _label_table(report: ImportReport) -> Table:
+    title = f"labels; split by {report.split_by}"
+    if report.first:
+        title += f"; {report.first} to {report.last}"
+    table = Table("label", "texts", *SPLITS, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    used = {name: count for name, count in report.labels.items() if count.all}
+    ranked = sorted(used.items(), key=lambda item: -item[1].all)
+    for name, count in [*ranked[:_LABELS_SHOWN], ("no event", report.without_event)]:
+        table.add_row(name, *(f"{getattr(count, part):,}" for part in ("all", *SPLITS)))
+    if len(ranked) > _LABELS_SHOWN:
+        table.add_row(f"... {len(ranked) - _LABELS_SHOWN} more", "", "", "", "")
+    return table

@@ -1,0 +1,358 @@
+"""Files as rows: CSV, TSV, JSON Lines, JSON, Parquet and Excel, a row at a time, each with its place in the file.
+
+A row that cannot be read is handed on as such, with its line and the reason, and never stops the others. Cells are what
+their format gives: text in CSV, and numbers, dates and lists where a format knows them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from tocsin.errors import InputError
+from tocsin_training.importing.options import ImportOptions
+
+_DELIMITERS = (",", ";", "\t", "|")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+# A quote that is never closed would otherwise read any file into memory.
+_MAX_CELL = 16 * 1024 * 1024
+_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜÝ‘’“”„«»–—…€£°ºª§·¿¡\xa0")
+"""What stands beside ASCII in the languages that Windows-1252 is for."""
+_PEEKED = 50
+_PARQUET_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that could be read."""
+
+    line: int
+    """Line of a text file or an Excel sheet, and number of the entry elsewhere; from 1."""
+    cells: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row cannot be used."""
+
+    kind: str
+    """What reasons are counted under."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be read."""
+
+    line: int
+    problem: Problem
+
+
+@dataclass
+class Table:
+    """A file that is being read; its rows can be taken once."""
+
+    path: Path
+    format: str
+    columns: tuple[str, ...]
+    rows: Iterator[Row | BadRow]
+    odd_bytes: bytearray = field(default_factory=bytearray)
+    """Some of what was not valid UTF-8, to guess its encoding from."""
+
+
+@contextmanager
+def open_table(path: Path, options: ImportOptions) -> Iterator[Table]:
+    """A file as a table.
+
+    :raises InputError: it is missing, empty, of no known format or damaged; the message says what to do.
+    """
+    if path.suffix.lower() == ".gz" and path.with_suffix("").suffix.lower() not in (".csv", ".tsv", ".jsonl", ".json"):
+        raise InputError(f"{path}: only CSV, TSV, JSON Lines and JSON may be compressed; unpack it")
+    kind = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    if kind not in _READERS:
+        raise InputError(f"{path}: the name must end in one of {', '.join(_READERS)}; save it as one of these")
+    with ExitStack() as stack:
+        try:
+            if not path.stat().st_size:
+                raise InputError(f"{path}: is empty; export the data again")
+            table = _READERS[kind](path, options, stack)
+        except (OSError, EOFError, zlib.error, csv.Error) as error:
+            raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        table.rows = _guarded(path, table.rows)
+        yield table
+
+
+def _guarded(path: Path, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+    """The rows; a file that breaks off is said to be damaged."""
+    try:
+        yield from rows
+    except (OSError, EOFError, BadZipFile, zlib.error, csv.Error, UnicodeError) as error:
+        raise InputError(f"{path}: is damaged: {error}; export or copy it again") from error
+
+
+def _opened(path: Path, stack: ExitStack) -> gzip.GzipFile | io.BufferedReader:
+    if path.suffix.lower() == ".gz":
+        return stack.enter_context(gzip.GzipFile(path, "rb"))
+    return stack.enter_context(path.open("rb"))
+
+
+# --- CSV and TSV
+
+
+def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
+    raw = _opened(path, stack)
+    try:
+        encoding = options.encoding or ("utf-16" if raw.peek(2)[:2] in _UTF16 else "utf-8-sig")
+        # surrogateescape: a byte that is out of place spoils its row, not the file.
+        errors = "strict" if encoding == "utf-16" else "surrogateescape"
+        text = stack.enter_context(io.TextIOWrapper(raw, encoding, errors=errors, newline=""))
+        first = text.readline(_MAX_CELL)
+    except LookupError as error:
+        raise InputError(f"{path}: no encoding is called {options.encoding!r}; cp1252 or latin-1, say") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not {encoding}; save it as UTF-8, or give its --encoding") from error
+    if not first.strip():
+        raise InputError(f"{path}: begins with an empty line; its first line must name the columns")
+    delimiter = _delimiter(path, first, options)
+    if delimiter == "\t":
+        header, rows = _unquoted(first), _tab_rows(text)
+    else:
+        reader = csv.reader(chain([first], text), delimiter=delimiter)
+        header, rows = next(reader), _csv_rows(reader)
+    columns = _columns(path, header)
+    table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()))
+    table.rows = _checked_rows(table, rows)
+    return table
+
+
+def _delimiter(path: Path, header: str, options: ImportOptions) -> str:
+    widths = {each: len(next(csv.reader([header], delimiter=each), [])) for each in _DELIMITERS}
+    best = max(widths, key=lambda each: widths[each])
+    given = {"tab": "\t", r"\t": "\t"}.get(options.delimiter or "", options.delimiter)
+    if given is None:
+        return best
+    if len(given) != 1:
+        raise InputError(f"--delimiter {given!r}: one character is needed, or `tab`")
+    if given not in header and widths[best] > 1:
+        raise InputError(
+            f"{path}: its first line has no {given!r}, but splits into {widths[best]} columns at {best!r}; "
+            f"leave --delimiter out, or give --delimiter {'tab' if best == chr(9) else repr(best)}"
+        )
+    return given
+
+
+def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
+    columns = tuple(name.strip() for name in header)
+    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+        raise InputError(f"{path}: more than one column is called {twice[0]!r}; rename one of them")
+    return columns
+
+
+def _csv_rows(reader: Any) -> Iterator[tuple[int, list[str]]]:  # noqa: ANN401  csv's readers have no public type
+    """Rows with the line they begin in."""
+    # The limit is the interpreter's, so it is set where it is needed and not at import.
+    csv.field_size_limit(_MAX_CELL)
+    before = reader.line_num
+    for cells in reader:
+        yield before + 1, cells
+        before = reader.line_num
+
+
+def _tab_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Tab-separated text has no quoting by its definition; a cell that is in quotes as a whole is taken out of them."""
+    for number, line in enumerate(lines, 2):
+        yield number, _unquoted(line)
+
+
+def _unquoted(line: str) -> list[str]:
+    cells = line.rstrip("\r\n").split("\t")
+    if '"' not in line:
+        return cells
+    return [cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
+
+
+def _checked_rows(table: Table, rows: Iterable[tuple[int, list[str]]]) -> Iterator[Row | BadRow]:
+    width = len(table.columns)
+    for line, cells in rows:
+        if not any(cells):
+            continue
+        if problem := _cells_problem(table, cells, width):
+            yield BadRow(line, problem)
+        else:
+            yield Row(line, dict(zip(table.columns, cells, strict=True)))
+
+
+def _cells_problem(table: Table, cells: list[str], width: int) -> Problem | None:
+    joined = "".join(cells)
+    if not joined.isascii():
+        try:
+            joined.encode()
+        except UnicodeEncodeError:
+            if len(table.odd_bytes) < 100_000:
+                table.odd_bytes += joined.encode("utf-8", "surrogateescape") + b"\n"
+            return Problem("encoding", "holds bytes that are not UTF-8")
+    if len(cells) != width:
+        return Problem("cells", f"has {len(cells)} cells; the header has {width}")
+    return None
+
+
+def guess_encoding(odd: bytes) -> str | None:
+    """What bytes that are not UTF-8 may be.
+
+    Windows-1252, by far the commonest, where they make sense in it; a detector takes short Western text for others.
+    """
+    from charset_normalizer import from_bytes
+
+    western = odd.decode("cp1252", errors="replace")
+    if all(character.isascii() or character in _WESTERN for character in western):
+        return "cp1252"
+    best = from_bytes(odd).best()
+    return None if best is None else str(best.encoding)
+
+
+# --- JSON
+
+
+def _jsonl_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
+    return _of_objects(path, "JSON Lines", _jsonl_rows(_opened(path, stack)))
+
+
+def _jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            yield BadRow(number, Problem("encoding", "holds bytes that are not UTF-8"))
+        except ValueError as error:
+            yield BadRow(number, Problem("json", f"not a JSON object: {error}"))
+        else:
+            yield _object(number, value)
+
+
+def _object(number: int, value: Any) -> Row | BadRow:  # noqa: ANN401  JSON
+    if isinstance(value, dict):
+        return Row(number, value)
+    return BadRow(number, Problem("json", f"not a JSON object but {type(value).__name__}"))
+
+
+def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
+    """A list of objects, an object with such a list under `data` (ACLED's API), or JSON Lines under another name."""
+    import ijson  # type: ignore[import-untyped]
+
+    raw = _opened(path, stack)
+    start = raw.peek(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[:1] == b"{" and _is_whole_object(start):
+        return _of_objects(path, "JSON Lines", _jsonl_rows(raw))
+    if start[:1] not in (b"[", b"{"):
+        raise InputError(f"{path}: is not JSON: a list of objects is needed, or an object with a list under `data`")
+
+    def rows() -> Iterator[Row | BadRow]:
+        try:
+            found = ijson.items(raw, "item" if start[:1] == b"[" else "data.item", use_float=True)
+            yield from (_object(number, value) for number, value in enumerate(found, 1))
+        except ijson.JSONError as error:
+            raise InputError(f"{path}: is not JSON: {error}; export it again") from error
+
+    return _of_objects(path, "JSON", rows())
+
+
+def _is_whole_object(start: bytes) -> bool:
+    """Whether the first line is an object by itself and no envelope."""
+    try:
+        first = json.loads(start.partition(b"\n")[0])
+    except ValueError:
+        return False
+    return isinstance(first, dict) and not isinstance(first.get("data"), list)
+
+
+def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow]) -> Table:
+    """A table whose columns are the keys of its first objects."""
+    head = list(islice(rows, _PEEKED))
+    if head and all(isinstance(row, BadRow) for row in head):
+        first = next(row for row in head if isinstance(row, BadRow))
+        raise InputError(f"{path}:{first.line}: {first.problem.reason}")
+    columns = dict.fromkeys(key for row in head if isinstance(row, Row) for key in row.cells)
+    return Table(path, kind, tuple(columns), chain(head, rows))
+
+
+# --- Parquet and Excel
+
+
+def _parquet_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        file = stack.enter_context(pyarrow.parquet.ParquetFile(path))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: is not a Parquet file: {error}") from error
+
+    def rows() -> Iterator[Row]:
+        number = 0
+        for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+            for cells in batch.to_pylist():
+                number += 1
+                yield Row(number, cells)
+
+    return Table(path, "Parquet", tuple(file.schema_arrow.names), rows())
+
+
+def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
+    from openpyxl import load_workbook  # type: ignore[import-untyped]
+    from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]
+
+    try:
+        with warnings.catch_warnings():
+            # Styles and extensions that openpyxl does not know are no business of ours.
+            warnings.simplefilter("ignore", UserWarning)
+            book = load_workbook(path, read_only=True, data_only=True)
+    except (BadZipFile, InvalidFileException, KeyError) as error:
+        raise InputError(f"{path}: is not an Excel workbook (.xlsx); save it as one, or as CSV") from error
+    stack.callback(book.close)
+    if options.sheet is not None and options.sheet not in book.sheetnames:
+        raise InputError(f"{path}: has no sheet {options.sheet!r}; its sheets are: {', '.join(book.sheetnames)}")
+    sheet = book[options.sheet or book.sheetnames[0]]
+    numbered = ((number, cells) for number, cells in enumerate(sheet.iter_rows(values_only=True), 1) if any(cells))
+    _, header = next(numbered, (0, ()))
+    columns = _columns(path, ["" if name is None else str(name) for name in header])
+    if not columns:
+        raise InputError(f"{path}: sheet {sheet.title!r} is empty; name another with --sheet")
+
+    def rows() -> Iterator[Row]:
+        for number, cells in numbered:
+            yield Row(number, {name: cell for name, cell in zip(columns, cells, strict=False) if name})
+
+    return Table(path, "Excel", columns, rows())
+
+
+_READERS: dict[str, Callable[[Path, ImportOptions, ExitStack], Table]] = {
+    ".csv": _csv_table,
+    ".tsv": _csv_table,
+    ".jsonl": _jsonl_table,
+    ".ndjson": _jsonl_table,
+    ".json": _json_table,
+    ".parquet": _parquet_table,
+    ".xlsx": _excel_table,
+}
+FORMATS = tuple(_READERS)
+"""Ends of names that can be read."""
+
+
+def as_text(value: Any) -> str:  # noqa: ANN401  a cell of any format
+    """A cell as text; nothing, and what pandas writes for nothing, as none."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    return str(value).strip()

@@ -1,0 +1,38 @@
+"""UCDP's Georeferenced Event Dataset: a headline for each event, and who fought whom.
+
+Its three types (https://ucdp.uu.se/downloads, GED codebook) say who took part and not what was done: an airstrike, an
+ambush and a mine are all "state-based". None of them is soundly one of ACLED's sub-event types, so they are taken under
+UCDP's own names, for a taxonomy that has these, or for a `--names` file in which a user decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.tables import Problem
+
+TYPES = {"1": "State-based conflict", "2": "Non-state conflict", "3": "One-sided violence"}
+
+
+def _told_by(columns: frozenset[str]) -> bool:
+    return {"type_of_violence", "source_headline"} <= columns
+
+
+def _reader(columns: Columns, options: ImportOptions) -> Read:
+    headline = columns.find(options.text_column or "source_headline")
+    kind, date = columns.find("type_of_violence"), columns.date(options, "date_start")
+
+    def read(cells: dict[str, Any]) -> Draft | Problem:
+        text, code = cell(cells, headline), cell(cells, kind).removesuffix(".0")
+        if not text:
+            return NO_TEXT
+        if not code:
+            return Problem(NOT_CODED, "has no type_of_violence")
+        return Draft(text, (TYPES.get(code, f"type of violence {code}"),), date=cell(cells, date))
+
+    return read
+
+
+LAYOUT = Layout("UCDP GED", _told_by, _reader)

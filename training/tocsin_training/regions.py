@@ -1,0 +1,24 @@
+"""World regions of countries, for tables about the corpus."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+NOWHERE = "XXX"
+"""The country of a text that plays in none."""
+UNKNOWN = "?"
+
+_TABLE = Path(__file__).with_name("regions.toml")
+
+
+def region(country: str | None) -> str:
+    """World region of an ISO 3166 alpha-3 code, by the table in ``regions.toml``; UNKNOWN for an unknown one."""
+    return _regions().get(country or "", UNKNOWN)
+
+
+@cache
+def _regions() -> dict[str, str]:
+    table = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+    return {code: name for name, codes in table.items() for code in codes.split()}

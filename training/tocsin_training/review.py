@@ -1,0 +1,128 @@
+"""What a release promises of the answers it does not send to review, and whether held-out text bears it out.
+
+The promise is made on validation, when the line is drawn (``calibrate``): at this setting so many of the answers that
+are not sent to review are right, and so many texts go to review. A promise measured where it was made is always kept,
+so it is measured again on text that had no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin.calibration import Calibration, ReviewPromise
+from tocsin.classifier import Scores
+from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms, wilson
+from tocsin_training.report import Grid, percent, percent_interval
+
+Figures = dict[str, Any]
+
+
+def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -> Figures:
+    """The promise and what came of it.
+
+    :param right: whether the first answer to each text was right, shape (texts,), as ``needs_review``.
+    """
+    kept = right[~needs_review]
+    accuracy = float(kept.mean()) if len(kept) else 1.0
+    low, high = wilson(accuracy, len(kept))
+    return {
+        **promise.model_dump(),
+        "answers": len(kept),
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "review_share": float(needs_review.mean()),
+        "held": accuracy >= promise.target_accuracy,
+    }
+
+
+def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
+    """The promise, and the verdict on it, each in a sentence."""
+    target = percent(figures["target_accuracy"])
+    promise = (
+        f"Promised: at this setting {target} of the answers that are not sent to review are right, and "
+        f"{percent(figures['validation_review_share'])} of texts go to review (chosen on validation)."
+    )
+    if figures["held"]:
+        verdict = "held"
+    elif figures["high"] >= figures["target_accuracy"]:
+        verdict = "not held, though by no more than chance explains"
+    else:
+        verdict = "not held"
+    return promise, (
+        f"On {split}: {verdict}. {percent(figures['accuracy'])} of {figures['answers']:,} answers are right "
+        f"(95 % interval {percent_interval(figures['low'], figures['high'])}), "
+        f"and {percent(figures['review_share'])} of texts go to review."
+    )
+
+
+def readable(scores: Scores, languages: Sequence[str]) -> Bools:
+    """Whether each text is in one of the release's languages, shape (texts,)."""
+    return np.array([language in languages for language in scores.languages], dtype=np.bool_)
+
+
+def answer_confidence(calibration: Calibration, scores: Scores, languages: Sequence[str]) -> Floats:
+    """How sure each answer is, shape (texts,); zero for text in a language that the release cannot read."""
+    own = readable(scores, languages)
+    confidence: Floats = np.where(own, calibration.confidence(scores.probabilities), 0.0)
+    return confidence
+
+
+def risk_coverage(confidence: Floats, right: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares of texts kept, surest first, and the share wrong among those kept (El-Yaniv and Wiener 2010)."""
+    order = np.argsort(-confidence, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    return counts / len(order), np.cumsum(~right[order]) / counts
+
+
+def objective_figures(
+    calibration: Calibration, scores: Scores, truth: Bools, reasons: Sequence[str | None], languages: Sequence[str]
+) -> dict[str, Figures]:
+    """What each set of thresholds gives: precision and recall over all labels given, F1, false alarms."""
+    own = readable(scores, languages)
+    figures = {}
+    for name in calibration.objective_names:
+        given = calibration.decide(scores.probabilities, name) & own[:, None]
+        figures[name] = _objective(given, truth, reasons) | {"target": calibration.objective_targets.get(name)}
+    return figures
+
+
+def _objective(given: Bools, truth: Bools, reasons: Sequence[str | None]) -> Figures:
+    hits, labels = int((given & truth).sum()), int(given.sum())
+    precision = hits / labels if labels else 1.0
+    low, high = wilson(precision, labels)
+    return {
+        "precision": precision,
+        "low": low,
+        "high": high,
+        "recall": hits / max(int(truth.sum()), 1),
+        "weighted_f1": f1_figures(truth, given)["weighted_f1"],
+        "false_alarms": false_alarms(given, reasons)["all"]["share"],
+        "labels": labels,
+    }
+
+
+def objectives_grid(figures: dict[str, Figures]) -> Grid:
+    """The objectives beside each other."""
+    rows = [
+        (
+            name,
+            "" if row["target"] is None else f"precision {percent(row['target'])}: {_verdict(row)}",
+            percent(row["precision"]),
+            percent_interval(row["low"], row["high"]),
+            percent(row["recall"]),
+            f"{row['weighted_f1']:.3f}",
+            percent(row["false_alarms"]),
+        )
+        for name, row in figures.items()
+    ]
+    heads = ("objective", "target", "precision", "95 % interval", "recall", "weighted F1", "eventless texts labelled")
+    return Grid("by objective, over all labels given", heads, tuple(rows))
+
+
+def _verdict(row: Figures) -> str:
+    return "reached" if row["precision"] >= row["target"] else "not reached"

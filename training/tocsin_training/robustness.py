@@ -1,0 +1,415 @@
+"""How a release holds up where the average does not look: by kind of text, on altered text, and by who is the actor.
+
+Part of ``evaluate``. Four questions: is it as good for every register, region and length; does the answer change when
+only the spelling or a word that decides nothing does; are the deeds of every side read alike (``datasets/robustness``,
+see ``probes``); and does it find events in plain text of other domains. Everything that is drawn is drawn with a fixed
+seed, so a release has one set of figures.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tocsin.classifier import EventClassifier, Scores
+from tocsin.taxonomy import Taxonomy
+from tocsin_training import plots, probes
+from tocsin_training.augment import drop_punctuation, misspell
+from tocsin_training.corpus import label_matrix
+from tocsin_training.coverage import length_band
+from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, weighted_f1, wilson
+from tocsin_training.probes import Confusion, Probe, Swap
+from tocsin_training.regions import region
+from tocsin_training.report import Grid, percent, percent_interval
+
+if TYPE_CHECKING:
+    from tocsin_training._datasets import Dataset
+
+_log = logging.getLogger(__name__)
+
+Figures = dict[str, Any]
+
+ALTERATIONS: dict[str, Callable[[str, random.Random], str]] = {
+    "upper case": lambda text, rng: text.upper(),
+    "lower case": lambda text, rng: text.lower(),
+    "typing errors": misspell,
+    "no punctuation": lambda text, rng: drop_punctuation(text),
+}
+ALL = "all"
+SPLIT = "the corpus"
+"""Stands where a side would, for texts of the corpus, whoever did it."""
+_SEED = 0
+_FEWEST = 30
+"""Texts below which a share is not called the worst of several: chance would choose it."""
+
+
+def measure_robustness(
+    classifier: EventClassifier,
+    records: Dataset,
+    scores: Scores,
+    truth: Bools,
+    *,
+    folder: Path | None,
+    bootstrap_samples: int,
+) -> Figures:
+    """All figures of robustness, as plain numbers under plain names.
+
+    :param records: of a split of the corpus, with their ``scores`` and ``truth``.
+    :param folder: of the hand-written sets; none leaves out what they are for.
+    """
+    texts = list(records["text"])
+    kinds = {
+        "register": list(records["register"]),
+        "region": [region(country) for country in records["country"]],
+        "words": [length_band(text) for text in texts],
+    }
+    reasons = list(records["reason"])
+    figures: Figures = {
+        "kinds": {
+            kind: kind_figures(names, truth, scores.given, reasons, samples=bootstrap_samples)
+            for kind, names in kinds.items()
+        },
+        "altered": {
+            name: _alteration_figures(classifier, alter, texts, scores, truth) for name, alter in ALTERATIONS.items()
+        },
+    }
+    if folder is not None:
+        figures |= _hand_written_figures(classifier, records, scores, truth, folder)
+    return figures
+
+
+def _hand_written_figures(
+    classifier: EventClassifier, records: Dataset, scores: Scores, truth: Bools, folder: Path
+) -> Figures:
+    texts, labels = list(records["text"]), [tuple(names) for names in records["labels"]]
+    figures: Figures = {
+        "swapped": {
+            swap.name: _swap_figures(classifier, swap, texts, labels, scores, truth)
+            for swap in probes.read_swaps(folder)
+        },
+        "no_event": _no_event_figures(classifier, probes.read_no_event(folder)),
+    }
+    file = probes.read_actors(folder)
+    asked = probes.fill(file)
+    if strange := sorted({name for probe in asked for name in probe.labels} - set(classifier.taxonomy.names)):
+        _log.warning("sentences by side are not measured: the release has no label %s", ", ".join(strange))
+        return figures
+    given = classifier.score_batch([probe.text for probe in asked]).given
+    actors = actor_figures(asked, given, file.confusions, classifier.taxonomy)
+    for confusion in file.confusions:
+        on_split = _confused(truth, scores.given, confusion, classifier.taxonomy)
+        actors["confusions"][confusion.name][SPLIT] = _share_row(on_split, len(on_split)) | {"frames": len(on_split)}
+    return figures | {"actors": actors}
+
+
+def kind_figures(
+    names: Sequence[str], truth: Bools, given: Bools, reasons: Sequence[str | None], *, samples: int
+) -> dict[str, Figures]:
+    """F1 and false alarms of the texts of each name; no F1 where they report no event at all."""
+    of = np.array(names)
+    figures: dict[str, Figures] = {}
+    for name in sorted(set(names)):
+        rows = of == name
+        row: Figures = {"texts": int(rows.sum())}
+        if truth[rows].any():
+            f1 = bootstrap_f1(truth[rows], given[rows], samples=samples)["weighted_f1"]
+            row |= {"weighted_f1": f1.value, "low": f1.low, "high": f1.high}
+        inside = [reason for reason, holds in zip(reasons, rows, strict=True) if holds]
+        alarms = false_alarms(given[rows], inside)["all"]
+        figures[name] = row | {"texts_without_event": alarms["texts"], "false_alarms": alarms["share"]}
+    return figures
+
+
+def _alteration_figures(
+    classifier: EventClassifier,
+    alter: Callable[[str, random.Random], str],
+    texts: Sequence[str],
+    scores: Scores,
+    truth: Bools,
+) -> Figures:
+    rng = random.Random(_SEED)
+    after = classifier.score_batch([alter(text, rng) for text in texts]).given
+    return change_figures(scores.given, after, truth)
+
+
+def change_figures(before: Bools, after: Bools, truth: Bools) -> Figures:
+    """Share of texts whose set of labels changed, and F1 before and after; all of shape (texts, labels)."""
+    changed = np.any(before != after, axis=1)
+    share = float(changed.mean()) if len(changed) else 0.0
+    low, high = wilson(share, len(changed))
+    return {
+        "texts": len(changed),
+        "changed": share,
+        "low": low,
+        "high": high,
+        "weighted_f1_before": weighted_f1(truth, before) if truth.any() else None,
+        "weighted_f1": weighted_f1(truth, after) if truth.any() else None,
+    }
+
+
+def _swap_figures(
+    classifier: EventClassifier,
+    swap: Swap,
+    texts: Sequence[str],
+    labels: Sequence[tuple[str, ...]],
+    scores: Scores,
+    truth: Bools,
+) -> Figures:
+    """As ``change_figures``, over the texts that have such a word, and the share changed by each new word."""
+    rng = random.Random(_SEED)
+    swapped = {
+        row: done
+        for row, (text, names) in enumerate(zip(texts, labels, strict=True))
+        if swap.allows(names) and (done := swap.apply(text, rng)) is not None
+    }
+    rows = np.array(list(swapped), dtype=np.intp)
+    before = scores.given[rows]
+    after = classifier.score_batch([text for text, _ in swapped.values()]).given if swapped else before
+    changed: defaultdict[str, list[bool]] = defaultdict(list)
+    for (_, word), differs in zip(swapped.values(), np.any(before != after, axis=1), strict=True):
+        changed[word].append(bool(differs))
+    by_word = {word: {"texts": len(of), "changed": float(np.mean(of))} for word, of in sorted(changed.items())}
+    return change_figures(before, after, truth[rows]) | {"by_word": by_word}
+
+
+def _no_event_figures(classifier: EventClassifier, plain: Sequence[probes.PlainText]) -> dict[str, Figures]:
+    """Share of eventless texts that were given a label, for all and for each domain."""
+    given = classifier.score_batch([text.text for text in plain]).given
+    shares = false_alarms(given, [text.domain for text in plain])
+    return {domain: row | _bounds(row["share"], row["texts"]) for domain, row in shares.items()}
+
+
+def actor_figures(asked: Sequence[Probe], given: Bools, confusions: Sequence[Confusion], taxonomy: Taxonomy) -> Figures:
+    """Whether the same deed is read alike whoever does it, by side.
+
+    Intervals count frames, not texts: the texts of one frame share nearly all their words and stand or fall together.
+
+    :param given: shape (probes, labels).
+    """
+    truth = label_matrix([list(probe.labels) for probe in asked], taxonomy) > 0
+    right: Bools = np.all(truth == given, axis=1)
+    alike = [row for row, probe in enumerate(asked) if not probe.depends]
+    depends = [row for row, probe in enumerate(asked) if probe.depends]
+    flipped = _differs_from_its_frame(asked, given)
+    return {
+        "sides": {
+            "right": _by_side(asked, alike, right),
+            "flipped": _by_side(asked, alike, flipped),
+            "right_where_the_side_decides": _by_side(asked, depends, right),
+        },
+        "frames": len({probe.frame for probe in asked}),
+        "frames_read_alike": _share_of_frames(asked, alike, flipped),
+        "confusions": {
+            confusion.name: _confusion_by_side(asked, truth, given, confusion, taxonomy) for confusion in confusions
+        },
+    }
+
+
+def _differs_from_its_frame(asked: Sequence[Probe], given: Bools) -> Bools:
+    """Whether an answer is another than the commonest one to the same frame, shape (probes,)."""
+    answers: defaultdict[int, Counter[bytes]] = defaultdict(Counter)
+    for probe, row in zip(asked, given, strict=True):
+        answers[probe.frame][row.tobytes()] += 1
+    commonest = {frame: counts.most_common(1)[0][0] for frame, counts in answers.items()}
+    return np.array([row.tobytes() != commonest[probe.frame] for probe, row in zip(asked, given, strict=True)])
+
+
+def _share_of_frames(asked: Sequence[Probe], rows: Iterable[int], flipped: Bools) -> float:
+    """Share of frames of which every answer was the same."""
+    of_frame: defaultdict[int, list[bool]] = defaultdict(list)
+    for row in rows:
+        of_frame[asked[row].frame].append(bool(flipped[row]))
+    return float(np.mean([not any(answers) for answers in of_frame.values()])) if of_frame else 1.0
+
+
+def _confusion_by_side(
+    asked: Sequence[Probe], truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy
+) -> dict[str, Figures]:
+    """Share of the texts with events of one type only that were given a label of the other."""
+    concerned, mistaken = _confusion(truth, given, confusion, taxonomy)
+    return _by_side(asked, np.flatnonzero(concerned), mistaken)
+
+
+def _confused(truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy) -> Bools:
+    """Whether each text that could be mistaken so was."""
+    concerned, mistaken = _confusion(truth, given, confusion, taxonomy)
+    return mistaken[concerned]
+
+
+def _confusion(truth: Bools, given: Bools, confusion: Confusion, taxonomy: Taxonomy) -> tuple[Bools, Bools]:
+    """Which texts have events of the one type only, and which were given a label of the other; shape (texts,)."""
+    true_type, wrong_type = (_columns(taxonomy, name) for name in (confusion.truth, confusion.answer))
+    concerned: Bools = np.any(truth, axis=1) & ~np.any(truth[:, ~true_type], axis=1)
+    mistaken: Bools = np.any(given[:, wrong_type], axis=1)
+    return concerned, mistaken
+
+
+def _columns(taxonomy: Taxonomy, event_type: str) -> Bools:
+    name = taxonomy.find_event_type(event_type).name
+    return np.array([label.event_type == name for label in taxonomy.labels])
+
+
+def _by_side(asked: Sequence[Probe], rows: Iterable[int], holds: Bools) -> dict[str, Figures]:
+    """Share of which something holds, for each side in the order of the file and for all."""
+    of_side: defaultdict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        of_side[asked[row].side].append(int(row))
+        of_side[ALL].append(int(row))
+    figures = {}
+    for side in (*(name for name in of_side if name != ALL), *((ALL,) if of_side else ())):
+        frames = len({asked[row].frame for row in of_side[side]})
+        figures[side] = _share_row(holds[of_side[side]], frames) | {"frames": frames}
+    return figures
+
+
+def _share_row(holds: Bools, observations: int) -> Figures:
+    """How often something holds, with an interval that counts so many observations."""
+    share = float(holds.mean()) if len(holds) else 0.0
+    return {"share": share, "count": int(holds.sum()), "texts": len(holds)} | _bounds(share, observations)
+
+
+def _bounds(share: float, count: float) -> Figures:
+    low, high = wilson(share, count)
+    return {"low": low, "high": high}
+
+
+def summary(figures: Figures) -> Figures:
+    """The few figures that travel in a manifest, as plain numbers."""
+    short: Figures = {
+        f"changed_by_{name.replace(' ', '_')}": round(row["changed"], 4) for name, row in figures["altered"].items()
+    }
+    for name, row in figures.get("swapped", {}).items():
+        short[f"changed_by_{name.replace(' ', '_')}"] = round(row["changed"], 4)
+    if "no_event" in figures:
+        short["false_alarms_other_domains"] = round(figures["no_event"][ALL]["share"], 4)
+    if actors := figures.get("actors"):
+        sides = actors["sides"]
+        short["flipped_by_actor"] = round(sides["flipped"][ALL]["share"], 4)
+        for name, rows in actors["confusions"].items():
+            if ALL in rows:
+                short[name.replace(" ", "_")] = round(rows[ALL]["share"], 4)
+    return short
+
+
+def grids(figures: Figures) -> list[Grid]:
+    """The figures as tables."""
+    built = [_kinds_grid(figures["kinds"]), _changes_grid("altered text", figures["altered"])]
+    if "swapped" in figures:
+        built.append(_changes_grid("words that decide nothing, swapped", figures["swapped"]))
+        built.append(_words_grid(figures["swapped"]))
+        built.append(_no_event_grid(figures["no_event"]))
+    if actors := figures.get("actors"):
+        built += [_sides_grid(actors), _confusions_grid(actors["confusions"])]
+    return built
+
+
+def _kinds_grid(kinds: Mapping[str, Mapping[str, Figures]]) -> Grid:
+    rows = [
+        (
+            kind,
+            name,
+            f"{row['weighted_f1']:.3f}" if "weighted_f1" in row else "",
+            f"{row['low']:.3f} - {row['high']:.3f}" if "weighted_f1" in row else "",
+            percent(row["false_alarms"]) if row["texts_without_event"] else "",
+            str(row["texts"]),
+        )
+        for kind, names in kinds.items()
+        for name, row in names.items()
+    ]
+    heads = ("", "", "weighted F1", "95 % interval", "eventless texts labelled", "texts")
+    return Grid("by kind of text", heads, tuple(rows))
+
+
+def _changes_grid(title: str, changes: Mapping[str, Figures]) -> Grid:
+    rows = [
+        (
+            name,
+            percent(row["changed"]),
+            percent_interval(row["low"], row["high"]),
+            "" if row["weighted_f1"] is None else f"{row['weighted_f1_before']:.3f} -> {row['weighted_f1']:.3f}",
+            str(row["texts"]),
+        )
+        for name, row in changes.items()
+    ]
+    return Grid(title, ("", "answers changed", "95 % interval", "weighted F1", "texts"), tuple(rows))
+
+
+def _words_grid(swapped: Mapping[str, Figures]) -> Grid:
+    """The word of each set that changes most answers when it is put in; words with few texts are left out."""
+    rows = []
+    for name, figures in swapped.items():
+        often = {word: row for word, row in figures["by_word"].items() if row["texts"] >= _FEWEST}
+        if often:
+            word, row = max(often.items(), key=lambda item: item[1]["changed"])
+            rows.append((name, word, percent(row["changed"]), str(row["texts"])))
+    heads = ("", "word", "answers changed by putting it in", "texts")
+    return Grid(
+        f"the word of each set that changes most, of those put into {_FEWEST} texts or more", heads, tuple(rows)
+    )
+
+
+def _no_event_grid(domains: Mapping[str, Figures]) -> Grid:
+    rows = [
+        (domain, percent(row["share"]), percent_interval(row["low"], row["high"]), str(row["texts"]))
+        for domain, row in domains.items()
+    ]
+    return Grid("hand-written text without event", ("domain", "given a label", "95 % interval", "texts"), tuple(rows))
+
+
+def _sides_grid(actors: Figures) -> Grid:
+    sides = actors["sides"]
+    decided = sides["right_where_the_side_decides"]
+    rows = [
+        (
+            side,
+            percent(row["share"]),
+            percent(sides["flipped"][side]["share"]),
+            percent_interval(sides["flipped"][side]["low"], sides["flipped"][side]["high"]),
+            percent(decided[side]["share"]) if side in decided else "",
+            str(row["texts"] + (decided[side]["texts"] if side in decided else 0)),
+        )
+        for side, row in sides["right"].items()
+    ]
+    heads = ("side", "exactly right", "answer flips with the actor", "95 % interval", "right where the side decides")
+    title = (
+        f"the same deed by every side, in {actors['frames']} sentences of our own, each with every actor; "
+        f"{percent(actors['frames_read_alike'])} of those that no actor changes are read alike with all of them"
+    )
+    return Grid(title, (*heads, "texts"), tuple(rows))
+
+
+def _confusions_grid(confusions: Mapping[str, Mapping[str, Figures]]) -> Grid:
+    rows = [
+        (
+            name,
+            side,
+            f"{row['count']} of {row['texts']}",
+            percent(row["share"]),
+            percent_interval(row["low"], row["high"]),
+        )
+        for name, sides in confusions.items()
+        for side, row in sides.items()
+    ]
+    return Grid(
+        "mistaken deeds, by the side that did them", ("", "side", "texts", "share", "95 % interval"), tuple(rows)
+    )
+
+
+def draw(figures: Figures, path: Path) -> None:
+    """What changes answers, and the mistakes by side, as bars in one PNG file."""
+    changes = {**figures["altered"], **figures.get("swapped", {})}
+    panels = {"answers changed by": [(name, row["changed"], row["low"], row["high"]) for name, row in changes.items()]}
+    if actors := figures.get("actors"):
+        shown = {"answer flips when the actor is": actors["sides"]["flipped"], **actors["confusions"]}
+        panels |= {
+            title: [(side, row["share"], row["low"], row["high"]) for side, row in sides.items()]
+            for title, sides in shown.items()
+            if sides
+        }
+    plots.shares(panels, path)

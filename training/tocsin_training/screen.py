@@ -1,0 +1,197 @@
+"""Stage 5: the first look that settles plain no-events, for those who score archives in which most texts are such.
+
+    python -m tocsin_training.screen [RELEASE] [--corpus FOLDER] [--no-event-share 0.8]
+
+measures a release's screen on the test split: events lost, texts settled, and the CPU time of a mix with and without
+it. CPU time and not time on the clock, because other work on the machine hardly changes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
+from tokenizers import Tokenizer
+
+from tocsin import EventClassifier, Release, TocsinError, UsageError
+from tocsin.cli.console import out
+from tocsin.encoder import load_tokenizer
+from tocsin.release import LAYOUT, read_manifest, write_manifest
+from tocsin.screen import Screen, ngrams
+from tocsin_training.config import DataSettings, ScreenSettings
+from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.heldout import read_corpus
+from tocsin_training.run import Run
+
+_log = logging.getLogger(__name__)
+
+Bools = NDArray[np.bool_]
+Tokens = list[list[int]]
+
+_ROUNDS = 3
+
+
+def fit_screen(train: Tokens, events: Bools, validation: Tokens, truth: Bools, settings: ScreenSettings) -> Screen:
+    """Fit the weights on training texts, then threshold and rates on validation texts.
+
+    :param train: token ids of the training texts, at least one with and one without an event.
+    :param events: whether each of them reports one, shape (training texts,).
+    :param validation: token ids of the validation texts, at least one with an event.
+    :param truth: their labels, shape (validation texts, labels).
+    """
+    model = LogisticRegression(C=settings.inverse_penalty, solver="liblinear", random_state=0)
+    model.fit(_features(train, settings.buckets), events)
+    # As they are stored, or the threshold would be that of other weights.
+    weights = model.coef_[0].astype(np.float16).astype(np.float32)
+    labels = truth.shape[1]
+    free = Screen(weights, float(model.intercept_[0]), -np.inf, np.zeros(labels, dtype=np.float32))
+    margins = free.margins(validation)
+    threshold, rate = _cut(margins, np.any(truth, axis=1), settings.events_lost)
+    shares = truth.sum(axis=0) / truth.sum()
+    return Screen(weights, free.bias, threshold, (rate * shares).astype(np.float32))
+
+
+def _features(texts: Tokens, buckets: int) -> csr_matrix:
+    """Counts of n-grams over the root of their number: what `Screen.margins` adds up."""
+    found = ngrams(texts, buckets)
+    values = np.repeat(1 / np.sqrt(found.counts), found.counts)
+    return csr_matrix((values, found.buckets, np.append(found.starts, len(found.buckets))), (len(texts), buckets))
+
+
+def _cut(margins: NDArray[np.float64], events: Bools, allowed: float) -> tuple[float, float]:
+    """The margin below which texts are settled, and how often a settled text reports an event.
+
+    The rate is Laplace's rule of succession: four lost among six hundred are few, and none among six hundred is not
+    never.
+    """
+    of_events = np.sort(margins[events])
+    threshold = float(of_events[int(allowed * len(of_events))])
+    settled = margins < threshold
+    return threshold, float((settled & events).sum() + 1) / float(settled.sum() + 2)
+
+
+def main(run: Run) -> None:
+    """Put a screen into the run's release, fitted on the training split with thresholds from validation."""
+    settings = run.settings()
+    splits = limit(load_corpus(settings.data.corpus), settings.data)
+    release = Release.open(run.release)
+    tokenizer = load_tokenizer(release)
+    tokens = {name: token_ids(tokenizer, list(splits[name]["text"])) for name in ("train", "validation")}
+    truth = {name: label_matrix(list(splits[name]["labels"]), release.taxonomy) > 0 for name in tokens}
+    events: Bools = np.any(truth["train"], axis=1)
+    if events.all() or not events.any() or not truth["validation"].any():
+        _log.warning("no screen: it takes training texts with and without events, and validation texts with some")
+        for folder in (run.release, run.reference):
+            (folder / LAYOUT.screen).unlink(missing_ok=True)
+            write_manifest(folder, read_manifest(folder))
+        run.record("screen", {"settled": None})
+        return
+    screen = fit_screen(tokens["train"], events, tokens["validation"], truth["validation"], settings.screen)
+    for folder in (run.release, run.reference):
+        screen.save(folder / LAYOUT.screen)
+        write_manifest(folder, read_manifest(folder))
+    figures = settled_shares(screen.settles(tokens["validation"]), np.any(truth["validation"], axis=1))
+    run.record("screen", figures)
+    _log.info(
+        "the screen settles %.0f %% of validation's texts without event and loses %.1f %% of those with one",
+        100 * figures["settled"],
+        100 * figures["events_lost"],
+    )
+
+
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
+    """Token ids of the first window of each text, special tokens included, as the encoder reads them."""
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def settled_shares(settled: Bools, events: Bools) -> dict[str, float]:
+    """Share settled of the texts without an event, and of those with one; 0 where there are none."""
+    return {
+        "settled": float(settled[~events].mean()) if (~events).any() else 0.0,
+        "events_lost": float(settled[events].mean()) if events.any() else 0.0,
+    }
+
+
+def measure(release: Path | None, corpus: Path, no_event_share: float) -> dict[str, Any]:
+    """What a release's screen does on a corpus's test split, and what it saves on a mix of its texts.
+
+    :param no_event_share: share of texts without event in the mix.
+    :return: `settled` and `events_lost` on all test texts; `lost_that_would_be_found`, the share of texts with events
+        that the encoder alone would have given a label; CPU milliseconds a text of the mix `alone` and in `cascade`.
+    :raises UsageError: the share is not between 0 and 1.
+    :raises ReleaseError: the release has no screen.
+    """
+    if not 0 < no_event_share <= 1:
+        raise UsageError(f"--no-event-share {no_event_share}: give a share above 0 and at most 1, such as 0.8")
+    alone, cascade = EventClassifier.load(release), EventClassifier.load(release, cascade=True)
+    text = read_corpus(DataSettings(corpus=corpus, taxonomy=alone.release.folder / LAYOUT.taxonomy), alone.taxonomy)
+    events: Bools = np.any(text.truth, axis=1)
+    settled = cascade.score_batch(text.texts).settled
+    found = np.zeros(len(text), dtype=np.bool_)
+    lost = np.flatnonzero(settled & events)
+    found[lost] = alone.score_batch([text.texts[row] for row in lost]).given.any(axis=1)
+    mix = [text.texts[row] for row in _mix(events, no_event_share)]
+    times = cpu_milliseconds({"alone": alone, "cascade": cascade}, mix)
+    shares = settled_shares(settled, events)
+    return (
+        shares | {"lost_that_would_be_found": float(found[events].mean()), "texts": len(text), "mix": len(mix)} | times
+    )
+
+
+def _mix(events: Bools, no_event_share: float) -> list[int]:
+    """All texts without event and as many others as make up the rest, in random order."""
+    without, with_event = np.flatnonzero(~events), np.flatnonzero(events)
+    count = min(round(len(without) * (1 - no_event_share) / no_event_share), len(with_event))
+    chosen = random.Random(0).sample(with_event.tolist(), count) + without.tolist()
+    return random.Random(1).sample(chosen, len(chosen))
+
+
+def cpu_milliseconds(classifiers: dict[str, EventClassifier], texts: Sequence[str]) -> dict[str, float]:
+    """CPU milliseconds a text, the least of some rounds in turn."""
+    times: dict[str, list[float]] = {name: [] for name in classifiers}
+    for _ in range(_ROUNDS):
+        for name, classifier in classifiers.items():
+            begun = time.process_time()
+            classifier.score_batch(texts)
+            times[name].append(1000 * (time.process_time() - begun) / len(texts))
+    return {name: min(found) for name, found in times.items()}
+
+
+def show(figures: dict[str, Any], no_event_share: float) -> Table:
+    """The figures as a table for people."""
+    table = Table("what", "measured", title=f"The screen on {figures['texts']:,} test texts")
+    table.add_row("texts without event that it settles", f"{figures['settled']:.1%}")
+    table.add_row("texts with an event that it settles: lost", f"{figures['events_lost']:.2%}")
+    table.add_row("of all with an event, lost that the encoder finds", f"{figures['lost_that_would_be_found']:.2%}")
+    mix = f"{figures['mix']:,} texts, {no_event_share:.0%} without event"
+    table.add_row(f"CPU time a text alone, {mix}", f"{figures['alone']:.2f} ms")
+    table.add_row("CPU time a text with --cascade", f"{figures['cascade']:.2f} ms")
+    table.add_row("faster by", f"{figures['alone'] / figures['cascade']:.2f}x")
+    return table
+
+
+def _measure_from_command_line() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("release", type=Path, nargs="?", help="a release folder; the shipped one by default")
+    parser.add_argument("--corpus", type=Path, default=Path("datasets/corpus"))
+    parser.add_argument("--no-event-share", type=float, default=0.8)
+    arguments = parser.parse_args()
+    try:
+        figures = measure(arguments.release, arguments.corpus, arguments.no_event_share)
+    except TocsinError as error:
+        raise SystemExit(str(error)) from None
+    out.print(show(figures, arguments.no_event_share))
+
+
+if __name__ == "__main__":
+    _measure_from_command_line()
