@@ -117,12 +117,10 @@ ServingTocsin = Callable[..., AbstractContextManager[str]]
 def serving_tocsin(serving: Serving, free_port: Callable[[], int], environment: dict[str, str]) -> ServingTocsin:
     """Runs `tocsin serve` on a release as a user starts it; gives the server's address while it lives."""
 
-    def serve(
-        release: Path, *, workers: int = 1, variables: dict[str, str] | None = None
-    ) -> AbstractContextManager[str]:
+    def serve(release: Path, *, workers: int = 1, **variables: str) -> AbstractContextManager[str]:
         port = free_port()
         options = ["--port", str(port), "--workers", str(workers), "--release", str(release)]
-        return serving([*TOCSIN, "serve", *options], port, environment | (variables or {}))
+        return serving([*TOCSIN, "serve", *options], port, environment | variables)
 
     return serve
 

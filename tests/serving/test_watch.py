@@ -258,8 +258,14 @@ def test_two_workers_tell_one_truth_and_a_killed_one_takes_nothing_along(
 def serving_process(port: int) -> psutil.Process:
     """One of the worker processes of the server on a port."""
     (server,) = (p for p in psutil.process_iter(["cmdline"]) if _starts(p, port))
-    workers = [child for child in server.children(recursive=True) if "service" in " ".join(child.cmdline())]
-    return workers[0]
+    return next(child for child in server.children(recursive=True) if _serves(child))
+
+
+def _serves(process: psutil.Process) -> bool:
+    try:
+        return "service" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 def _starts(process: psutil.Process, port: int) -> bool:

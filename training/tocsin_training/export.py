@@ -224,6 +224,8 @@ def main(run: Run, base: BaseModel) -> None:
         ]
         for folder, graph, quantization in kinds:
             manifest = make_manifest(settings, base, corpus, quantization, origin)
+            # What later stages put into an earlier release belongs to that one.
+            shutil.rmtree(folder, ignore_errors=True)
             assemble(folder, graph=graph, model=run.model, taxonomy=settings.data.taxonomy, manifest=manifest)
     sizes = {folder.name: (folder / LAYOUT.model).stat().st_size for folder in (run.reference, run.release)}
     run.record("export", {"fused": fused, "opset": OPSET, "model_bytes": sizes})
