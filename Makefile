@@ -89,6 +89,10 @@ bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; 
 bench-load: $(VENV)/.dev  ## the service under load and under bad clients
 	$(BIN)/python benchmarks/load.py $(ARGS)
 
+.PHONY: bench-load-long
+bench-load-long: $(VENV)/.dev  ## the same with five minutes beyond capacity and 10,000 idle connections, for the night
+	$(BIN)/python benchmarks/load.py --seconds 20 --overload-seconds 300 --idle 10000 $(ARGS)
+
 .PHONY: bench-capacity
 bench-capacity: $(VENV)/.dev  ## texts a second a core, memory a worker, start-up; what a million and a billion texts a day take
 	$(BIN)/python benchmarks/capacity.py $(ARGS)

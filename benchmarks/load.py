@@ -1,11 +1,12 @@
 """The service under load, and under bad clients, all in one run.
 
-    python benchmarks/load.py [--seconds 3] [--save]
+    python benchmarks/load.py [--seconds 3] [--overload-seconds 10] [--idle 50] [--save]
 
 Starts the service on the shipped release and prints requests a second and the 50th and 99th percentile of the latency
 for 1, 8 and 64 clients with 1 and 64 texts a request, each client asking again as soon as it is answered; then what
 happens beyond capacity, and beside clients that are slow, hang up, send too much or nothing at all. Every answer is
-compared with the library's; one wrong answer ends the run. The clients share the machine's cores with the service, so
+compared with the library's; one wrong answer ends the run. `make bench-load-long` has five minutes beyond capacity and
+10,000 idle connections. The clients share the machine's cores with the service, so
 their latencies hold their own work too; the service's own are the `seconds` of its log. `--save` writes the table to
 benchmarks/load.md.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 import statistics
 import time
 from collections import Counter
@@ -73,26 +75,37 @@ class Checked:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3, help="length of each measurement")
+    parser.add_argument("--overload-seconds", type=float, default=10, help="length of that beyond capacity")
+    parser.add_argument("--idle", type=int, default=_BAD_CLIENTS, help="connections that are open and silent")
     parser.add_argument("--save", action="store_true", help="write benchmarks/load.md")
     arguments = parser.parse_args()
+    check_open_files(arguments.idle)
     checked = Checked(corpus_texts(_DISTINCT_TEXTS))
     with service():
-        rows = asyncio.run(measure(checked, arguments.seconds))
+        rows = asyncio.run(measure(checked, arguments.seconds, arguments.overload_seconds, arguments.idle))
     report(rows, arguments.save)
 
 
-async def measure(checked: Checked, seconds: float) -> list[Row]:
+def check_open_files(idle: int) -> None:
+    """Refuse to begin what would end for want of file descriptors; the service has the same limit for each worker."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < idle + _OVERLOAD_CLIENTS:
+        raise SystemExit(f"--idle {idle}: this shell allows {limit} open files; raise it with `ulimit -n {2 * idle}`")
+
+
+async def measure(checked: Checked, seconds: float, overload_seconds: float, idle_connections: int) -> list[Row]:
     rows = []
     for clients in (1, 8, 64):
         for size in (1, 64):
             outcome = await load(checked, clients=clients, size=size, seconds=seconds)
             rows.append(row(f"{clients} clients, {size} texts a request", outcome))
-    outcome = await load(checked, clients=_OVERLOAD_CLIENTS, size=64, seconds=max(seconds, 10))
-    rows.append(row(f"beyond capacity: {_OVERLOAD_CLIENTS} clients, 64 texts", outcome))
+    outcome = await load(checked, clients=_OVERLOAD_CLIENTS, size=64, seconds=overload_seconds)
+    rows.append(row(f"beyond capacity: {_OVERLOAD_CLIENTS} clients, 64 texts, {overload_seconds:.0f} s", outcome))
     for name, misbehave in BAD_CLIENTS.items():
-        async with beside(misbehave):
+        crowd = idle_connections if misbehave is idle else _BAD_CLIENTS
+        async with beside(misbehave, crowd):
             outcome = await load(checked, clients=8, size=1, seconds=seconds)
-        rows.append(row(f"8 clients, 1 text, beside {_BAD_CLIENTS} {name}", outcome))
+        rows.append(row(f"8 clients, 1 text, beside {crowd:,} {name}", outcome))
     return rows
 
 
@@ -203,7 +216,7 @@ BAD_CLIENTS: dict[str, Misbehaviour] = {
 
 
 @asynccontextmanager
-async def beside(misbehave: Misbehaviour) -> AsyncIterator[None]:
+async def beside(misbehave: Misbehaviour, size: int) -> AsyncIterator[None]:
     """A crowd of bad clients, for as long as the block lasts."""
 
     async def again_and_again() -> None:
@@ -213,8 +226,9 @@ async def beside(misbehave: Misbehaviour) -> AsyncIterator[None]:
             except (OSError, httpx.TransportError):
                 await asyncio.sleep(0.1)
 
-    crowd = [asyncio.create_task(again_and_again()) for _ in range(_BAD_CLIENTS)]
-    await asyncio.sleep(0.5)
+    crowd = [asyncio.create_task(again_and_again()) for _ in range(size)]
+    # They connect a few thousand a second.
+    await asyncio.sleep(0.5 + size / 2000)
     try:
         yield
     finally:
