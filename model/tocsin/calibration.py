@@ -28,7 +28,7 @@ class ReviewPromise(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target_accuracy: float = Field(
-        ge=0, le=1, description="share of right answers asked for among those not sent to review"
+        ge=0, le=1, description="share of texts not sent to review whose first answer is asked to be right"
     )
     validation_accuracy: float = Field(ge=0, le=1, description="share reached on validation")
     validation_review_share: float = Field(ge=0, le=1, description="share of validation texts sent to review")
@@ -42,7 +42,7 @@ class Calibration(BaseModel):
     scale: tuple[float, ...] = Field(description="per label, positive")
     bias: tuple[float, ...] = Field(description="per label, on the logit scale")
     thresholds: tuple[float, ...] = Field(description="per label: a probability at or above it gives the label")
-    review_below: float = Field(ge=0, le=1, description="answers with a lower confidence go to review")
+    review_below: float = Field(ge=0, le=1, description="texts of lower `confidence` go to review")
     review_promise: ReviewPromise | None = None
     objectives: dict[str, tuple[float, ...]] = Field(
         default_factory=dict, description="name -> other thresholds per label, such as `precision`; none by default"
@@ -107,9 +107,10 @@ class Calibration(BaseModel):
         return probabilities >= np.array(thresholds, dtype=np.float32)
 
     def confidence(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> Floats:
-        """How sure the answer as a whole is, shape (texts,): the first event's probability, or that of no event.
+        """How sure the first answer is, shape (texts,): the likeliest label given, or no event where none is.
 
-        This is the number that ``review_below`` is compared with.
+        This is the number that ``review_below`` is compared with. Labels given beside the likeliest play no part in
+        it: they may be far less sure, and each has its own probability.
         """
         given = np.where(self.decide(probabilities, objective), probabilities, 0.0)
         first = given.max(axis=-1)
