@@ -39,6 +39,18 @@ def test_people_get_a_table(release: tuple[str, str]) -> None:
     assert b"Airstrike" in done.stdout and b"Air/drone strike" in done.stdout
 
 
+def test_text_that_is_not_read_is_not_said_to_be_without_event(
+    release: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    told = tocsin("classify", *release, "Le ministre a parlé de la guerre et des attaques.", "123 456").stdout.decode()
+    assert "not read: language fr" in told and "not read: language unknown" in told
+    assert told.count("please check") == 2
+    assert "no event" not in told
+    read = tocsin("classify", *release, "The mayor was away on Tuesday.").stdout.decode()
+    assert "no event" in read and "not read" not in read
+
+
 def test_a_document_comes_back_sentence_by_sentence(release: tuple[str, str]) -> None:
     done = tocsin("classify", "--document", "--json", *release, "-", stdin=b"An airstrike hit. All was quiet then.")
     answer = json.loads(done.stdout)

@@ -152,6 +152,22 @@ def test_openapi_examples_are_real(client: TestClient, classifier: EventClassifi
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
 
 
+ANSWERS = ("Event", "Prediction", "SentencePrediction", "EventSummary", "DocumentSummary", "DocumentPrediction")
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_every_field_of_an_answer_is_described(client: TestClient, answer: str) -> None:
+    schema = client.get("/docs.json").json()["components"]["schemas"][answer]
+    assert schema["description"]
+    assert [name for name, field in schema["properties"].items() if not field.get("description")] == []
+
+
+def test_an_unread_text_is_told_by_its_language_alone(client: TestClient) -> None:
+    (answer,) = client.post("/classify", json={"texts": ["Homens armados mataram onze aldeões."]}).json()
+    assert answer["language"] not in client.get("/model").json()["languages"]
+    assert (answer["events"], answer["needs_review"]) == ([], True)
+
+
 def _references(node: object) -> list[str]:
     if isinstance(node, dict):
         own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
