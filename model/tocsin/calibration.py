@@ -95,16 +95,22 @@ class Calibration(BaseModel):
         """What `decide` can be asked for."""
         return (DEFAULT_OBJECTIVE, *self.objectives)
 
+    def thresholds_of(self, objective: str) -> tuple[float, ...]:
+        """Thresholds of an objective, one per label.
+
+        :raises InputError: the calibration has none for it.
+        """
+        if objective not in self.objective_names:
+            known = ", ".join(self.objective_names)
+            raise InputError(f"objective {objective!r} is not one of this release's: {known}")
+        return self.objectives.get(objective, self.thresholds)
+
     def decide(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> NDArray[np.bool_]:
         """Which labels are given, shape (texts, labels).
 
         :raises InputError: the calibration has no thresholds for the objective.
         """
-        if objective not in self.objective_names:
-            known = ", ".join(self.objective_names)
-            raise InputError(f"objective {objective!r} is not one of this release's: {known}")
-        thresholds = self.objectives.get(objective, self.thresholds)
-        return probabilities >= np.array(thresholds, dtype=np.float32)
+        return probabilities >= np.array(self.thresholds_of(objective), dtype=np.float32)
 
     def confidence(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> Floats:
         """How sure the first answer is, shape (texts,): the likeliest label given, or no event where none is.

@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import make_tiny_release
+
+from tocsin.calibration import Calibration
+from tocsin.release import LAYOUT, read_manifest, write_manifest
 
 
 def tocsin(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -63,6 +67,7 @@ def test_a_document_comes_back_sentence_by_sentence(release: tuple[str, str]) ->
         (("classify", "--release", "/nowhere", "text"), 1, b"no such release folder"),
         (("classify",), 2, b"Missing argument"),
         (("classify", "--scores", "text"), 2, b"add --json"),
+        (("info", "--labels", "--lineage"), 2, b"give one of them"),
         (("frobnicate",), 2, b"No such command"),
     ],
 )
@@ -84,6 +89,39 @@ def test_info_tells_the_release_and_checks_itself(release: tuple[str, str]) -> N
     assert facts["release"] == "tiny-0"
     assert facts["self-check"]["answer"]
     assert len(facts["labels"]) == 26
+
+
+def test_info_lists_the_threshold_of_every_label_by_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = make_tiny_release(tmp_path / "tiny")
+    calibration = Calibration.load(folder / LAYOUT.calibration)
+    objectives = {"precision": tuple(0.6 + index / 100 for index in range(26))}
+    calibration.model_copy(update={"objectives": objectives, "objective_targets": {"precision": 0.95}}).save(
+        folder / LAYOUT.calibration
+    )
+    figures = {"armed_clash": {"precision": 0.913, "recall": 0.5, "f1": 0.646, "support": 41}}
+    write_manifest(folder, read_manifest(folder).model_copy(update={"metrics": {"labels": figures}}))
+
+    told = json.loads(tocsin("info", "--labels", "--json", "--release", str(folder)).stdout)
+    first, second, *_ = told["labels"]
+    assert first == {
+        "label": "armed_clash",
+        "event_type": "Battles",
+        "thresholds": {"default": 0.5, "precision": 0.6},
+        "test": figures["armed_clash"],
+    }
+    assert (second["thresholds"]["precision"], second["test"]) == (0.61, None)
+    assert len(told["labels"]) == 26 and told["review_below"] == 0.6
+
+    people = tocsin("info", "--labels", "--release", str(folder)).stdout.decode()
+    (row,) = (line for line in people.splitlines() if "armed_clash" in line)
+    assert [cell.strip() for cell in row.split("│")[3:-1]] == ["0.50", "0.60", "0.91", "0.50", "0.65", "41"]
+    assert "Aim of precision: 95%" in people
+
+
+def test_labels_without_figures_are_listed_and_that_is_said(release: tuple[str, str]) -> None:
+    people = tocsin("info", "--labels", *release).stdout.decode()
+    assert "0.50" in people and "no figures by label" in people
 
 
 def test_the_library_and_classify_need_no_heavy_package(release: tuple[str, str]) -> None:

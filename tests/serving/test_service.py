@@ -134,7 +134,13 @@ def test_model_and_taxonomy_are_the_releases(client: TestClient, classifier: Eve
     assert model["model_version"] == classifier.version
     assert model["files"] == classifier.release.manifest.files
     assert model["limits"]["max_texts"] == SETTINGS.max_texts
+    calibration = classifier.release.calibration
+    assert model["review_below"] == calibration.review_below
+    assert list(model["thresholds"]) == model["objectives"]
+    assert list(model["thresholds"]["default"].values()) == list(calibration.thresholds)
+    assert list(model["thresholds"]["precision"].values()) == list(calibration.objectives["precision"])
     labels = client.get("/taxonomy").json()["labels"]
+    assert [label["label"] for label in labels] == list(model["thresholds"]["default"])
     assert [label["label"] for label in labels] == list(classifier.taxonomy.names)
 
 

@@ -299,11 +299,17 @@ def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[st
         figures["review_promise_held"] = promise["held"]
     if precise := evaluation["objectives"].get(PRECISION):
         figures[PRECISION] = {name: round(precise[name], 4) for name in ("precision", "recall", "false_alarms")}
+    figures["labels"] = {name: _label_summary(row) for name, row in evaluation["labels"].items()}
     figures["robustness"] = robustness.summary(evaluation["robustness"])
     figures["int8_f1_cost"] = round(verification["int8_f1_cost"], 4)
     if case := evaluation.get("case2021"):
         figures["case2021"] = {name: round(value, 4) for name, value in case.items()}
     return figures
+
+
+def _label_summary(row: dict[str, float]) -> dict[str, float | int]:
+    """What `tocsin info --labels` shows of a label; its support is a number of texts."""
+    return {name: round(row[name], 4) for name in ("precision", "recall", "f1")} | {"support": round(row["support"])}
 
 
 def main(run: Run) -> None:
