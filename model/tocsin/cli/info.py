@@ -6,9 +6,11 @@ import importlib.util
 import json
 import platform
 from importlib.metadata import version
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -109,20 +111,20 @@ def _label_facts(release: Release) -> dict[str, Any]:
 
 
 def _thresholds(facts: dict[str, Any]) -> Table:
+    """A row a label under its event type; narrow, so that it fits on 80 columns with most of its identifiers whole."""
     rows = facts["labels"]
     objectives = list(rows[0]["thresholds"])
     measured = any(row["test"] for row in rows)
-    table = Table(title=Text(f"thresholds of {facts['release']}"), title_justify="left")
+    table = Table(title=Text(f"thresholds of {facts['release']}"), title_justify="left", box=SIMPLE_HEAD, padding=0)
     # Folded, not cut short: identifiers are there to be copied.
     table.add_column("label", overflow="fold")
-    table.add_column("event type")
-    heads = [*objectives, *((f"{name} on test" for name in _FIGURES.values()) if measured else ())]
-    for head in heads:
+    for head in (*objectives, *((f"test\n{name}" for name in _FIGURES.values()) if measured else ())):
         table.add_column(Text(head), justify="right")
-    for row in rows:
-        cells = [f"{row['thresholds'][objective]:.2f}" for objective in objectives]
-        cells += _figure_cells(row["test"]) if measured else []
-        table.add_row(Text(row["label"]), Text(row["event_type"]), *cells)
+    for event_type, labels in groupby(rows, key=lambda row: row["event_type"]):
+        table.add_row(Text(event_type, style="bold"))
+        for row in labels:
+            cells = [f"{row['thresholds'][objective]:.2f}" for objective in objectives]
+            table.add_row(Text(f"  {row['label']}"), *cells, *(_figure_cells(row["test"]) if measured else ()))
     return table
 
 
