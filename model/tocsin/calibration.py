@@ -28,7 +28,7 @@ class ReviewPromise(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target_accuracy: float = Field(
-        ge=0, le=1, description="share of right answers asked for among those not sent to review"
+        ge=0, le=1, description="share of texts not sent to review whose first answer is asked to be right"
     )
     validation_accuracy: float = Field(ge=0, le=1, description="share reached on validation")
     validation_review_share: float = Field(ge=0, le=1, description="share of validation texts sent to review")
@@ -42,7 +42,7 @@ class Calibration(BaseModel):
     scale: tuple[float, ...] = Field(description="per label, positive")
     bias: tuple[float, ...] = Field(description="per label, on the logit scale")
     thresholds: tuple[float, ...] = Field(description="per label: a probability at or above it gives the label")
-    review_below: float = Field(ge=0, le=1, description="answers with a lower confidence go to review")
+    review_below: float = Field(ge=0, le=1, description="texts of lower `confidence` go to review")
     review_promise: ReviewPromise | None = None
     objectives: dict[str, tuple[float, ...]] = Field(
         default_factory=dict, description="name -> other thresholds per label, such as `precision`; none by default"
@@ -95,21 +95,28 @@ class Calibration(BaseModel):
         """What `decide` can be asked for."""
         return (DEFAULT_OBJECTIVE, *self.objectives)
 
+    def thresholds_of(self, objective: str) -> tuple[float, ...]:
+        """Thresholds of an objective, one per label.
+
+        :raises InputError: the calibration has none for it.
+        """
+        if objective not in self.objective_names:
+            known = ", ".join(self.objective_names)
+            raise InputError(f"objective {objective!r} is not one of this release's: {known}")
+        return self.objectives.get(objective, self.thresholds)
+
     def decide(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> NDArray[np.bool_]:
         """Which labels are given, shape (texts, labels).
 
         :raises InputError: the calibration has no thresholds for the objective.
         """
-        if objective not in self.objective_names:
-            known = ", ".join(self.objective_names)
-            raise InputError(f"objective {objective!r} is not one of this release's: {known}")
-        thresholds = self.objectives.get(objective, self.thresholds)
-        return probabilities >= np.array(thresholds, dtype=np.float32)
+        return probabilities >= np.array(self.thresholds_of(objective), dtype=np.float32)
 
     def confidence(self, probabilities: Floats, objective: str = DEFAULT_OBJECTIVE) -> Floats:
-        """How sure the answer as a whole is, shape (texts,): the first event's probability, or that of no event.
+        """How sure the first answer is, shape (texts,): the likeliest label given, or no event where none is.
 
-        This is the number that ``review_below`` is compared with.
+        This is the number that ``review_below`` is compared with. Labels given beside the likeliest play no part in
+        it: they may be far less sure, and each has its own probability.
         """
         given = np.where(self.decide(probabilities, objective), probabilities, 0.0)
         first = given.max(axis=-1)

@@ -42,14 +42,17 @@ class Scores:
     event_type_probabilities: NDArray[np.float32]
     """Shape (texts, event types)."""
     no_event: NDArray[np.float32]
-    """Probability that no label holds, shape (texts,)."""
+    """Probability that no label holds, shape (texts,); means nothing for text in a language the model cannot read."""
     confidence: NDArray[np.float32]
-    """How sure the answer as a whole is, shape (texts,); see `Calibration.confidence`."""
+    """How sure the first answer is, shape (texts,); see `Calibration.confidence`."""
     needs_review: NDArray[np.bool_]
+    """Whether `confidence` is below the release's line or the model cannot read the language, shape (texts,)."""
     truncated: NDArray[np.bool_]
+    """Whether the text was read in several windows, shape (texts,)."""
     settled: NDArray[np.bool_]
     """Whether the screen answered in the encoder's place, shape (texts,); never without `cascade`."""
     languages: list[str]
+    """ISO 639 codes, a text each."""
 
     def __len__(self) -> int:
         return len(self.languages)

@@ -21,20 +21,44 @@ class Event(_Answer):
 
 
 class Prediction(_Answer):
-    """What one text reports."""
+    """What one text reports.
 
-    events: tuple[Event, ...] = Field(description="highest probability first; empty when no event is reported")
-    no_event_probability: float = Field(ge=0, le=1, description="probability that the text reports none of the labels")
-    needs_review: bool = Field(description="the answer is too unsure to be used without a person's look")
+    Text in a language that the release does not list is not read, and `language` alone says so: it has no `events`,
+    whatever it reports, `needs_review` is true, and its probabilities mean nothing.
+    """
+
+    events: tuple[Event, ...] = Field(
+        description="highest probability first; empty when no event is reported, and where the language is not read"
+    )
+    no_event_probability: float = Field(
+        ge=0,
+        le=1,
+        description=(
+            "probability that the text reports none of the labels; it means nothing where the language is not read, "
+            "and may then be low although there are no events"
+        ),
+    )
+    needs_review: bool = Field(
+        description=(
+            "a person should look: the probability of the first event, or of no event where none is given, is below "
+            "the release's review_below, or the language is not read. Events after the first play no part in it; each "
+            "has its own probability"
+        )
+    )
     truncated: bool = Field(
         description="the text was longer than the model's window and was read in overlapping windows, all of it"
     )
-    language: str = Field(description="ISO 639 code; 'und' when it cannot be told")
+    language: str = Field(
+        description=(
+            "ISO 639 code; 'und' when it cannot be told. Text in one that is not among the release's languages is not "
+            "read: no events, needs_review, probabilities that mean nothing"
+        )
+    )
     scores: dict[str, float] | None = Field(description="label -> probability, every label")
     event_type_scores: dict[str, float] | None = Field(
         description="event type -> probability that any of its labels holds"
     )
-    model_version: str
+    model_version: str = Field(description="the release that answered, name and version")
 
 
 class SentencePrediction(Prediction):
@@ -42,32 +66,32 @@ class SentencePrediction(Prediction):
 
     start: int = Field(ge=0, description="offset of its first character in the document")
     end: int = Field(ge=0, description="offset after its last character")
-    text: str
+    text: str = Field(description="the sentence itself, without the white space around it")
 
 
 class EventSummary(_Answer):
     """One kind of event over a whole document."""
 
-    label: str
-    name: str
-    event_type: str
+    label: str = Field(description="as in an event")
+    name: str = Field(description="as in an event")
+    event_type: str = Field(description="as in an event")
     sentences: tuple[int, ...] = Field(description="positions of the sentences that report it, from 0")
-    max_probability: float = Field(ge=0, le=1)
+    max_probability: float = Field(ge=0, le=1, description="the highest of those sentences")
 
 
 class DocumentSummary(_Answer):
     """A document's sentences rolled up."""
 
-    sentences: int = Field(ge=0)
-    sentences_with_events: int = Field(ge=0)
-    sentences_to_review: int = Field(ge=0)
+    sentences: int = Field(ge=0, description="how many there are")
+    sentences_with_events: int = Field(ge=0, description="those with at least one event")
+    sentences_to_review: int = Field(ge=0, description="those with needs_review, unread ones among them")
     events: tuple[EventSummary, ...] = Field(description="the kinds of event reported, most sentences first")
 
 
 class DocumentPrediction(_Answer):
     """A document cut into sentences, each classified on its own."""
 
-    sentences: tuple[SentencePrediction, ...]
-    summary: DocumentSummary
-    language: str = Field(description="of the document as a whole")
-    model_version: str
+    sentences: tuple[SentencePrediction, ...] = Field(description="in the order of the document")
+    summary: DocumentSummary = Field(description="the sentences rolled up")
+    language: str = Field(description="of the document as a whole; each sentence has its own")
+    model_version: str = Field(description="the release that answered, name and version")

@@ -170,6 +170,15 @@ class Release:
         return (*self.manifest.files, LAYOUT.manifest)
 
     @property
+    def thresholds(self) -> dict[str, dict[str, float]]:
+        """Objective -> label -> the probability from which on the label is given."""
+        names, calibration = self.taxonomy.names, self.calibration
+        return {
+            objective: dict(zip(names, calibration.thresholds_of(objective), strict=True))
+            for objective in calibration.objective_names
+        }
+
+    @property
     def batch_invariant(self) -> bool:
         """Whether a text's logits are the same in whatever batch it travels.
 

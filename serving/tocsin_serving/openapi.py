@@ -32,8 +32,17 @@ from tocsin_serving.schemas import (
 
 _DESCRIPTION = """Says which events a news text reports, in the vocabulary of the release that is serving (`/taxonomy`).
 
+Look at `language` before you count: text in a language that is not among those of `/model` is not read. It has no
+events, whatever it reports, and its probabilities mean nothing: `no_event_probability` may be low beside no `events`.
+
+`needs_review` judges the first answer: the probability of the first event, or of no event where none is given, is
+below the `review_below` of `/model`, or the language is not read. Further events of the same text are not judged by it.
+
 Every answer carries `X-Tocsin-Model-Version` and `X-Request-ID`. Where the server was started with API keys, send one
 as `Authorization: Bearer KEY` to everything but /healthz, /livez and /readyz."""
+_MODEL = """The release that is serving and this service's limits. `languages` are those it reads; `thresholds` are
+objective -> label -> the probability from which on the label is given; first answers below `review_below` go to
+review; `metrics` were measured on the test split."""
 _NDJSON = "application/x-ndjson"
 _REFUSALS = {
     "400": "The body, a header or an option breaks a rule; `detail` names the fields.",
@@ -80,7 +89,7 @@ def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str,
     answer = classifier.roll_up(*_example_sentences(classifier)).model_dump(mode="json")
     _complete_post(paths["/classify_document"]["post"], DocumentRequest, _reference(DocumentPrediction), answer)
     paths["/taxonomy"] = {"get": _get("Every label with its names, event type, definition and aliases.", Taxonomy)}
-    paths["/model"] = {"get": _get("The release that is serving, its metrics and this service's limits.", None)}
+    paths["/model"] = {"get": _get(_MODEL, None)}
     paths["/profile"] = {
         "get": _get("How the newest texts were answered, as counts; a file for TOCSIN_DRIFT_REFERENCE.", Profile)
     }

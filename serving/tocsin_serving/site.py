@@ -66,14 +66,18 @@ def create_site(
 
 
 def describe_model(classifier: EventClassifier) -> dict[str, Any]:
-    """The release's manifest, what its review band promises, and this service's limits."""
+    """The release's manifest, its thresholds, what its review band promises, and this service's limits."""
     release = classifier.release
-    promise = release.calibration.review_promise
+    calibration = release.calibration
+    promise = calibration.review_promise
     return {
         "model_version": classifier.version,
         **release.manifest.model_dump(mode="json"),
+        "review_below": calibration.review_below,
         "review_promise": promise.model_dump() if promise else None,
         "objectives": list(classifier.objectives),
+        "objective_targets": calibration.objective_targets,
+        "thresholds": release.thresholds,
         "limits": {
             "max_text_characters": SETTINGS.max_text_characters,
             "max_texts": SETTINGS.max_texts,

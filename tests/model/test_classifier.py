@@ -72,6 +72,15 @@ def test_an_unsupported_language_is_flagged_and_never_labelled(tiny_classifier: 
     assert prediction.events == ()
 
 
+def test_review_judges_the_first_answer_and_no_other(tiny_classifier: EventClassifier) -> None:
+    # Half of the words of "Planted bomb or mine" make it 0.5; the line of the tiny release is 0.6.
+    first, second = tiny_classifier.classify("A planted bomb and an airstrike were reported in the town.").events
+    alone = tiny_classifier.classify("A planted bomb was reported in the town on Tuesday.")
+    assert first.probability > 0.6 > second.probability
+    assert not tiny_classifier.classify("A planted bomb and an airstrike were reported in the town.").needs_review
+    assert [event.label for event in alone.events] == [second.label] and alone.needs_review
+
+
 @pytest.mark.parametrize(
     "text",
     ["\x00", "\ud800 airstrike reported in the town", "🙂🙂🙂", "مرحبا", "<p>airstrike reported</p>", "a" * 100_000],

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import make_tiny_release
+
+from tocsin.calibration import Calibration
+from tocsin.release import LAYOUT, read_manifest, write_manifest
 
 
 def tocsin(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -39,6 +44,18 @@ def test_people_get_a_table(release: tuple[str, str]) -> None:
     assert b"Airstrike" in done.stdout and b"Air/drone strike" in done.stdout
 
 
+def test_text_that_is_not_read_is_not_said_to_be_without_event(
+    release: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    told = tocsin("classify", *release, "Le ministre a parlé de la guerre et des attaques.", "123 456").stdout.decode()
+    assert "not read: language fr" in told and "not read: language unknown" in told
+    assert told.count("please check") == 2
+    assert "no event" not in told
+    read = tocsin("classify", *release, "The mayor was away on Tuesday.").stdout.decode()
+    assert "no event" in read and "not read" not in read
+
+
 def test_a_document_comes_back_sentence_by_sentence(release: tuple[str, str]) -> None:
     done = tocsin("classify", "--document", "--json", *release, "-", stdin=b"An airstrike hit. All was quiet then.")
     answer = json.loads(done.stdout)
@@ -51,6 +68,7 @@ def test_a_document_comes_back_sentence_by_sentence(release: tuple[str, str]) ->
         (("classify", "--release", "/nowhere", "text"), 1, b"no such release folder"),
         (("classify",), 2, b"Missing argument"),
         (("classify", "--scores", "text"), 2, b"add --json"),
+        (("info", "--labels", "--lineage"), 2, b"give one of them"),
         (("frobnicate",), 2, b"No such command"),
     ],
 )
@@ -72,6 +90,40 @@ def test_info_tells_the_release_and_checks_itself(release: tuple[str, str]) -> N
     assert facts["release"] == "tiny-0"
     assert facts["self-check"]["answer"]
     assert len(facts["labels"]) == 26
+
+
+def test_info_lists_the_threshold_of_every_label_by_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = make_tiny_release(tmp_path / "tiny")
+    calibration = Calibration.load(folder / LAYOUT.calibration)
+    objectives = {"precision": tuple(0.6 + index / 100 for index in range(26))}
+    calibration.model_copy(update={"objectives": objectives, "objective_targets": {"precision": 0.95}}).save(
+        folder / LAYOUT.calibration
+    )
+    figures = {"armed_clash": {"precision": 0.913, "recall": 0.5, "f1": 0.646, "support": 41}}
+    write_manifest(folder, read_manifest(folder).model_copy(update={"metrics": {"labels": figures}}))
+
+    told = json.loads(tocsin("info", "--labels", "--json", "--release", str(folder)).stdout)
+    first, second, *_ = told["labels"]
+    assert first == {
+        "label": "armed_clash",
+        "event_type": "Battles",
+        "thresholds": {"default": 0.5, "precision": 0.6},
+        "test": figures["armed_clash"],
+    }
+    assert (second["thresholds"]["precision"], second["test"]) == (0.61, None)
+    assert len(told["labels"]) == 26 and told["review_below"] == 0.6
+
+    people = tocsin("info", "--labels", "--release", str(folder)).stdout.decode()
+    (row,) = (line for line in people.splitlines() if "armed_clash" in line)
+    assert row.split() == ["armed_clash", "0.50", "0.60", "0.91", "0.50", "0.65", "41"]
+    assert "\nBattles" in re.sub(r"\n +", "\n", people)
+    assert "Aim of precision: 95%" in people
+
+
+def test_labels_without_figures_are_listed_and_that_is_said(release: tuple[str, str]) -> None:
+    people = tocsin("info", "--labels", *release).stdout.decode()
+    assert "0.50" in people and "no figures by label" in people
 
 
 def test_the_library_and_classify_need_no_heavy_package(release: tuple[str, str]) -> None:

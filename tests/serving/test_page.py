@@ -61,6 +61,18 @@ def test_the_page_shows_events_and_runs_nothing_from_the_text(page: Page, classi
     assert tags == sum(len(sentence.events) for sentence in expected.sentences)
 
 
+FOREIGN = "Homens armados mataram onze aldeões nas suas casas."
+
+
+def test_text_that_is_not_read_is_said_to_be_and_not_to_be_without_event(page: Page) -> None:
+    ask(page, FOREIGN)
+    expect(page.locator("#sentences .tag")).to_have_text(["Not read: language pt"], timeout=60_000)
+    overview = page.locator("#overview")
+    expect(overview).to_have_text("Not read, so nothing is said of events: 1 sentence, language pt.")
+    ask(page, f"Rates were left unchanged on Tuesday.\n\n{FOREIGN}")
+    expect(overview).to_have_text("No event found in 1 sentence; 1 to review, 1 of them not read (language pt).")
+
+
 def test_an_answer_fits_on_a_phone(page: Page) -> None:
     page.set_viewport_size(PHONE)
     page.get_by_role("button", name="Fill in an example").click()

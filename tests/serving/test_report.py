@@ -62,6 +62,8 @@ def test_counts_are_those_of_the_answers(source: Path, release: Path, classifier
     assert tally.scored == len(answers)
     assert tally.with_event == sum(bool(answer.events) for answer in answers)
     assert tally.to_review == sum(answer.needs_review for answer in answers)
+    assert tally.unread == sum(answer.language not in classifier.languages for answer in answers) == 1
+    assert tally.scored == tally.with_event + tally.without_event + tally.unread
     assert tally.truncated == sum(answer.truncated for answer in answers)
     assert tally.languages == Counter(answer.language for answer in answers)
     assert tally.labels == Counter(event.label for answer in answers for event in answer.events)
@@ -78,7 +80,7 @@ def test_the_summary_tells_what_was_found(source: Path, tiny_release: Path) -> N
         console.print(summary_table([summary]))
     lines = [re.sub(r"[^\w./% ]+", "", line).split() for line in printed.get().splitlines()]
     shown = ("read 6", "rejected 1 16.7%", "text is empty 1 16.7%", "texts scored 5", "Protests 1 20.0%", "en 4 80.0%")
-    for line in shown:
+    for line in (*shown, "without event 1 20.0%", "not read for their language 1 20.0%"):
         assert line.split() in lines
     assert kind_of_reason("not valid UTF-8 at byte 17") == kind_of_reason("not valid UTF-8 at byte 4")
     assert kind_of_reason("not valid JSON: Expecting value") == "not valid JSON"
@@ -102,6 +104,7 @@ def test_a_report_holds_every_label_and_no_markup_of_the_users(
         "Over time",
         "1 rows with an event have no date",
         "text is empty",
+        "not read, for their language",
     ):
         assert shown in page
     # Nothing is fetched: the only addresses are names of XML vocabularies and of who drew the figures.

@@ -134,7 +134,13 @@ def test_model_and_taxonomy_are_the_releases(client: TestClient, classifier: Eve
     assert model["model_version"] == classifier.version
     assert model["files"] == classifier.release.manifest.files
     assert model["limits"]["max_texts"] == SETTINGS.max_texts
+    calibration = classifier.release.calibration
+    assert model["review_below"] == calibration.review_below
+    assert list(model["thresholds"]) == model["objectives"]
+    assert list(model["thresholds"]["default"].values()) == list(calibration.thresholds)
+    assert list(model["thresholds"]["precision"].values()) == list(calibration.objectives["precision"])
     labels = client.get("/taxonomy").json()["labels"]
+    assert [label["label"] for label in labels] == list(model["thresholds"]["default"])
     assert [label["label"] for label in labels] == list(classifier.taxonomy.names)
 
 
@@ -150,6 +156,22 @@ def test_openapi_examples_are_real(client: TestClient, classifier: EventClassifi
     assert {"/taxonomy", "/model", "/healthz", "/livez", "/readyz", "/metrics"} <= document["paths"].keys()
     for reference in set(_references(document)):
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
+
+
+ANSWERS = ("Event", "Prediction", "SentencePrediction", "EventSummary", "DocumentSummary", "DocumentPrediction")
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_every_field_of_an_answer_is_described(client: TestClient, answer: str) -> None:
+    schema = client.get("/docs.json").json()["components"]["schemas"][answer]
+    assert schema["description"]
+    assert [name for name, field in schema["properties"].items() if not field.get("description")] == []
+
+
+def test_an_unread_text_is_told_by_its_language_alone(client: TestClient) -> None:
+    (answer,) = client.post("/classify", json={"texts": ["Homens armados mataram onze aldeões nas suas casas."]}).json()
+    assert answer["language"] not in client.get("/model").json()["languages"]
+    assert (answer["events"], answer["needs_review"]) == ([], True)
 
 
 def _references(node: object) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from rich.table import Table
 
 from tocsin.errors import InputError
-from tocsin.release import LAYOUT, Manifest
+from tocsin.release import LAYOUT, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.card import render_card
 from tocsin_training.evaluate import evaluate, tables
@@ -84,6 +84,14 @@ def test_the_card_has_a_hugging_face_header_and_the_measured_figures(trained_run
     assert card.data.eval_results[0].metric_value == pytest.approx(figures["weighted_f1"], abs=1e-4)
     for said in (f"{figures['weighted_f1']:.3f}", f"{figures['ece']:.3f}", "`storm`", "English"):
         assert said in card.text
+
+
+def test_the_manifest_has_the_figures_of_every_label(trained_run: Run) -> None:
+    recorded = read_manifest(trained_run.release).metrics["labels"]
+    measured = trained_run.figures()["evaluate"]["labels"]
+    assert recorded.keys() == measured.keys()
+    for name, row in recorded.items():
+        assert row == pytest.approx(measured[name], abs=1e-4)
 
 
 def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_run: Run) -> None:

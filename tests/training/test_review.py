@@ -25,7 +25,7 @@ def outcome(right: int, wrong: int, sent: int) -> dict[str, Any]:
 )
 def test_the_verdict_on_a_promise_is_plain(right: int, wrong: int, verdict: str) -> None:
     promise, said = promise_sentences(outcome(right, wrong, 20), "the test split")
-    assert "90.0% of the answers that are not sent to review are right, and 10.0% of texts go to review" in promise
+    assert "right for 90.0% of the texts that are not sent to review, and 10.0% of texts go to review" in promise
     assert f"On the test split{verdict}" in said
 
 

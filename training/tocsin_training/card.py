@@ -65,8 +65,9 @@ print(classifier.classify("{example}"))
 ## What it is for
 
 Sorting and counting reports before people read them. Every answer has calibrated probabilities and says when it
-should be checked (`needs_review`). It is not for decisions about a person, nor for acting on a single text that
-nobody has read, and it does not say whether a report is true: it says what the text reports.
+should be checked (`needs_review`; what that covers is said below). It is not for decisions about a person, nor for
+acting on a single text that nobody has read, and it does not say whether a report is true: it says what the text
+reports.
 
 ## Training data
 
@@ -82,7 +83,11 @@ On the {split} split of that data ({texts} texts, {without} of them without even
 
 {case}{worst}
 {objectives}
-## Answers not sent to review
+## Texts not sent to review
+
+A text is sent to review (`needs_review`) when its first answer is less probable than the release's line
+(`review_below` in `calibration.json`), or when its language is not one the model reads. The first answer is the most
+probable event, or no event where none is given. Events beside it play no part: each has its own probability.
 
 {promise}
 
@@ -99,7 +104,8 @@ Measured on the same split, altered as said, and on text written by hand for it 
 ## Limits
 
 - Trained and measured on one collection of texts. Others are read less well than the figures above say.
-- English only. Text that is clearly in another language is flagged and gets no label.
+- English only. Text that is clearly in another language is not read: it gets no label whatever it reports,
+  `needs_review` is true, and its probabilities mean nothing. Look at `language` before you count texts without event.
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
 - Labels follow one reading of {codebook}; coders disagree with each other, too.{disclaimer}
 - Rare labels rest on few test texts, so their figures are uncertain: see the table and the number of texts beside each.
@@ -293,11 +299,17 @@ def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[st
         figures["review_promise_held"] = promise["held"]
     if precise := evaluation["objectives"].get(PRECISION):
         figures[PRECISION] = {name: round(precise[name], 4) for name in ("precision", "recall", "false_alarms")}
+    figures["labels"] = {name: _label_summary(row) for name, row in evaluation["labels"].items()}
     figures["robustness"] = robustness.summary(evaluation["robustness"])
     figures["int8_f1_cost"] = round(verification["int8_f1_cost"], 4)
     if case := evaluation.get("case2021"):
         figures["case2021"] = {name: round(value, 4) for name, value in case.items()}
     return figures
+
+
+def _label_summary(row: dict[str, float]) -> dict[str, float | int]:
+    """What `tocsin info --labels` shows of a label; its support is a number of texts."""
+    return {name: round(row[name], 4) for name in ("precision", "recall", "f1")} | {"support": round(row["support"])}
 
 
 def main(run: Run) -> None:

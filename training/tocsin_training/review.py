@@ -1,8 +1,9 @@
-"""What a release promises of the answers it does not send to review, and whether held-out text bears it out.
+"""What a release promises of the texts it does not send to review, and whether held-out text bears it out.
 
-The promise is made on validation, when the line is drawn (``calibrate``): at this setting so many of the answers that
-are not sent to review are right, and so many texts go to review. A promise measured where it was made is always kept,
-so it is measured again on text that had no part in it.
+The promise is made on validation, when the line is drawn (``calibrate``): at this setting the first answer (the most
+probable event, or no event where none is given) is right for so many of the texts that are not sent to review, and so
+many texts go to review. A promise measured where it was made is always kept, so it is measured again on text that had
+no part in it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
     """The promise, and the verdict on it, each in a sentence."""
     target = percent(figures["target_accuracy"])
     promise = (
-        f"Promised: at this setting {target} of the answers that are not sent to review are right, and "
-        f"{percent(figures['validation_review_share'])} of texts go to review (chosen on validation)."
+        f"Promised: at this setting the first answer is right for {target} of the texts that are not sent to review, "
+        f"and {percent(figures['validation_review_share'])} of texts go to review (chosen on validation)."
     )
     if figures["held"]:
         verdict = "held"
@@ -54,7 +55,7 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
     else:
         verdict = "not held"
     return promise, (
-        f"On {split}: {verdict}. {percent(figures['accuracy'])} of {figures['answers']:,} answers are right "
+        f"On {split}: {verdict}. {percent(figures['accuracy'])} of {figures['answers']:,} first answers are right "
         f"(95 % interval {percent_interval(figures['low'], figures['high'])}), "
         f"and {percent(figures['review_share'])} of texts go to review."
     )

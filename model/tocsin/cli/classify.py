@@ -14,6 +14,7 @@ from rich.text import Text
 from tocsin.classifier import EventClassifier
 from tocsin.cli.console import err, out
 from tocsin.errors import InputError, UsageError
+from tocsin.language import UNKNOWN
 from tocsin.prediction import Prediction
 from tocsin.taxonomy import Taxonomy
 
@@ -116,14 +117,24 @@ def _add_row(table: Table, text: str, prediction: Prediction, classifier: EventC
         for note, holds in (("please check", prediction.needs_review), ("long text", prediction.truncated))
         if holds
     ]
-    if prediction.language not in classifier.languages:
-        notes.append(f"language: {prediction.language}")
-    if prediction.events:
-        names = "\n".join(event.name for event in prediction.events)
-        chances = "\n".join(f"{event.probability:.2f}" for event in prediction.events)
-        in_acled = classifier.taxonomy.has_acled_names
-        kinds = "\n".join((in_acled and event.sub_event_type) or event.event_type for event in prediction.events)
-    else:
-        names, chances, kinds = "no event", f"{prediction.no_event_probability:.2f}", "-"
+    names, chances, kinds = _cells(prediction, classifier)
     # Names are anybody's: as Text, brackets in them are no markup.
     table.add_row(Text(text), Text(names), chances, Text(kinds), "\n".join(notes))
+
+
+def _cells(prediction: Prediction, classifier: EventClassifier) -> tuple[str, str, str]:
+    """What is reported, how probable it is and of which kind it is, a line an event."""
+    if prediction.language not in classifier.languages:
+        # Not "no event": nobody looked, and the probability means nothing.
+        return f"not read: language {_named(prediction.language)}", "-", "-"
+    if not prediction.events:
+        return "no event", f"{prediction.no_event_probability:.2f}", "-"
+    names = "\n".join(event.name for event in prediction.events)
+    chances = "\n".join(f"{event.probability:.2f}" for event in prediction.events)
+    in_acled = classifier.taxonomy.has_acled_names
+    kinds = "\n".join((in_acled and event.sub_event_type) or event.event_type for event in prediction.events)
+    return names, chances, kinds
+
+
+def _named(language: str) -> str:
+    return "unknown" if language == UNKNOWN else language

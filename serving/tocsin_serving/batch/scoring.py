@@ -36,7 +36,7 @@ class ChunkScorer:
     def __call__(self, chunk: Chunk) -> Answers:
         """The columns to add for a chunk, its rows untouched."""
         columns, parents, texts = self._by_sentence(chunk) if self._shape.split_sentences else self._by_text(chunk)
-        tally = Tally.of(columns)
+        tally = Tally.of(columns, self._classifier.languages)
         if self._shape.acled:
             columns, places = event_rows(columns, texts, self._shape)
             parents = parents[places]

@@ -17,7 +17,7 @@ Line = tuple[str, int | None, str]
 
 
 def summary_table(files: Sequence[Counts], title: str | None = None) -> Table:
-    """Events by type, share to review, languages, truncations and rejects over files."""
+    """Events by type, texts not read, share to review, languages, truncations and rejects over files."""
     table = Table("", "rows", "share", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -39,7 +39,9 @@ def _lines(files: Sequence[Counts]) -> Iterator[Line]:
     yield "texts scored", of, ""
     yield "with an event", tally.with_event, _share(tally.with_event, of)
     yield from _by_count(tally.event_types, of)
-    yield "without event", of - tally.with_event, _share(of - tally.with_event, of)
+    yield "without event", tally.without_event, _share(tally.without_event, of)
+    if tally.unread:
+        yield "not read, for their language", tally.unread, _share(tally.unread, of)
     yield "to review", tally.to_review, _share(tally.to_review, of)
     yield "longer than the window", tally.truncated, _share(tally.truncated, of)
     yield "languages", None, ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ class Tally:
 
     scored: int = 0
     with_event: int = 0
+    unread: int = 0
+    """In a language that the release does not read: without event whatever they report, so not counted as that."""
     to_review: int = 0
     truncated: int = 0
     labels: Counter[str] = field(default_factory=Counter)
@@ -26,23 +29,31 @@ class Tally:
     languages: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, columns: pa.Table) -> Self:
+    def of(cls, columns: pa.Table, languages: Sequence[str]) -> Self:
         """Count answers.
 
         :param columns: at least those of `ANSWER_FIELDS`, a row per text.
+        :param languages: those that the release reads.
         """
         events = columns.column("events").combine_chunks()
         found = events.flatten()
         types = pa.table({"row": pc.list_parent_indices(events), "type": pc.struct_field(found, "event_type")})
+        found_languages = _counted(columns.column("language"))
         return cls(
             scored=columns.num_rows,
             with_event=pc.sum(pc.greater(pc.list_value_length(events), 0)).as_py() or 0,
+            unread=sum(count for language, count in found_languages.items() if language not in languages),
             to_review=pc.sum(columns.column("needs_review")).as_py() or 0,
             truncated=pc.sum(columns.column("truncated")).as_py() or 0,
             labels=_counted(pc.struct_field(found, "label")),
             event_types=_counted(types.group_by(["row", "type"]).aggregate([]).column("type")),
-            languages=_counted(columns.column("language")),
+            languages=found_languages,
         )
+
+    @property
+    def without_event(self) -> int:
+        """Texts that were read and report none."""
+        return self.scored - self.with_event - self.unread
 
     def to_json(self) -> str:
         """For a journey to another machine."""
@@ -59,6 +70,7 @@ class Tally:
         return Tally(
             self.scored + other.scored,
             self.with_event + other.with_event,
+            self.unread + other.unread,
             self.to_review + other.to_review,
             self.truncated + other.truncated,
             self.labels + other.labels,
