@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import EventClassifier
 from tocsin.drift import Profile
-from tocsin.release import LAYOUT, Release, read_manifest, write_manifest
+from tocsin.release import LAYOUT, Release
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
 from tocsin_training.metrics import expected_calibration_error, proportion, top_answers, top_is_right
@@ -193,13 +193,9 @@ def main(run: Run) -> None:
     texts = list(validation["text"])
     logits = classifier.logits(texts)
     calibration = fit_calibration(logits, truth, settings.calibrate)
-    for folder in (run.release, run.reference):
-        calibration.save(folder / LAYOUT.calibration)
-        write_manifest(folder, read_manifest(folder))
+    run.amend(lambda folder: calibration.save(folder / LAYOUT.calibration))
     profile = profile_of(run.release, texts, threads=settings.finetune.threads)
-    for folder in (run.release, run.reference):
-        profile.save(folder / LAYOUT.profile)
-        write_manifest(folder, read_manifest(folder))
+    run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
     figures = {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
         "ece_after": _ece(calibration, logits, truth),
