@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from tocsin.errors import InputError, TaxonomyError
 from tocsin.taxonomy import Taxonomy
+from tocsin.toml import read_toml
 
+_KNOWN = Path(__file__).with_name("known_names.toml")
 _LIKE = 80
 """Similarity (0 to 100) from which one spelling is suggested for another."""
 
@@ -37,15 +37,12 @@ class NameFinder:
     def __init__(self, taxonomy: Taxonomy, own: Path | None = None) -> None:
         self._taxonomy = taxonomy
         self._own = {} if own is None else self._read_own(own)
-        known = tomllib.loads((files("tocsin_training.importing") / "known_names.toml").read_text(encoding="utf-8"))
+        known = read_toml(_KNOWN, "the list of old names")
         self._old = {_fold(name): label for name, label in known["labels"].items() if label in taxonomy.names}
         self._undecided = {_fold(name): reason for name, reason in known["undecided"].items()}
 
     def _read_own(self, path: Path) -> dict[str, str]:
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8")).get("labels")
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as a TOML file: {error}") from error
+        table = read_toml(path, "the list of names").get("labels")
         if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
             raise InputError(f'{path}: needs a table [labels] of lines such as "Air raid" = "air_drone_strike"')
         try:
