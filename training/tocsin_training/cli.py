@@ -344,7 +344,7 @@ def corpus_duplicates(
     from tocsin_training.duplicates import count_alike, find_alike, grid
 
     lines = _all_lines(folder)
-    alike = list(find_alike(lines))
+    alike = find_alike(lines)
     rows = count_alike(lines, alike)
     _show([grid(rows)], [asdict(row) for row in rows] if as_json else None)
     if each:
