@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tocsin.calibration import Calibration
 from tocsin.drift import Profile
-from tocsin.errors import ReleaseError
+from tocsin.errors import ReleaseError, first_fault
 from tocsin.lineage import ForcedPromotion, Lineage
 from tocsin.screen import Screen
 from tocsin.taxonomy import Taxonomy
@@ -261,16 +261,14 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ReleaseError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ReleaseError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from error
+        raise ReleaseError(f"{path}: {first_fault(error)}") from error
 
 
 def _load(kind: type[_Part], path: Path) -> _Part:
     try:
         return kind.load(path)
     except ValidationError as error:
-        raise ReleaseError(f"{path}: {error.errors()[0]['msg']}") from error
+        raise ReleaseError(f"{path}: {first_fault(error)}") from error
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

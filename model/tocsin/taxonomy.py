@@ -29,16 +29,12 @@ from pydantic import (
 )
 
 from tocsin.errors import TaxonomyError
+from tocsin.text import fold
 from tocsin.toml import read_toml
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 # Tabs and line ends would break tables, cards and logs.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def fold(text: str) -> str:
-    """A name without its case and punctuation: two spellings that fold alike are one name."""
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def _findable(name: str) -> str:

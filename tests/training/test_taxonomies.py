@@ -18,7 +18,8 @@ from support import ROOT, TAXONOMY
 
 from tocsin.cli.main import main
 from tocsin.errors import InputError, TaxonomyError, UsageError
-from tocsin.taxonomy import Taxonomy, fold
+from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
 from tocsin_training.importing.build import import_corpus
 from tocsin_training.importing.derived import derive_files, label_counts
 from tocsin_training.importing.options import ImportOptions

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tocsin.errors import first_fault
 from tocsin.toml import read_toml
 from tocsin_training.errors import ConfigError
 
@@ -196,8 +197,7 @@ def load_settings(
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"{path}: {first_fault(error)}") from error
     return _resolve(settings, path.resolve().parent)
 
 

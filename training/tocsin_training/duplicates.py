@@ -7,7 +7,6 @@ pair are alike on purpose; across splits nothing may be.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -15,6 +14,7 @@ from itertools import combinations, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from tocsin.text import fold
 from tocsin_training.corpus import SPLITS, Line
 from tocsin_training.report import Grid
 
@@ -150,20 +150,15 @@ def _share(row: Row) -> float:
     return row.touched / row.records if row.records else 0.0
 
 
-def normalize(text: str) -> str:
-    """Lower-case words and digits, one space between them."""
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
-
-
 def grams(text: str, size: int) -> Grams:
     """Runs of so many words."""
-    words = normalize(text).split()
+    words = fold(text).split()
     return {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
 
 
 def shingles(text: str) -> Grams:
     """Word trigrams; a text shorter than that is one gram as a whole."""
-    return grams(text, SHINGLE_WORDS) or {tuple(normalize(text).split())}
+    return grams(text, SHINGLE_WORDS) or {tuple(fold(text).split())}
 
 
 def jaccard(left: Grams, right: Grams) -> float:

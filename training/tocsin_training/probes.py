@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tocsin.errors import InputError
+from tocsin.errors import InputError, first_fault
 from tocsin.toml import read_toml
 
 _ACTORS, _SWAPS, _NO_EVENT = "actors.toml", "swaps.toml", "no_event.jsonl"
@@ -163,8 +163,7 @@ def _validated(path: Path, kind: type[_Kind]) -> _Kind:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InputError(f"{path}: {first_fault(error)}") from error
 
 
 def read_no_event(folder: Path) -> list[PlainText]:

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from tocsin.errors import InputError, TaxonomyError
-from tocsin.taxonomy import Label, Taxonomy, fold
+from tocsin.errors import InputError, TaxonomyError, first_fault
+from tocsin.taxonomy import Label, Taxonomy
+from tocsin.text import fold
 
 _UNDER = re.compile(r"\s*>\s*|\s+/\s+")
 _IDENTIFIER_LENGTH = 64
@@ -63,7 +64,7 @@ def derive_taxonomy(label_counts: Mapping[str, int]) -> Taxonomy:
     try:
         return Taxonomy(labels=tuple(_labels(sorted(found, key=_place), names, parents)))
     except ValidationError as error:
-        raise TaxonomyError(f"the labels make no taxonomy: {error.errors()[0]['msg']}") from error
+        raise TaxonomyError(f"the labels make no taxonomy: {first_fault(error)}") from error
 
 
 def _merged(counts: Mapping[str, int]) -> dict[str, int]:
