@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tocsin.calibration import Calibration
 from tocsin.drift import Profile
-from tocsin.errors import ReleaseError
+from tocsin.errors import ReleaseError, first_fault
 from tocsin.lineage import ForcedPromotion, Lineage
 from tocsin.screen import Screen
 from tocsin.taxonomy import Taxonomy
@@ -24,7 +24,7 @@ from tocsin.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of the files in a release folder."""
+    """Names of a release's files. Whatever else lies in its folder is no part of it."""
 
     model: str = "model.onnx"
     tokenizer: str = "tokenizer.json"
@@ -37,6 +37,9 @@ class Layout:
     manifest: str = "manifest.json"
     screen: str = "screen.npz"
     """A release can do without it."""
+    risk_coverage: str = "risk_coverage.png"
+    robustness: str = "robustness.png"
+    """Pictures of the card."""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -179,6 +182,11 @@ class Release:
         }
 
     @property
+    def unlisted(self) -> tuple[str, ...]:
+        """What else lies in its folder, such as somebody's notes: not checked, and left behind when it is copied."""
+        return tuple(sorted({path.name for path in self.folder.iterdir()} - set(self.files)))
+
+    @property
     def batch_invariant(self) -> bool:
         """Whether a text's logits are the same in whatever batch it travels.
 
@@ -216,17 +224,23 @@ def default_release_folder() -> Path:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Hash the folder's files into the manifest and write it, last, so that its presence means the release is complete.
+    """Hash a release's files into the manifest and write it, last, so that its presence means the release is complete.
+
+    Only files that the layout names, for notes that were put beside them are not to travel with it.
 
     :raises ReleaseError: a required file is missing.
     """
     for name in LAYOUT.required:
         if not (folder / name).is_file():
             raise ReleaseError(f"{folder}: {name} is missing; the release is not complete")
-    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != LAYOUT.manifest)
-    complete = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in others}})
+    complete = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in parts(folder)}})
     (folder / LAYOUT.manifest).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return complete
+
+
+def parts(folder: Path) -> tuple[str, ...]:
+    """Names of a release's files that a folder holds, the manifest apart."""
+    return tuple(sorted(name for name in astuple(LAYOUT) if name != LAYOUT.manifest and (folder / name).is_file()))
 
 
 def sha256(path: Path) -> str:
@@ -256,16 +270,14 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ReleaseError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ReleaseError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from error
+        raise ReleaseError(f"{path}: {first_fault(error)}") from error
 
 
 def _load(kind: type[_Part], path: Path) -> _Part:
     try:
         return kind.load(path)
     except ValidationError as error:
-        raise ReleaseError(f"{path}: {error.errors()[0]['msg']}") from error
+        raise ReleaseError(f"{path}: {first_fault(error)}") from error
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

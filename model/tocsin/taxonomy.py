@@ -10,7 +10,6 @@ Source of the shipped one: ACLED Codebook (2024), https://acleddata.com/methodol
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -30,15 +29,12 @@ from pydantic import (
 )
 
 from tocsin.errors import TaxonomyError
+from tocsin.text import fold
+from tocsin.toml import read_toml
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 # Tabs and line ends would break tables, cards and logs.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def fold(text: str) -> str:
-    """A name without its case and punctuation: two spellings that fold alike are one name."""
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def _findable(name: str) -> str:
@@ -153,12 +149,7 @@ class Taxonomy(BaseModel):
         :raises TaxonomyError: the file is missing, is not TOML, or breaks a rule; the message names the entry.
         """
         path = Path(path)
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise TaxonomyError(f"{path}: cannot read the taxonomy: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise TaxonomyError(f"{path}: not a TOML file: {error}") from error
+        data = read_toml(path, "the taxonomy", error=TaxonomyError)
         try:
             return cls.model_validate(data)
         except ValidationError as error:

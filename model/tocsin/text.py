@@ -1,6 +1,13 @@
-"""Text that came from outside, made fit for UTF-8."""
+"""Text that came from outside: made fit for UTF-8, and made comparable."""
 
 from __future__ import annotations
+
+import re
+
+
+def fold(text: str) -> str:
+    """A text without its case and punctuation, one space between words: what folds alike is one name, or one text."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def replace_lone_surrogates(text: str) -> str:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from tocsin import Release, UsageError
 from tocsin.drift import CONFIDENCE, CONFIDENCE_EDGES, FIRST_ANSWER, Counts, Profile
+from tocsin.errors import first_fault
 from tocsin.release import LAYOUT
 
 REFERENCE_VARIABLE = "TOCSIN_DRIFT_REFERENCE"
@@ -151,6 +152,6 @@ def _read(path: Path) -> Profile:
     except OSError as error:
         raise UsageError(f"{REFERENCE_VARIABLE}: {path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        problem = ": ".join((*map(str, first["loc"]), first["msg"]))
-        raise UsageError(f"{REFERENCE_VARIABLE}: {path}: {problem}; GET /profile gives such files") from error
+        raise UsageError(
+            f"{REFERENCE_VARIABLE}: {path}: {first_fault(error)}; GET /profile gives such files"
+        ) from error

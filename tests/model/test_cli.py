@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_info_tells_the_release_and_checks_itself(release: tuple[str, str]) -> N
     facts = json.loads(tocsin("info", "--json", *release).stdout)
     assert facts["release"] == "tiny-0"
     assert facts["self-check"]["answer"]
+    assert facts["self-check"]["unlisted files"] == []
     assert len(facts["labels"]) == 26
 
 
@@ -124,6 +126,17 @@ def test_info_lists_the_threshold_of_every_label_by_objective(tmp_path: Path, mo
 def test_labels_without_figures_are_listed_and_that_is_said(release: tuple[str, str]) -> None:
     people = tocsin("info", "--labels", *release).stdout.decode()
     assert "0.50" in people and "no figures by label" in people
+
+
+def test_info_names_what_lies_beside_a_release(tiny_release: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_release, tmp_path / "copy")
+    (folder / "notes.txt").write_text("mine")
+    done = tocsin("info", "--release", str(folder))
+    assert done.returncode == 0
+    assert b"no part of the release, so neither checked nor copied with it: notes.txt" in b" ".join(done.stdout.split())
+    assert json.loads(tocsin("info", "--json", "--release", str(folder)).stdout)["self-check"]["unlisted files"] == [
+        "notes.txt"
+    ]
 
 
 def test_the_library_and_classify_need_no_heavy_package(release: tuple[str, str]) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hatchling.builders.plugin.interface import BuilderInterface
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 from support import ROOT
 
 from tocsin import EventClassifier
@@ -49,6 +55,19 @@ def test_the_sdist_carries_what_the_wheel_is_built_from(built: Path) -> None:
         "model/release/model.onnx",
     }
     assert wanted <= names
+
+
+@pytest.mark.parametrize("builder", [WheelBuilder, SdistBuilder])
+def test_no_distribution_carries_what_lies_beside_the_releases_own_files(
+    builder: type[BuilderInterface[Any, Any]], tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    release = tmp_path / "model" / "release"
+    release.mkdir(parents=True)
+    for name in (*astuple(LAYOUT), "notes.txt"):
+        (release / name).touch()
+    packed = {Path(file.relative_path) for file in builder(str(tmp_path)).recurse_included_files()}
+    assert {path.name for path in packed if path.parent.name == "release"} == set(astuple(LAYOUT))
 
 
 def test_the_wheel_classifies_in_an_empty_environment(built: Path, tmp_path: Path) -> None:

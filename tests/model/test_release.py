@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tocsin import EventClassifier, Release, ReleaseError
-from tocsin.release import LAYOUT, sha256
+from tocsin.release import LAYOUT, read_manifest, sha256, write_manifest
 
 
 @pytest.fixture
@@ -107,6 +107,17 @@ def test_a_broken_manifest_is_refused_by_field(
     path.write_text(json.dumps(manifest))
     with pytest.raises(ReleaseError, match=message):
         Release.open(copy)
+
+
+def test_notes_beside_a_release_are_told_and_never_become_part_of_it(copy: Path) -> None:
+    before = Release.open(copy)
+    assert before.unlisted == ()
+    (copy / "notes.txt").write_text("ask Ana about the threshold")
+    (copy / ".cache").mkdir()
+    write_manifest(copy, read_manifest(copy))
+    release = Release.open(copy)
+    assert release.unlisted == (".cache", "notes.txt")
+    assert (release.manifest, release.size) == (before.manifest, before.size)
 
 
 def test_no_such_folder_is_said_plainly(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import pytest
 import yaml
 from support import ROOT, assert_same_predictions
 
-from tocsin import EventClassifier, Prediction
+from tocsin import EventClassifier, Prediction, Release
+from tocsin.release import LAYOUT
 from tocsin_serving import keys, shadow
 from tocsin_serving.guard import HEALTH_PATHS
 from tocsin_serving.load import WAITING
@@ -126,6 +127,14 @@ def test_the_bento_asks_for_the_packages_of_the_serve_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     expected = {*project["dependencies"], *project["optional-dependencies"]["serve"]}
     assert set(yaml.safe_load((ROOT / "serving" / "bentofile.yaml").read_text())["python"]["packages"]) == expected
+
+
+def test_the_bento_carries_the_releases_own_files_and_nothing_that_lies_beside_them(bento: Path) -> None:
+    included = yaml.safe_load((ROOT / "serving" / "bentofile.yaml").read_text())["include"]
+    assert {path for path in included if path.startswith("model/release")} == {
+        f"model/release/{name}" for name in astuple(LAYOUT)
+    }
+    assert {path.name for path in (bento / "src" / "model" / "release").iterdir()} == set(Release.open().files)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tocsin_training import experiment
 from tocsin_training.ablation import AS_IT_IS, plan_ablations, read_ablations
 from tocsin_training.config import Settings, to_toml
 from tocsin_training.errors import ConfigError
-from tocsin_training.experiment import Outcome, measure, measure_missing, read_outcomes, recipe_sha256, table, with_seed
+from tocsin_training.experiment import Outcome, measure, measure_missing, read_measured, recipe_sha256, table, with_seed
 
 TRAINING = Path(__file__).parents[2] / "training"
 
@@ -80,7 +80,7 @@ def test_what_was_measured_is_not_measured_again_and_another_recipe_is(
     changed = settings.model_copy(update={"model": settings.model.model_copy(update={"dropout": 0.5})})
     measure_missing(path, [("a", with_seed(changed, 1))], console)
     assert asked[3:] == [("a", 1)]
-    assert len(read_outcomes(path)) == 4, "what is not of this plan stays in the file"
+    assert len(read_measured(path, Outcome, "outcomes")) == 4, "what is not of this plan stays in the file"
 
 
 def test_a_recipe_is_the_same_recipe_in_another_folder(settings: Settings, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text(json.dumps([{"share": 0.5}]))
     with pytest.raises(ConfigError, match=r"out\.json: holds no outcomes"):
-        read_outcomes(tmp_path / "out.json")
+        read_measured(tmp_path / "out.json", Outcome, "outcomes")
 
 
 def test_the_shipped_ablations_each_change_the_shipped_recipe() -> None:

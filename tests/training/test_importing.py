@@ -16,8 +16,9 @@ from synthetic import KINDS, TAXONOMY, notes, old_layout, write_csv
 
 from tocsin.errors import InputError, TocsinError, UsageError
 from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
 from tocsin_training.corpus import SPLITS
-from tocsin_training.duplicates import NEAR_DUPLICATE, jaccard, normalize, shingles
+from tocsin_training.duplicates import NEAR_DUPLICATE, jaccard, shingles
 from tocsin_training.importing.build import LEFT_OUT, Imported, import_corpus
 from tocsin_training.importing.cleaning import clean
 from tocsin_training.importing.dates import parse_date
@@ -603,4 +604,4 @@ def test_the_same_words_in_other_case_are_the_same_text(do: Callable[..., Import
     shouted = [row | {"notes": row["notes"].upper()} for row in rows[:5]]
     imported = do(write_csv(tmp_path / "a.csv", rows + shouted))
     assert imported.report.repeated == 5
-    assert len({normalize(text) for text in by_text(imported)}) == 60
+    assert len({fold(text) for text in by_text(imported)}) == 60

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tocsin_training.config import Settings, to_toml
 from tocsin_training.corpus import corpus_sha256
-from tocsin_training.errors import CorpusError
+from tocsin_training.errors import ConfigError
 from tocsin_training.learning_curve import Point, draw, grid, main, measure, minutes_left, read_points
 from tocsin_training.run import Run
 
@@ -39,7 +39,7 @@ def test_a_point_goes_on_where_its_run_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tocsin_training.learning_curve.figures_of", stopped)
+        patch.setattr("tocsin_training.experiment.figures_of", stopped)
         with pytest.raises(KeyboardInterrupt):
             measure(few, 0.25, 4, console)
     (left,) = settings.runs.glob("*-curve-0.25-4")
@@ -67,7 +67,7 @@ def test_a_file_that_is_no_curve_is_refused_by_name(tmp_path: Path) -> None:
     assert read_points(path) == []
     for broken in ("{", '[{"share": 1}]'):
         path.write_text(broken)
-        with pytest.raises(CorpusError, match=r"curve\.json"):
+        with pytest.raises(ConfigError, match=r"curve\.json: holds no points of a learning curve"):
             read_points(path)
 
 

@@ -5,13 +5,16 @@ import pytest
 
 from tocsin_training.metrics import (
     NONE,
+    Interval,
     bootstrap_f1,
     expected_calibration_error,
     f1_figures,
     false_alarms,
+    proportion,
     top_answers,
     top_is_right,
     top_truth,
+    wilson,
 )
 
 TRUTH = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=np.bool_)
@@ -61,3 +64,31 @@ def test_intervals_hold_the_figure_and_narrow_with_more_texts() -> None:
     assert narrow.low < narrow.value < narrow.high
     assert narrow.high - narrow.low < (wide.high - wide.low) / 2
     assert bootstrap_f1(truth, given, samples=200)["weighted_f1"] == narrow
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 10), (1.0, 10), (0.3, 40)])
+def test_an_interval_of_a_share_holds_it_and_narrows_with_more_texts(share: float, count: int) -> None:
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
+    low, high = wilson(share, count)
+    assert 0 <= low <= share <= high <= 1
+    expected = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    wider = wilson(share, count * 4)
+    assert wider[1] - wider[0] < high - low
+
+
+def test_nothing_seen_says_nothing() -> None:
+    assert wilson(0.0, 0) == (0.0, 1.0)
+
+
+def test_a_share_counts_its_interval_by_what_stands_or_falls_by_itself() -> None:
+    one_by_one = proportion(30, 40)
+    assert (one_by_one.low, one_by_one.high) == wilson(0.75, 40) and one_by_one.value == 0.75
+    in_tens = proportion(30, 40, observations=4)
+    assert in_tens.value == 0.75 and (in_tens.low, in_tens.high) == wilson(0.75, 4)
+
+
+def test_of_none_every_share_is_possible() -> None:
+    assert proportion(0, 0) == Interval(0.0, 0.0, 1.0)
+    assert proportion(0, 0, of_none=1.0) == Interval(1.0, 0.0, 1.0)

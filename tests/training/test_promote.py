@@ -210,6 +210,27 @@ def test_a_folder_that_is_no_release_is_not_replaced(releases: list[Release], ta
     assert contents(target) == {"thesis.txt": b"years of work"}
 
 
+def test_notes_beside_a_release_do_not_travel_with_it(releases: list[Release], target: Path) -> None:
+    own = contents(releases[0].folder)
+    (releases[0].folder / "notes.txt").write_text("not for everybody")
+    promote(releases[0], target, faults=no_worse)
+    assert contents(target) == own
+    assert Release.open(target).digest == releases[0].digest
+
+
+def test_notes_beside_a_release_that_goes_are_kept(
+    releases: list[Release], target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(releases[0], target, faults=no_worse)
+    (target / "notes.txt").write_text("ask Ana")
+    (target / "pictures").mkdir()
+    promote(releases[1], target, faults=no_worse)
+    assert contents(target) == contents(releases[1].folder)
+    (kept,) = default_history(target).glob("beside-tiny-a-*")
+    assert (kept / "notes.txt").read_text() == "ask Ana" and (kept / "pictures").is_dir()
+    assert f"kept in {kept}: notes.txt, pictures" in caplog.text
+
+
 def test_a_damaged_release_in_place_is_replaced_only_by_force_or_a_named_rollback(
     releases: list[Release], target: Path
 ) -> None:
@@ -263,14 +284,17 @@ try:
     store.save(Release.open(sys.argv[1]), name)
 except Exception as error:
     print(type(error).__name__)
+assert not (store.folder("tiny:7") / "notes.txt").exists()
 promote(open_candidate("bentoml:tiny:7"), Path(sys.argv[2]), faults=lambda old, new: ())
 """
+    own = contents(releases[0].folder)
+    (releases[0].folder / "notes.txt").write_text("not for everybody")
     command = [sys.executable, "-c", code, str(releases[0].folder), str(target)]
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "bentoml")}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ReleaseError"
-    assert contents(target) == contents(releases[0].folder)
+    assert contents(target) == own
 
 
 def test_a_release_folder_is_a_hugging_face_folder(trained_run: Run, test_texts: list[str]) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tocsin.calibration import ReviewPromise
-from tocsin_training.metrics import wilson
 from tocsin_training.review import promise_figures, promise_sentences, risk_coverage
 from tocsin_training.run import Run
 
@@ -40,22 +39,6 @@ def test_the_curve_ends_at_all_texts_and_the_share_wrong_of_all() -> None:
     kept, wrong = risk_coverage(np.array([0.2, 0.9, 0.5, 0.7]), np.array([False, True, False, True]))
     assert kept.tolist() == [0.25, 0.5, 0.75, 1.0]
     assert wrong.tolist() == pytest.approx([0, 0, 1 / 3, 0.5])
-
-
-@pytest.mark.parametrize(("share", "count"), [(0.0, 10), (1.0, 10), (0.3, 40)])
-def test_an_interval_of_a_share_holds_it_and_narrows_with_more_texts(share: float, count: int) -> None:
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
-
-    low, high = wilson(share, count)
-    assert 0 <= low <= share <= high <= 1
-    expected = binomtest(round(share * count), count).proportion_ci(method="wilson")
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
-    wider = wilson(share, count * 4)
-    assert wider[1] - wider[0] < high - low
-
-
-def test_nothing_seen_says_nothing() -> None:
-    assert wilson(0.0, 0) == (0.0, 1.0)
 
 
 def test_a_release_tells_what_its_promise_and_its_objectives_are_worth(trained_run: Run) -> None:

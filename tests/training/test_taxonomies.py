@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
 from random import Random
 
+import openpyxl  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,10 +17,16 @@ from hypothesis import strategies as st
 from support import ROOT, TAXONOMY
 
 from tocsin.cli.main import main
-from tocsin.errors import InputError, TaxonomyError
-from tocsin.taxonomy import Taxonomy, fold
-from tocsin_training.taxonomies import count_labels, derive_taxonomy, summary, to_toml, write_taxonomy
+from tocsin.errors import InputError, TaxonomyError, UsageError
+from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
+from tocsin_training.importing.build import import_corpus
+from tocsin_training.importing.derived import derive_files, label_counts
+from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.tables import FORMATS
+from tocsin_training.taxonomies import derive_taxonomy, summary, to_toml, write_taxonomy
 
+KIND = ImportOptions(label_column=("kind",))
 EXAMPLES = ROOT / "datasets" / "taxonomies"
 SPELLINGS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(fold)
 
@@ -132,32 +140,95 @@ def test_a_label_without_letter_or_digit_is_named() -> None:
         derive_taxonomy({"--": 4, "flood": 1})
 
 
-def test_labels_are_counted_in_every_kind_of_file_and_cell(tmp_path: Path) -> None:
-    cells = ["Flood", "Flood; Storm", '["Storm", "Fire"]', "", "[sic] hail"]
-    lists = [["Flood"], ["Flood", "Storm"], ["Storm", "Fire"], None, ["[sic] hail"]]
-    quoted = [json.dumps(cell).replace('\\"', '""') for cell in cells]
-    (tmp_path / "a.csv").write_text("id;kind\n" + "".join(f"1;{cell}\n" for cell in quoted), encoding="utf-8-sig")
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"kind": cell}) + "\n" for cell in lists) + "\n{}\n")
-    pq.write_table(pa.table({"kind": lists}), tmp_path / "a.parquet")
-    for name in ("a.csv", "a.jsonl", "a.parquet"):
-        assert count_labels(tmp_path / name, "kind") == {"Flood": 2, "Storm": 2, "Fire": 1, "[sic] hail": 1}, name
+def write_as(path: Path, cells: list[str], lists: list[list[str] | None]) -> Path:
+    """The same labels in any kind of file: as text where it has nothing else, as lists elsewhere."""
+    rows = [{"kind": labels} for labels in lists]
+    if path.suffix == ".xlsx":
+        book = openpyxl.Workbook()
+        for cell in ("kind", *cells):
+            book.active.append([cell, "x"])
+        book.save(path)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table({"kind": lists}), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix in (".jsonl", ".ndjson"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n{}\n")
+    else:
+        mark = "\t" if ".tsv" in path.name else ";"
+        quoted = [json.dumps(cell).replace('\\"', '""') for cell in cells]
+        content = f"id{mark}kind\n" + "".join(f"1{mark}{cell}\n" for cell in quoted)
+        data = content.encode("utf-8-sig")
+        path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, ".csv.gz"])
+def test_labels_are_counted_in_every_kind_of_file_that_training_reads(tmp_path: Path, ending: str) -> None:
+    cells = ["Flood", "Flood; Storm", '["Storm", "Fire"]', "", "[sic] hail", "None"]
+    lists = [["Flood"], ["Flood", "Storm"], ["Storm", "Fire"], None, ["[sic] hail"], ["none"]]
+    path = write_as(tmp_path / f"a{ending}", cells, lists)
+    counts = label_counts([path], KIND, texts=False)
+    assert counts.labels == {"Flood": 2, "Storm": 2, "Fire": 1, "[sic] hail": 1}
+    assert counts.bad_rows == 0
+
+
+def test_files_of_a_known_layout_need_no_column_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "It rained.", "labels": ["Flood"]}\n{"text": "It blew.", "labels": []}\n')
+    assert label_counts([path], ImportOptions()).labels == {"Flood": 1}
+
+
+def test_only_rows_with_a_text_count_where_texts_are_learned_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,kind\nwater,Flood\n,Storm\n")
+    options = ImportOptions(text_column="text", label_column=("kind",))
+    assert label_counts([path], options).labels == {"Flood": 1}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text,label\n", r"has no column 'kind'; its columns are: text, label"),
-        ("a.jsonl", '{"text": "x"}\n', "no line has a field 'kind'"),
-        ("a.jsonl", '{"kind": "x"}\nnot json\n', r"a\.jsonl:2: not a JSON object"),
-        ("a.parquet", "no parquet", "cannot be read as Parquet"),
-        ("a.xlsx", "", r"name ends in \.csv, \.jsonl, \.parquet"),
-        ("a.csv", "kind\n\xff", "cannot be read"),
+        ("a.csv", "text,label\n1,2\n", r"has no column 'kind' \(--label-column\); its columns are: text, label"),
+        ("a.jsonl", '{"text": "x"}\n', "has no column 'kind'"),
+        ("a.jsonl", "not json\n", r"a\.jsonl:1: not a JSON object"),
+        ("a.parquet", "no parquet", "is not a Parquet file"),
+        ("a.xls", "x", r"the name must end in one of \.csv, \.tsv, .*\.xlsx"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", "kind\n", "has columns and no rows"),
+        ("a.csv", "kind,x\n,1\n", "no row has a label"),
+        ("a.csv", "kind\n\xff\n", "no row has a label"),
     ],
 )
-def test_data_without_labels_are_refused_by_name(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_data_without_labels_are_refused_with_the_words_that_training_has_for_it(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     (tmp_path / name).write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match=message):
-        count_labels(tmp_path / name, "kind")
+    with pytest.raises((InputError, UsageError), match=message) as counted:
+        label_counts([tmp_path / name], KIND, texts=False)
+    # Whatever is wrong with the file as such is told alike by the import.
+    if "no row" not in message:
+        both = ImportOptions(text_column="kind", label_column=("kind",))
+        with pytest.raises((InputError, UsageError)) as imported:
+            import_corpus([tmp_path / name], tmp_path / "imports", TAXONOMY, both)
+        assert str(imported.value).replace("--text-column", "--label-column") == str(counted.value)
+
+
+def test_a_label_that_nothing_can_go_by_is_told_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("kind\n--\nFlood\n")
+    with pytest.raises(TaxonomyError, match=r"a\.csv: label '--' has no letter or digit"):
+        derive_files([tmp_path / "a.csv"], None, KIND)
+
+
+def test_rows_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "reports.csv"
+    data.write_text("text,kind\nwater,Flood\nwind,Storm,odd\n")
+    assert run("taxonomy", "derive", data, "--label-column", "kind", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr()
+    assert 'name = "Flood"' in said.out and "Storm" not in said.out
+    assert "1 rows cannot be read and are not counted; `tocsin data` says why" in said.err.replace("\n", " ")
 
 
 def test_the_commands_check_and_derive(

@@ -10,13 +10,13 @@ the table is as many trainings as there are seeds.
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tocsin.toml import read_toml
 from tocsin_training.config import Settings, load_settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.experiment import measure_missing, run_for_people, table, with_benchmark, with_seed
@@ -29,12 +29,7 @@ def read_ablations(path: Path) -> dict[str, dict[str, Any]]:
 
     :raises ConfigError: the file is missing, not TOML, or holds something else than tables of tables.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the ablations: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    found = read_toml(path, "the list of ablations", error=ConfigError)
     for name, sections in found.items():
         if not isinstance(sections, dict) or not all(isinstance(values, dict) for values in sections.values()):
             raise ConfigError(f'{path}: {name!r} must hold sections of a recipe, as in ["{name}".finetune]')

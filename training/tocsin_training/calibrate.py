@@ -23,10 +23,10 @@ from sklearn.linear_model import LogisticRegression
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import EventClassifier
 from tocsin.drift import Profile
-from tocsin.release import LAYOUT, Release, read_manifest, write_manifest
+from tocsin.release import LAYOUT, Release
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
-from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right, wilson
+from tocsin_training.metrics import expected_calibration_error, proportion, top_answers, top_is_right
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def fit_precision(
     for asked in np.arange(settings.target_precision, 1.0, 0.0025):
         thresholds = _precise_thresholds(probabilities, truth, least, float(asked), prior=settings.threshold_prior)
         given = probabilities >= np.array(thresholds, dtype=np.float32)
-        if wilson(_precision(given, truth), int(given.sum()))[0] >= settings.target_precision:
+        if proportion(int((given & truth).sum()), int(given.sum())).low >= settings.target_precision:
             return thresholds
     _log.warning("no thresholds reach a precision of %.2f for certain on validation", settings.target_precision)
     return thresholds
@@ -141,10 +141,6 @@ def _precise_thresholds(
         place = enough.argmax() if enough.any() else np.where(allowed, mixed[:, column], -1).argmax()
         chosen.append(float(PRECISE_GRID[place]))
     return chosen
-
-
-def _precision(given: Bools, truth: Bools) -> float:
-    return float((given & truth).sum() / max(int(given.sum()), 1))
 
 
 def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
@@ -197,13 +193,9 @@ def main(run: Run) -> None:
     texts = list(validation["text"])
     logits = classifier.logits(texts)
     calibration = fit_calibration(logits, truth, settings.calibrate)
-    for folder in (run.release, run.reference):
-        calibration.save(folder / LAYOUT.calibration)
-        write_manifest(folder, read_manifest(folder))
+    run.amend(lambda folder: calibration.save(folder / LAYOUT.calibration))
     profile = profile_of(run.release, texts, threads=settings.finetune.threads)
-    for folder in (run.release, run.reference):
-        profile.save(folder / LAYOUT.profile)
-        write_manifest(folder, read_manifest(folder))
+    run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
     figures = {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits, truth),
         "ece_after": _ece(calibration, logits, truth),

@@ -9,11 +9,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from tocsin.release import LAYOUT, Manifest, read_manifest, write_manifest
+from tocsin.release import LAYOUT, Manifest, parts, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import robustness
 from tocsin_training.calibrate import PRECISION
-from tocsin_training.evaluate import RISK_COVERAGE, ROBUSTNESS
 from tocsin_training.report import markdown_table
 from tocsin_training.review import objectives_grid, promise_sentences
 from tocsin_training.run import Run
@@ -159,10 +158,10 @@ def render_card(
         case=_case(evaluation.get("case2021")),
         objectives=objectives_grid(evaluation["objectives"]).section(),
         promise=_promise(evaluation),
-        risk_coverage=RISK_COVERAGE,
+        risk_coverage=LAYOUT.risk_coverage,
         others=_PUBLISHED if "actors" in evaluation["robustness"] else "",
         robustness="\n".join(grid.section() for grid in robustness.grids(evaluation["robustness"])),
-        robustness_picture=ROBUSTNESS,
+        robustness_picture=LAYOUT.robustness,
         worst=_worst(evaluation),
         window=manifest.window_tokens,
         per_label=markdown_table(("label", kind, "precision", "recall", "F1", "texts"), _rows(evaluation, taxonomy)),
@@ -317,9 +316,9 @@ def main(run: Run) -> None:
     figures = run.figures()
     manifest = read_manifest(run.release)
     taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
-    for picture in (RISK_COVERAGE, ROBUSTNESS):
+    for picture in (LAYOUT.risk_coverage, LAYOUT.robustness):
         shutil.copyfile(run.plots / picture, run.release / picture)
-    size = sum(path.stat().st_size for path in run.release.iterdir())
+    size = sum((run.release / name).stat().st_size for name in (*parts(run.release), LAYOUT.manifest))
     text = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=size)
     (run.release / LAYOUT.card).write_text(text, encoding="utf-8")
     metrics = summary(figures["evaluate"], figures["verify"])

@@ -12,7 +12,7 @@ import typer
 from tocsin.cli.console import err, out
 from tocsin.errors import UsageError
 from tocsin_training.errors import CorpusError
-from tocsin_training.importing.cli import READING, TaxonomyChoice, takes_import_options
+from tocsin_training.importing.cli import COUNTING, READING, TaxonomyChoice, takes_import_options
 from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def corpus_duplicates(
     from tocsin_training.duplicates import count_alike, find_alike, grid
 
     lines = _all_lines(folder)
-    alike = list(find_alike(lines))
+    alike = find_alike(lines)
     rows = count_alike(lines, alike)
     _show([grid(rows)], [asdict(row) for row in rows] if as_json else None)
     if each:
@@ -443,23 +443,25 @@ def taxonomy_check(file: Annotated[Path, typer.Argument(help="The labels: a TOML
 
 
 @taxonomy.command("derive")
+@partial(takes_import_options, only=COUNTING)
 def taxonomy_derive(
-    file: Annotated[Path, typer.Argument(help="Labelled data: .csv, .jsonl or .parquet.")],
-    label_column: Annotated[str, typer.Option(help="Column or field that holds the label, or several.")] = "labels",
-    separator: Annotated[str, typer.Option(help="What stands between several labels in one cell.")] = ";",
+    files: Annotated[list[Path], typer.Argument(help="Labelled data: what `tocsin train --data` reads.")],
     output: Annotated[Path | None, typer.Option(help="TOML file to write.", show_default="printed on stdout")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    *,
+    options: ImportOptions,
 ) -> None:
     """Make a taxonomy of the labels that stand in data; `Parent > Child` puts a label under an event type.
 
     Write the definitions into it before you train: they stand on the model's card and at /taxonomy.
     """
-    from tocsin_training.taxonomies import derive_file, summary, to_toml
+    from tocsin_training.importing.derived import derive_files
+    from tocsin_training.taxonomies import summary, to_toml
 
-    if not separator:
-        raise UsageError("--separator must be a character or more")
-    found = derive_file(file, label_column, output, separator=separator, overwrite=overwrite)
-    err.print(f"{output or file}: {summary(found)}", markup=False)
+    found, counts = derive_files(files, output, options, overwrite=overwrite)
+    err.print(f"{output or ', '.join(map(str, files))}: {summary(found)}", markup=False)
+    if counts.bad_rows:
+        err.print(f"{counts.bad_rows:,} rows cannot be read and are not counted; `tocsin data` says why", markup=False)
     if output is None:
         print(to_toml(found), end="")
 

@@ -6,15 +6,17 @@ Paths in a recipe are relative to the recipe's own folder, so a run does not dep
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tocsin.errors import first_fault
+from tocsin.toml import read_toml
 from tocsin_training.errors import ConfigError
+
+_PRESETS = Path(__file__).with_name("presets.toml")
 
 
 class _Section(BaseModel):
@@ -185,28 +187,22 @@ def load_settings(
     :raises ConfigError: the file is missing, not TOML, or has an unknown key or a bad value; the message names it.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         remedy = "run this at the root of a checkout, which has training/train.toml, or name one with --config FILE"
-        raise ConfigError(f"{path}: there is no such recipe here; {remedy}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+        raise ConfigError(f"{path}: there is no such recipe here; {remedy}")
+    data = read_toml(path, "the recipe", error=ConfigError)
     if preset is not None:
         data = _with_overrides(data, _preset(preset))
     data = _with_overrides(data, overrides or {})
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"{path}: {first_fault(error)}") from error
     return _resolve(settings, path.resolve().parent)
 
 
 def _preset(name: str) -> dict[str, Any]:
-    presets = tomllib.loads((files("tocsin_training") / "presets.toml").read_text(encoding="utf-8"))
+    presets = read_toml(_PRESETS, "the list of presets")
     if name not in presets:
         raise ConfigError(f"no preset {name!r}; presets are: {', '.join(presets)}")
     preset: dict[str, Any] = presets[name]

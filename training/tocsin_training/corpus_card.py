@@ -43,7 +43,7 @@ def sections(
         "splits": _splits(lines),
         "coverage": _coverage(lines, taxonomy),
         "agreement": _agreement(lines, taxonomy),
-        "duplicates": duplicates_grid(count_alike(lines, list(find_alike(lines)))).markdown(),
+        "duplicates": duplicates_grid(count_alike(lines, find_alike(lines))).markdown(),
         "decency": _decency(lines),
     }
     if benchmark is not None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
+from tocsin.release import LAYOUT
 from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
@@ -35,7 +36,6 @@ from tocsin_training.report import Grid
 from tocsin_training.run import Run
 
 CONFUSION, RELIABILITY = "confusion_matrix.png", "reliability.png"
-RISK_COVERAGE, ROBUSTNESS = "risk_coverage.png", "robustness.png"
 
 
 _log = logging.getLogger(__name__)
@@ -90,8 +90,8 @@ def evaluate(
         figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
-        draw_review(classifier, scores, truth, figures["review_promise"], plot_folder / RISK_COVERAGE)
-        robustness.draw(figures["robustness"], plot_folder / ROBUSTNESS)
+        draw_review(classifier, scores, truth, figures["review_promise"], plot_folder / LAYOUT.risk_coverage)
+        robustness.draw(figures["robustness"], plot_folder / LAYOUT.robustness)
     return figures
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +26,8 @@ from tocsin_training.config import Settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.lineage import shareable
 from tocsin_training.run import Run, write_json
+
+_Measured = TypeVar("_Measured")
 
 FIGURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "case_weighted_f1": "CASE, forced"}
 
@@ -71,9 +73,7 @@ def measure(settings: Settings, variant: str, console: Console) -> Outcome:
     """Fine-tune as a recipe says, measure on the test split and the benchmark, and throw the run away."""
     from tocsin_training.corpus import corpus_sha256, limit, load_corpus
 
-    run = fine_tuned(settings, "experiment", console)
-    figures = figures_of(run, settings)
-    shutil.rmtree(run.folder)
+    figures, _ = try_out(settings, "experiment", console)
     return Outcome(
         variant=variant,
         seed=settings.finetune.seed,
@@ -82,6 +82,17 @@ def measure(settings: Settings, variant: str, console: Console) -> Outcome:
         corpus_sha256=corpus_sha256(settings.data.corpus),
         **figures,
     )
+
+
+def try_out(settings: Settings, name: str, console: Console) -> tuple[dict[str, Any], float]:
+    """Fine-tune, measure and throw the run away.
+
+    :return: figures under ``FIGURES``' keys, and the minutes that fine-tuning took.
+    """
+    run = fine_tuned(settings, name, console)
+    figures, minutes = figures_of(run, settings), run.figures()["minutes"]["finetune"]
+    shutil.rmtree(run.folder)
+    return figures, minutes
 
 
 def fine_tuned(settings: Settings, name: str, console: Console) -> Run:
@@ -133,7 +144,7 @@ def measure_missing(path: Path, plan: Sequence[tuple[str, Settings]], console: C
     """
     from tocsin_training.corpus import corpus_sha256
 
-    known = {_key(outcome): outcome for outcome in read_outcomes(path)}
+    known = {_key(outcome): outcome for outcome in read_measured(path, Outcome, "outcomes of experiments")}
     found = []
     for variant, settings in plan:
         key = (variant, recipe_sha256(settings), corpus_sha256(settings.data.corpus))
@@ -148,17 +159,19 @@ def _key(outcome: Outcome) -> tuple[str, str, str]:
     return outcome.variant, outcome.recipe_sha256, outcome.corpus_sha256
 
 
-def read_outcomes(path: Path) -> list[Outcome]:
+def read_measured(path: Path, kind: type[_Measured], what: str) -> list[_Measured]:
     """Trainings measured before; none when there is no file yet.
 
+    :param kind: of the file's rows.
+    :param what: the rows are, in words.
     :raises ConfigError: the file is of another kind.
     """
     if not path.is_file():
         return []
     try:
-        return [Outcome(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        return [kind(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: holds no outcomes of experiments ({error}); give a new file") from error
+        raise ConfigError(f"{path}: holds no {what} ({error}); give a new file, or take this one away") from error
 
 
 def table(outcomes: Sequence[Outcome], title: str, *, against: str | None = None) -> Table:

@@ -9,7 +9,6 @@ country.
 from __future__ import annotations
 
 import re
-import tomllib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tocsin.toml import read_toml
 from tocsin_training.corpus import Record
 from tocsin_training.regions import region
 
@@ -168,7 +168,7 @@ def _not_places() -> frozenset[str]:
 
 @cache
 def _corrections() -> dict[str, Any]:
-    return tomllib.loads(_CORRECTIONS.read_text(encoding="utf-8"))
+    return read_toml(_CORRECTIONS, "the list of corrections")
 
 
 def _key(name: str) -> str:

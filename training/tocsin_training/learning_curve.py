@@ -17,8 +17,6 @@ table and the picture into the corpus's card.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +25,12 @@ from rich.console import Console
 
 from tocsin_training import plots
 from tocsin_training.config import AugmentSettings, Settings, load_settings
-from tocsin_training.errors import CorpusError
 from tocsin_training.experiment import (
     FIGURES,
-    figures_of,
-    fine_tuned,
+    read_measured,
     run_for_people,
     spread,
+    try_out,
     with_benchmark,
     with_seed,
 )
@@ -74,10 +71,7 @@ def measure(settings: Settings, share: float, seed: int, console: Console) -> Po
 
     records = round(share * len(load_corpus(settings.data.corpus)["train"]))
     part = _part(settings, records, seed)
-    run = fine_tuned(part, f"curve-{share}-{seed}", console)
-    figures = figures_of(run, part)
-    minutes = run.figures()["minutes"]["finetune"]
-    shutil.rmtree(run.folder)
+    figures, minutes = try_out(part, f"curve-{share}-{seed}", console)
     return Point(
         share=share,
         seed=seed,
@@ -118,14 +112,9 @@ def grid(points: Sequence[Point]) -> Grid:
 def read_points(path: Path) -> list[Point]:
     """Runs measured before; none when there is no file yet.
 
-    :raises CorpusError: the file is not one of these.
+    :raises ConfigError: the file is not one of these.
     """
-    if not path.is_file():
-        return []
-    try:
-        return [Point(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise CorpusError(f"{path}: not a learning curve: {error}; take it away and measure anew") from error
+    return read_measured(path, Point, "points of a learning curve")
 
 
 def _missing(points: Sequence[Point], shares: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:

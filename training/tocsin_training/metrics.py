@@ -30,7 +30,7 @@ NONE = -1
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the 95 % interval of its bootstrap."""
+    """A figure with its 95 % interval."""
 
     value: float
     low: float
@@ -80,6 +80,16 @@ def wilson(share: float, count: float) -> tuple[float, float]:
     margin = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
     # Rounding must not put the share itself outside.
     return max(0.0, min(share, float(centre - margin))), min(1.0, max(share, float(centre + margin)))
+
+
+def proportion(hits: int, count: int, *, observations: int | None = None, of_none: float = 0.0) -> Interval:
+    """The share of some things of which something is true, with its interval (``wilson``).
+
+    :param observations: how many of the things stand or fall by themselves; none: all.
+    :param of_none: the share where there are none; its interval then is all there is, 0 to 1.
+    """
+    share = hits / count if count else of_none
+    return Interval(share, *wilson(share, count if observations is None else observations))
 
 
 def expected_calibration_error(probabilities: Floats, right: Bools, *, bins: int = 15) -> float:

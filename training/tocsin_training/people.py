@@ -8,12 +8,13 @@ on the list may be named at all. Streets, airports and prizes named after a pers
 from __future__ import annotations
 
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from tocsin.toml import read_toml
 
 _LIST = Path(__file__).with_name("people.toml")
 
@@ -113,7 +114,7 @@ def _words(kind: str) -> frozenset[str]:
 @cache
 def _table() -> dict[str, dict[str, str]]:
     """Group -> kind -> lines."""
-    return tomllib.loads(_LIST.read_text(encoding="utf-8"))
+    return read_toml(_LIST, "the list of people")
 
 
 @cache

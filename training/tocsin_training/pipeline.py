@@ -7,13 +7,12 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from tocsin.errors import UsageError
-from tocsin.release import read_manifest, write_manifest
+from tocsin.release import read_manifest
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.lineage import shareable
@@ -102,21 +101,19 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
         }
     )
     run.change_settings(changed)
-    for folder in (run.release, run.reference):
-        _rename(folder, changed)
+    _restate(run, changed)
     stages = list(minutes)
     done = stages[: stages.index("calibrate")] if "calibrate" in stages else stages
     run.record("minutes", {stage: minutes[stage] for stage in done})
     return go_on(run, console)
 
 
-def _rename(folder: Path, settings: Settings) -> None:
-    """Let a release folder's manifest tell the version and the settings that it is about to have."""
-    manifest = read_manifest(folder)
-    origin = manifest.lineage
+def _restate(run: Run, settings: Settings) -> None:
+    """Let the manifests tell the version and the settings that the release is about to have."""
+    origin = read_manifest(run.release).lineage
     if origin is not None:
         origin = origin.model_copy(update={"settings": shareable(settings)})
-    write_manifest(folder, manifest.model_copy(update={"version": settings.version, "lineage": origin}))
+    run.amend(version=settings.version, lineage=origin)
 
 
 def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[str, float]:

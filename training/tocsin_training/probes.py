@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,8 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tocsin.errors import InputError
+from tocsin.errors import InputError, first_fault
+from tocsin.toml import read_toml
 
 _ACTORS, _SWAPS, _NO_EVENT = "actors.toml", "swaps.toml", "no_event.jsonl"
 _SLOT = re.compile(r"\{(actor|foe)\}")
@@ -159,15 +159,11 @@ class _SwapFile(_Entry):
 
 
 def _validated(path: Path, kind: type[_Kind]) -> _Kind:
+    data = read_toml(path, "the set of sentences")
     try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from error
+        return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InputError(f"{path}: {first_fault(error)}") from error
 
 
 def read_no_event(folder: Path) -> list[PlainText]:

@@ -223,12 +223,22 @@ def _put(
             _state(fresh, release.manifest.model_copy(update={"forced": forced}))
         copy = Release.open(fresh)
         replaced = None if champion is None else history.keep(champion)
+        beside = () if champion is None else champion.unlisted
         # Noted before it happens: a line about a promotion that a power cut prevented misleads nobody, for what is in
         # place is told by its own digest; a promotion without its line could not be undone.
         reason = None if forced is None else forced.reason
         history.note(Entry(_now(), action, history.keep(copy), replaced, reason))
         swap(fresh, target, scratch / "former")
         sync(target.parent)
+        if beside:
+            _set_aside(scratch / "former", beside, Path(mkdtemp(prefix=f"beside-{replaced}-", dir=history.folder)))
+
+
+def _set_aside(folder: Path, names: tuple[str, ...], target: Path) -> None:
+    """Keep what people put beside a release that goes: it is theirs, and no copy of the release has it."""
+    for name in names:
+        shutil.move(folder / name, target / name)
+    _log.warning("no part of the release that was in place, kept in %s: %s", target, ", ".join(names))
 
 
 def _state(folder: Path, manifest: Manifest) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
+
+from tocsin.toml import read_toml
 
 NOWHERE = "XXX"
 """The country of a text that plays in none."""
@@ -20,5 +21,5 @@ def region(country: str | None) -> str:
 
 @cache
 def _regions() -> dict[str, str]:
-    table = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+    table = read_toml(_TABLE, "the table of regions")
     return {code: name for name, codes in table.items() for code in codes.split()}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import Scores
-from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms, wilson
+from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms, proportion
 from tocsin_training.report import Grid, percent, percent_interval
 
 Figures = dict[str, Any]
@@ -28,16 +28,15 @@ def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -
     :param right: whether the first answer to each text was right, shape (texts,), as ``needs_review``.
     """
     kept = right[~needs_review]
-    accuracy = float(kept.mean()) if len(kept) else 1.0
-    low, high = wilson(accuracy, len(kept))
+    accuracy = proportion(int(kept.sum()), len(kept), of_none=1.0)
     return {
         **promise.model_dump(),
         "answers": len(kept),
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
+        "accuracy": accuracy.value,
+        "low": accuracy.low,
+        "high": accuracy.high,
         "review_share": float(needs_review.mean()),
-        "held": accuracy >= promise.target_accuracy,
+        "held": accuracy.value >= promise.target_accuracy,
     }
 
 
@@ -94,12 +93,11 @@ def objective_figures(
 
 def _objective(given: Bools, truth: Bools, reasons: Sequence[str | None]) -> Figures:
     hits, labels = int((given & truth).sum()), int(given.sum())
-    precision = hits / labels if labels else 1.0
-    low, high = wilson(precision, labels)
+    precision = proportion(hits, labels, of_none=1.0)
     return {
-        "precision": precision,
-        "low": low,
-        "high": high,
+        "precision": precision.value,
+        "low": precision.low,
+        "high": precision.high,
         "recall": hits / max(int(truth.sum()), 1),
         "weighted_f1": f1_figures(truth, given)["weighted_f1"],
         "false_alarms": false_alarms(given, reasons)["all"]["share"],

@@ -23,7 +23,7 @@ from tocsin_training import plots, probes
 from tocsin_training.augment import drop_punctuation, misspell
 from tocsin_training.corpus import label_matrix
 from tocsin_training.coverage import length_band
-from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, weighted_f1, wilson
+from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, proportion, weighted_f1, wilson
 from tocsin_training.probes import Confusion, Probe, Swap
 from tocsin_training.regions import region
 from tocsin_training.report import Grid, percent, percent_interval
@@ -141,13 +141,12 @@ def _alteration_figures(
 def change_figures(before: Bools, after: Bools, truth: Bools) -> Figures:
     """Share of texts whose set of labels changed, and F1 before and after; all of shape (texts, labels)."""
     changed = np.any(before != after, axis=1)
-    share = float(changed.mean()) if len(changed) else 0.0
-    low, high = wilson(share, len(changed))
+    share = proportion(int(changed.sum()), len(changed))
     return {
         "texts": len(changed),
-        "changed": share,
-        "low": low,
-        "high": high,
+        "changed": share.value,
+        "low": share.low,
+        "high": share.high,
         "weighted_f1_before": weighted_f1(truth, before) if truth.any() else None,
         "weighted_f1": weighted_f1(truth, after) if truth.any() else None,
     }
@@ -182,7 +181,11 @@ def _no_event_figures(classifier: EventClassifier, plain: Sequence[probes.PlainT
     """Share of eventless texts that were given a label, for all and for each domain."""
     given = classifier.score_batch([text.text for text in plain]).given
     shares = false_alarms(given, [text.domain for text in plain])
-    return {domain: row | _bounds(row["share"], row["texts"]) for domain, row in shares.items()}
+    figures: dict[str, Figures] = {}
+    for domain, row in shares.items():
+        low, high = wilson(row["share"], row["texts"])
+        figures[domain] = row | {"low": low, "high": high}
+    return figures
 
 
 def actor_figures(asked: Sequence[Probe], given: Bools, confusions: Sequence[Confusion], taxonomy: Taxonomy) -> Figures:
@@ -270,13 +273,9 @@ def _by_side(asked: Sequence[Probe], rows: Iterable[int], holds: Bools) -> dict[
 
 def _share_row(holds: Bools, observations: int) -> Figures:
     """How often something holds, with an interval that counts so many observations."""
-    share = float(holds.mean()) if len(holds) else 0.0
-    return {"share": share, "count": int(holds.sum()), "texts": len(holds)} | _bounds(share, observations)
-
-
-def _bounds(share: float, count: float) -> Figures:
-    low, high = wilson(share, count)
-    return {"low": low, "high": high}
+    count = int(holds.sum())
+    share = proportion(count, len(holds), observations=observations)
+    return {"share": share.value, "count": count, "texts": len(holds), "low": share.low, "high": share.high}
 
 
 def summary(figures: Figures) -> Figures:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tocsin.errors import UsageError
-from tocsin.release import LAYOUT, sha256
+from tocsin.release import LAYOUT, read_manifest, sha256, write_manifest
 from tocsin_training.config import Settings, load_settings, to_toml
 
 
@@ -125,6 +126,17 @@ class Run:
     def change_settings(self, settings: Settings) -> None:
         """Replace the recipe, as a search does that found better settings."""
         self.config.write_text(to_toml(settings), encoding="utf-8")
+
+    def amend(self, change: Callable[[Path], object] | None = None, **stated: object) -> None:
+        """Change the release and its fp32 twin alike, and write their manifests anew.
+
+        :param change: is given each of the two folders.
+        :param stated: fields of the manifest that are other from now on.
+        """
+        for folder in (self.release, self.reference):
+            if change is not None:
+                change(folder)
+            write_manifest(folder, read_manifest(folder).model_copy(update=stated))
 
     def record(self, stage: str, figures: dict[str, Any]) -> None:
         """Put a stage's figures into metrics.json, in place of its former ones."""

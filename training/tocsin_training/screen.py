@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from tocsin import EventClassifier, Release, TocsinError, UsageError
 from tocsin.cli.console import out
 from tocsin.encoder import load_tokenizer
-from tocsin.release import LAYOUT, read_manifest, write_manifest
+from tocsin.release import LAYOUT
 from tocsin.screen import Screen, ngrams
 from tocsin_training.config import DataSettings, ScreenSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
@@ -91,15 +91,11 @@ def main(run: Run) -> None:
     events: Bools = np.any(truth["train"], axis=1)
     if events.all() or not events.any() or not truth["validation"].any():
         _log.warning("no screen: it takes training texts with and without events, and validation texts with some")
-        for folder in (run.release, run.reference):
-            (folder / LAYOUT.screen).unlink(missing_ok=True)
-            write_manifest(folder, read_manifest(folder))
+        run.amend(lambda folder: (folder / LAYOUT.screen).unlink(missing_ok=True))
         run.record("screen", {"settled": None})
         return
     screen = fit_screen(tokens["train"], events, tokens["validation"], truth["validation"], settings.screen)
-    for folder in (run.release, run.reference):
-        screen.save(folder / LAYOUT.screen)
-        write_manifest(folder, read_manifest(folder))
+    run.amend(lambda folder: screen.save(folder / LAYOUT.screen))
     figures = settled_shares(screen.settles(tokens["validation"]), np.any(truth["validation"], axis=1))
     run.record("screen", figures)
     _log.info(

@@ -7,12 +7,9 @@ every other label stands by itself. What a label means only people know, so the 
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,13 +21,12 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from tocsin.errors import InputError, TaxonomyError, UsageError
-from tocsin.taxonomy import Label, Taxonomy, fold
+from tocsin.errors import InputError, TaxonomyError, first_fault
+from tocsin.taxonomy import Label, Taxonomy
+from tocsin.text import fold
 
 _UNDER = re.compile(r"\s*>\s*|\s+/\s+")
 _IDENTIFIER_LENGTH = 64
-_DELIMITERS = ",;\t|"
-_HEADER = "# Derived from data. The definitions say nothing yet: write them, for people and for the model's card.\n\n"
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def derive_taxonomy(label_counts: Mapping[str, int]) -> Taxonomy:
     try:
         return Taxonomy(labels=tuple(_labels(sorted(found, key=_place), names, parents)))
     except ValidationError as error:
-        raise TaxonomyError(f"the labels make no taxonomy: {error.errors()[0]['msg']}") from error
+        raise TaxonomyError(f"the labels make no taxonomy: {first_fault(error)}") from error
 
 
 def _merged(counts: Mapping[str, int]) -> dict[str, int]:
@@ -154,101 +150,6 @@ def write_taxonomy(taxonomy: Taxonomy, path: Path, *, header: str = "") -> None:
         path.write_text(header + to_toml(taxonomy), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def count_labels(path: Path, column: str, *, separator: str = ";") -> Counter[str]:
-    """How often each label stands in a column of a .csv, .jsonl or .parquet file, read a piece at a time.
-
-    A cell holds one label, several with the separator between them, or a list (in CSV as JSON); empty: no event.
-
-    :raises InputError: the file cannot be read, or has no such column.
-    """
-    readers: dict[str, Callable[[Path, str], Iterator[Any]]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: a file whose name ends in {', '.join(readers)} is needed")
-    counts: Counter[str] = Counter()
-    try:
-        for cell in readers[path.suffix.lower()](path, column):
-            counts.update(_cell(cell, separator))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    return counts
-
-
-def _cell(cell: object, separator: str) -> list[str]:
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        # Else it is a label that begins with a bracket.
-        with suppress(ValueError):
-            cell = json.loads(cell)
-    labels = cell if isinstance(cell, list) else str("" if cell is None else cell).split(separator)
-    return [str(label).strip() for label in labels if label is not None and str(label).strip()]
-
-
-def _csv(path: Path, column: str) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        header = stream.readline()
-        stream.seek(0)
-        delimiter = next((sign for sign in _DELIMITERS if column in _cells(header, sign)), ",")
-        rows = csv.DictReader(stream, delimiter=delimiter)
-        _check_column(path, column, rows.fieldnames or ())
-        for row in rows:
-            yield row[column] or ""
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
-
-
-def _jsonl(path: Path, column: str) -> Iterator[object]:
-    there = False
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line) if line.strip() else {}
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: not a JSON object: {error}") from error
-            there = there or (isinstance(row, dict) and column in row)
-            yield row.get(column) if isinstance(row, dict) else None
-    if not there:
-        raise InputError(f"{path}: no line has a field {column!r}")
-
-
-def _parquet(path: Path, column: str) -> Iterator[object]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_column(path, column, file.schema_arrow.names)
-            for batch in file.iter_batches(columns=[column]):
-                yield from batch.column(column).to_pylist()
-    except pa.ArrowException as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-
-
-def _check_column(path: Path, column: str, names: object) -> None:
-    there = list(names) if isinstance(names, list | tuple) else []
-    if column not in there:
-        raise InputError(f"{path}: has no column {column!r}; its columns are: {', '.join(map(str, there)) or 'none'}")
-
-
-def derive_file(
-    data: Path, column: str, target: Path | None, *, separator: str = ";", overwrite: bool = False
-) -> Taxonomy:
-    """Derive the taxonomy of a data file and write it.
-
-    :param target: none writes nothing.
-    :raises UsageError: the target exists.
-    """
-    if target is not None and target.exists() and not overwrite:
-        raise UsageError(f"{target} exists; --overwrite replaces it.")
-    try:
-        taxonomy = derive_taxonomy(count_labels(data, column, separator=separator))
-    except TaxonomyError as error:
-        raise TaxonomyError(f"{data}, column {column!r}: {error}") from error
-    if target is not None:
-        write_taxonomy(taxonomy, target, header=_HEADER)
-    return taxonomy
 
 
 def table(taxonomy: Taxonomy) -> Table:

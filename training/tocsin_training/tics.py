@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
+from tocsin.text import fold
 from tocsin_training.corpus import Record
-from tocsin_training.duplicates import normalize
 from tocsin_training.report import Grid
 
 GRAM_WORDS = (3, 4)
@@ -94,7 +94,7 @@ def _count_by_kind(records: Sequence[Record]) -> dict[str, dict[str, Counter[str
 
 
 def _phrases(text: str) -> Mapping[str, set[str]]:
-    words = normalize(text).split()
+    words = fold(text).split()
     grams = {f"{size} words": _runs(words, size) for size in GRAM_WORDS}
     return grams | {"closing": {" ".join(words[-CLOSING_WORDS:])}}
 

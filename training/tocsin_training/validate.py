@@ -14,10 +14,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tocsin.errors import InputError
+from tocsin.errors import InputError, first_fault
 from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
 from tocsin_training.corpus import REASONS, REGISTERS, Line, Record, corpus_files
-from tocsin_training.duplicates import find_alike, grams, normalize
+from tocsin_training.duplicates import find_alike, grams
 from tocsin_training.offensive import offensive_words
 from tocsin_training.people import namings
 
@@ -88,8 +89,7 @@ def _parse(raw: bytes, split: str, file: Path, number: int) -> Line | Fault:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         return Fault(file, number, "schema", f"not a JSON object in UTF-8: {error}")
     except ValidationError as error:
-        first = error.errors()[0]
-        return Fault(file, number, "schema", f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}")
+        return Fault(file, number, "schema", first_fault(error))
     return Line(record, split, file, number)
 
 
@@ -206,14 +206,14 @@ def _one_split(lines: Sequence[Line]) -> Iterator[Fault]:
 def _exact_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
     first: dict[str, Line] = {}
     for line in lines:
-        other = first.setdefault(normalize(line.record.text), line)
+        other = first.setdefault(fold(line.record.text), line)
         if other is not line:
             yield _fault(line, "duplicate", f"the same text as {_place(other)}")
 
 
 def _near_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
     for pair in find_alike(lines):
-        same = normalize(pair.first.record.text) == normalize(pair.second.record.text)
+        same = fold(pair.first.record.text) == fold(pair.second.record.text)
         if pair.crosses_splits and not same:
             message = f"{pair.similarity:.0%} like {_place(pair.first)} in {pair.first.split}"
             yield _fault(pair.second, "near-duplicate", message)
@@ -221,11 +221,11 @@ def _near_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
 
 def leaks(lines: Sequence[Line], texts: Sequence[str]) -> Iterator[Fault]:
     """Records that repeat a text which is for measuring only."""
-    whole = {normalize(text) for text in texts}
+    whole = {fold(text) for text in texts}
     openings = {text[:LEAK_OPENING] for text in whole}
     known = set().union(*(grams(text, LEAK_GRAM) for text in texts))
     for line in lines:
-        text = normalize(line.record.text)
+        text = fold(line.record.text)
         own = grams(text, LEAK_GRAM)
         share = len(own & known) / len(own) if own else 0.0
         if (len(text) >= LEAK_OPENING and text[:LEAK_OPENING] in openings) or text in whole:

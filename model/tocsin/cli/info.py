@@ -60,6 +60,8 @@ def info(
         if key != "labels":
             table.add_row(Text(key), Text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     out.print(table)
+    if unlisted := facts["self-check"]["unlisted files"]:
+        out.print(Text(f"no part of the release, so neither checked nor copied with it: {', '.join(unlisted)}"))
     out.print(_labels(facts["labels"]))
 
 
@@ -199,6 +201,7 @@ def _facts(classifier: EventClassifier) -> dict[str, Any]:
         "self-check": {
             "text": _PROBE,
             "answer": [f"{event.name} {event.probability:.2f}" for event in prediction.events] or ["no event"],
+            "unlisted files": list(classifier.release.unlisted),
         },
         "labels": [label.model_dump(mode="json") for label in classifier.taxonomy.labels],
     }

@@ -148,8 +148,7 @@ class PackedRelease:
     @classmethod
     def of(cls, release: Release, *, cascade: bool = False) -> PackedRelease:
         """Put a checked release into the object store."""
-        names = [*release.manifest.files, LAYOUT.manifest]
-        files = {name: (release.folder / name).read_bytes() for name in names}
+        files = {name: (release.folder / name).read_bytes() for name in release.files}
         digest = sha256(files[LAYOUT.manifest]).hexdigest()
         return cls(f"{release.manifest.name}-{release.manifest.version}", digest, ray.put(files), cascade=cascade)
 

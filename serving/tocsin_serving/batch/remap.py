@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
+from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
 from tocsin_serving.batch.files import atomic
 
@@ -88,12 +88,7 @@ def read_names(path: Path) -> dict[str, str]:
 
     :raises UsageError: it cannot be read or has no such table of names.
     """
-    try:
-        labels = tomllib.loads(path.read_text(encoding="utf-8")).get("labels")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file: {error}") from error
+    labels = read_toml(path, "the map of names", error=UsageError).get("labels")
     if not isinstance(labels, dict) or not all(isinstance(new, str) for new in labels.values()):
         raise UsageError(f'{path}: a table [labels] with lines like old_label = "new_label" is needed')
     return labels

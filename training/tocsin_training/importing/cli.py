@@ -24,6 +24,8 @@ READING = (
     *("encoding", "delimiter", "sheet"),
 )
 """Options that say how to read a file, without those that say how to learn from it."""
+COUNTING = ("text_column", "label_column", "separator", "no_event", "encoding", "delimiter", "sheet")
+"""Options that say which labels a file has."""
 DERIVE = "derive"
 _CHANGED_ANSWERS = 3
 

@@ -5,18 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tocsin.errors import InputError
+from tocsin.errors import InputError, TaxonomyError, UsageError
+from tocsin.taxonomy import Taxonomy
+from tocsin_training.importing.layouts import Columns, Draft, find_layout
 from tocsin_training.importing.names import suggest_merges
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.reading import expand, file_facts, read_file
-from tocsin_training.importing.store import Store
+from tocsin_training.importing.reading import expand
+from tocsin_training.importing.tables import BadRow, open_table
 from tocsin_training.taxonomies import derive_taxonomy, write_taxonomy
 
 MOST_LABELS = 100
+_HEADER = "# Derived from data. The definitions say nothing yet: write them, for people and for the model's card.\n\n"
+
+
+@dataclass
+class LabelCounts:
+    """What was counted in some files."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    """Label as the files spell it -> rows that have it."""
+    bad_rows: int = 0
+    """Rows that could not be read, and so are not in the counts."""
 
 
 def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) -> Path:
@@ -24,9 +37,7 @@ def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) 
 
     :raises InputError: there are so many that most are spellings of one another.
     """
-    counts = label_counts(paths, root, options)
-    if not counts:
-        raise InputError("no row has a label, so there is no taxonomy to derive; `tocsin data` says why")
+    counts = label_counts(paths, options).labels
     if len(counts) > MOST_LABELS:
         merges = suggest_merges(counts)
         shown = ", ".join(f"{rare!r} for {common!r}" for rare, common in list(merges.items())[:8])
@@ -36,21 +47,52 @@ def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) 
         )
     key = hashlib.sha256(json.dumps(sorted(counts)).encode()).hexdigest()[:16]
     path = root / f"taxonomy-{key}.toml"
-    write_taxonomy(derive_taxonomy(counts), path)
+    root.mkdir(parents=True, exist_ok=True)
+    write_taxonomy(_derived(paths, counts), path)
     return path
 
 
-def label_counts(paths: Sequence[Path], root: Path, options: ImportOptions) -> dict[str, int]:
-    """How many texts have each label, by the names that the files give."""
-    root.mkdir(parents=True, exist_ok=True)
-    counts: Counter[str] = Counter()
-    with TemporaryDirectory(prefix=".deriving-", dir=root) as scratch:
-        store = Store(Path(scratch) / "rows.sqlite")
-        try:
-            for number, path in enumerate(expand(paths)):
-                read_file(number, file_facts(path), options, store)
-            for packed, texts in store.name_counts().items():
-                counts.update(dict.fromkeys(json.loads(packed), texts))
-        finally:
-            store.close()
-    return dict(counts)
+def derive_files(
+    paths: Sequence[Path], target: Path | None, options: ImportOptions, *, overwrite: bool = False
+) -> tuple[Taxonomy, LabelCounts]:
+    """Derive the taxonomy of some files and write it. Their rows need no texts where the labels' column is named.
+
+    :param target: none writes nothing.
+    :raises UsageError: the target exists.
+    """
+    if target is not None and target.exists() and not overwrite:
+        raise UsageError(f"{target} exists; --overwrite replaces it.")
+    counts = label_counts(paths, options, texts=False)
+    taxonomy = _derived(paths, counts.labels)
+    if target is not None:
+        write_taxonomy(taxonomy, target, header=_HEADER)
+    return taxonomy, counts
+
+
+def _derived(paths: Sequence[Path], counts: Mapping[str, int]) -> Taxonomy:
+    try:
+        return derive_taxonomy(counts)
+    except TaxonomyError as error:
+        raise TaxonomyError(f"{', '.join(map(str, paths))}: {error}") from error
+
+
+def label_counts(paths: Sequence[Path], options: ImportOptions, *, texts: bool = True) -> LabelCounts:
+    """How many rows have each label, in any files that `tocsin train --data` reads; a row at a time.
+
+    :param texts: whether to count only in rows that have a text.
+    :raises InputError: a file cannot be read or no row has a label.
+    :raises UsageError: a column that the user named is not there.
+    """
+    counts = LabelCounts()
+    for path in expand(paths):
+        with open_table(path, options) as table:
+            columns = Columns(table)
+            read = find_layout(columns, options, texts=texts).reader(columns, options)
+            for row in table.rows:
+                if isinstance(row, BadRow):
+                    counts.bad_rows += 1
+                elif isinstance(found := read(row.cells), Draft):
+                    counts.labels.update(dict.fromkeys(found.names, 1))
+    if not counts.labels:
+        raise InputError("no row has a label, so there is no taxonomy to derive; `tocsin data` says why")
+    return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tocsin_training.importing.label_cells import names_in
@@ -15,18 +16,27 @@ _NO = frozenset({"0", "0.0", "false", "no", "n"})
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
     text = columns.need(options.text_column or "text", "--text-column")
-    labels = [columns.need(name, "--label-column") for name in options.label_column]
-    date = columns.date(options)
-    no_event = frozenset(name.casefold() for name in options.no_event)
+    coded, date = _labels_reader(columns, options), columns.date(options)
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         if not (found := cell(cells, text)):
             return NO_TEXT
+        what = coded(cells)
+        return what if isinstance(what, Problem) else replace(what, text=found, date=cell(cells, date))
+
+    return read
+
+
+def _labels_reader(columns: Columns, options: ImportOptions) -> Read:
+    """A row's labels, without its text."""
+    labels = [columns.need(name, "--label-column") for name in options.label_column]
+    no_event = frozenset(name.casefold() for name in options.no_event)
+
+    def read(cells: dict[str, Any]) -> Draft | Problem:
         names, said = _labels(cells, labels, options.separator)
-        events = tuple(name for name in names if name.casefold() not in no_event)
         if not names and not said and options.empty == "drop":
             return Problem(NOT_CODED, "has no label; if that means no event, say so: --empty no-event")
-        return Draft(found, events, date=cell(cells, date))
+        return Draft("", tuple(name for name in names if name.casefold() not in no_event))
 
     return read
 
@@ -49,3 +59,5 @@ def _labels(cells: dict[str, Any], columns: list[str], separator: str | None) ->
 
 
 LAYOUT = Layout("columns named", lambda columns: False, _reader)
+LABELS_ALONE = Layout("columns named", lambda columns: False, _labels_reader)
+"""Where texts are not wanted."""

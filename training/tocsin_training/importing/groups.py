@@ -1,25 +1,14 @@
-"""What belongs together, and which split it goes to: texts that are nearly the same are never on both sides of a test.
-
-Near-duplicates are found as ``duplicates`` finds them, by MinHash (Broder 1997) in bands and then the exact Jaccard
-similarity of word trigrams, but with the bands in arrays of 8 bytes a text and band: 600,000 texts need 100 MB, where
-an index of Python objects needs gigabytes. A text is measured against its neighbours in each band only, so of many
-texts that all look alike a few pairs may be missed, but chains of pairs join nearly all of them.
-"""
+"""What belongs together, and which split it goes to: nearly the same texts are never on both sides of a test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin_training.duplicates import NEAR_DUPLICATE, jaccard, shingles
-
-Integers = NDArray[np.int64]
-
-_BANDS, _ROWS = 21, 3
-"""A pair that is half alike shares a band with a probability of 94 %, one that is a fifth alike with 16 %."""
-_BATCH = 2000
+from tocsin_training.duplicates import NEAR_DUPLICATE, Integers, runs_alike, similarity
 
 
 class Groups:
@@ -53,50 +42,20 @@ class Groups:
 def join_near_duplicates(groups: Groups, texts: Iterable[str], text_at: Callable[[int], str]) -> int:
     """Put texts that are nearly the same into one group.
 
+    A text is measured against its neighbours in each run only, so that the work grows with the texts and not with their
+    pairs. Of many that all look alike a few pairs may be missed, but chains of pairs join nearly all of them.
+
     :param texts: all of them, in the order of their positions.
     :param text_at: gives one of them again.
     :return: how many texts are nearly the same as one before.
     """
-    bands = _bands(texts, len(groups))
     joined = 0
-    for column in bands.T:
-        order = np.argsort(column, kind="stable")
-        for right in np.flatnonzero(column[order][1:] == column[order][:-1]) + 1:
-            one, other = int(order[right - 1]), int(order[right])
-            if groups.find(one) != groups.find(other) and _alike(text_at(one), text_at(other)):
+    for run in runs_alike(texts, len(groups)):
+        for one, other in pairwise(run.tolist()):
+            if groups.find(one) != groups.find(other) and similarity(text_at(one), text_at(other)) >= NEAR_DUPLICATE:
                 groups.join(one, other)
                 joined += 1
     return joined
-
-
-def _alike(left: str, right: str) -> bool:
-    return jaccard(shingles(left), shingles(right)) >= NEAR_DUPLICATE
-
-
-def _bands(texts: Iterable[str], size: int) -> NDArray[np.uint64]:
-    """A hash for each text and band, shape (texts, bands); texts that are alike share some."""
-    from datasketch import MinHash  # type: ignore[import-untyped]
-
-    mixer = np.random.default_rng(1).integers(1, 2**63, size=_ROWS, dtype=np.uint64) | np.uint64(1)
-    bands, done = np.empty((size, _BANDS), dtype=np.uint64), 0
-    for batch in _batches(texts):
-        encoded = [[" ".join(gram).encode() for gram in shingles(text)] for text in batch]
-        sketches = np.stack([sketch.hashvalues for sketch in MinHash.bulk(encoded, num_perm=_BANDS * _ROWS, seed=1)])
-        mixed = sketches.reshape(len(batch), _BANDS, _ROWS) * mixer
-        bands[done : done + len(batch)] = mixed.sum(axis=-1, dtype=np.uint64)
-        done += len(batch)
-    return bands
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def random_splits(leaders: Integers, strata: Integers, keys: NDArray[np.uint64], held_out: float) -> NDArray[np.int8]:

@@ -6,16 +6,18 @@ given there: GTD codes attacks by what was attempted, and what ACLED would make 
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tocsin.toml import read_toml
 from tocsin_training.importing.layouts import NO_TEXT, UNSOUND, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
+
+_RULES = Path(__file__).with_name("gtd.toml")
 
 
 class Rule(BaseModel):
@@ -33,7 +35,7 @@ class Rule(BaseModel):
 @cache
 def rules() -> tuple[Rule, ...]:
     """The rules of ``gtd.toml``, in order."""
-    data = tomllib.loads((files("tocsin_training.importing") / "gtd.toml").read_text(encoding="utf-8"))
+    data = read_toml(_RULES, "the list of rules")
     return tuple(Rule.model_validate(rule) for rule in data["rules"])
 
 

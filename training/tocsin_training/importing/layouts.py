@@ -93,9 +93,10 @@ def layouts() -> tuple[Layout, ...]:
     return (acled.LAYOUT, gtd.LAYOUT, ucdp.LAYOUT, case2021.LAYOUT, label_studio.LAYOUT, events.LAYOUT)
 
 
-def find_layout(columns: Columns, options: ImportOptions) -> Layout:
+def find_layout(columns: Columns, options: ImportOptions, *, texts: bool = True) -> Layout:
     """The layout of a file. Columns that the user names come before those of a layout that is told by its columns.
 
+    :param texts: whether the texts are wanted; if not, a column with labels is enough.
     :raises UsageError: only one of the two columns is named.
     :raises InputError: nothing fits; the message has the columns and the command to give.
     """
@@ -108,6 +109,8 @@ def find_layout(columns: Columns, options: ImportOptions) -> Layout:
     names = ", ".join(columns.names) or "none"
     if options.text_column is not None and options.label_column:
         return generic.LAYOUT
+    if options.label_column and not texts:
+        return generic.LABELS_ALONE
     if options.text_column is not None or options.label_column:
         missing = "--label-column" if options.text_column is not None else "--text-column"
         raise UsageError(f"{columns.path}: give {missing} too; its columns are: {names}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from tocsin.errors import InputError, TaxonomyError
 from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
+from tocsin.toml import read_toml
 
+_KNOWN = Path(__file__).with_name("known_names.toml")
 _LIKE = 80
 """Similarity (0 to 100) from which one spelling is suggested for another."""
 
@@ -37,25 +38,22 @@ class NameFinder:
     def __init__(self, taxonomy: Taxonomy, own: Path | None = None) -> None:
         self._taxonomy = taxonomy
         self._own = {} if own is None else self._read_own(own)
-        known = tomllib.loads((files("tocsin_training.importing") / "known_names.toml").read_text(encoding="utf-8"))
-        self._old = {_fold(name): label for name, label in known["labels"].items() if label in taxonomy.names}
-        self._undecided = {_fold(name): reason for name, reason in known["undecided"].items()}
+        known = read_toml(_KNOWN, "the list of old names")
+        self._old = {fold(name): label for name, label in known["labels"].items() if label in taxonomy.names}
+        self._undecided = {fold(name): reason for name, reason in known["undecided"].items()}
 
     def _read_own(self, path: Path) -> dict[str, str]:
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8")).get("labels")
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as a TOML file: {error}") from error
+        table = read_toml(path, "the list of names").get("labels")
         if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
             raise InputError(f'{path}: needs a table [labels] of lines such as "Air raid" = "air_drone_strike"')
         try:
-            return {_fold(name): label and self._taxonomy.find(label).label for name, label in table.items()}
+            return {fold(name): label and self._taxonomy.find(label).label for name, label in table.items()}
         except TaxonomyError as error:
             raise InputError(f"{path}: {error}") from error
 
     def find(self, name: str) -> Meaning:
         """The label that a name stands for."""
-        folded = _fold(name)
+        folded = fold(name)
         if folded in self._own:
             return Meaning(self._own[folded] or None)
         try:
@@ -81,7 +79,7 @@ def suggest(unknown: Iterable[str], taxonomy: Taxonomy) -> dict[str, str]:
         if spelling
     }
     best = {
-        name: process.extractOne(name, list(spellings), scorer=fuzz.ratio, processor=_fold, score_cutoff=_LIKE)
+        name: process.extractOne(name, list(spellings), scorer=fuzz.ratio, processor=fold, score_cutoff=_LIKE)
         for name in unknown
     }
     return {name: spellings[found[0]] for name, found in best.items() if found is not None}
@@ -94,7 +92,7 @@ def suggest_merges(counts: Mapping[str, int]) -> dict[str, str]:
     kept: list[str] = []
     merges = {}
     for name in sorted(counts, key=lambda name: (-counts[name], name)):
-        best = process.extractOne(name, kept, scorer=fuzz.ratio, processor=_fold, score_cutoff=_LIKE)
+        best = process.extractOne(name, kept, scorer=fuzz.ratio, processor=fold, score_cutoff=_LIKE)
         if best is None:
             kept.append(name)
         else:
@@ -113,7 +111,3 @@ def as_names_file(suggestions: Mapping[str, str], undecided: Iterable[str] = ())
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + re.sub(r"[\x00-\x1f\x7f]", " ", escaped) + '"'
-
-
-def _fold(text: str) -> str:
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()

@@ -19,7 +19,9 @@ class ImportOptions(BaseModel):
     label_column: tuple[str, ...] = Field(
         (), description="Column with one label or several; repeat it for columns that hold 0 or 1, one a label."
     )
-    separator: str | None = Field(None, description="Between several labels of a cell; `;` and `|` by default.")
+    separator: str | None = Field(
+        None, min_length=1, description="Between several labels of a cell; `;` and `|` by default."
+    )
     date_column: str | None = Field(None, description="Column with the date; one called date or event_date by default.")
     dates: Literal["day-first", "month-first"] | None = Field(
         None, description="How 05/08/2024 is meant, where no date of the file tells."

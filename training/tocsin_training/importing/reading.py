@@ -127,8 +127,6 @@ def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Stor
                 found.what.date for found in batch if isinstance(found.what, Draft) and is_numeric(found.what.date)
             }
         facts.orders, facts.odd_bytes = order_of(numeric), bytes(table.odd_bytes)
-    if not facts.rows:
-        raise InputError(f"{facts.path}: has columns and no rows; export the data again")
 
 
 def _take_in(number: int, facts: FileFacts, batch: list[Found], store: Store) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tocsin_training.duplicates import normalize
+from tocsin.text import fold
 
 _SCHEMA = """
 CREATE TABLE texts (
@@ -130,7 +130,7 @@ class Store:
 
 def text_key(text: str) -> bytes:
     """The same for texts of the same words."""
-    return hashlib.blake2b((normalize(text) or text).encode(), digest_size=16).digest()
+    return hashlib.blake2b((fold(text) or text).encode(), digest_size=16).digest()
 
 
 def _parameters(entry: Entry) -> tuple[object, ...]:

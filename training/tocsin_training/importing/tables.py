@@ -94,11 +94,16 @@ def open_table(path: Path, options: ImportOptions) -> Iterator[Table]:
 
 
 def _guarded(path: Path, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-    """The rows; a file that breaks off is said to be damaged."""
+    """The rows; a file that breaks off is said to be damaged, and one without any to hold none."""
+    there = False
     try:
-        yield from rows
+        for row in rows:
+            there = True
+            yield row
     except (OSError, EOFError, BadZipFile, zlib.error, csv.Error, UnicodeError) as error:
         raise InputError(f"{path}: is damaged: {error}; export or copy it again") from error
+    if not there:
+        raise InputError(f"{path}: has columns and no rows; export the data again")
 
 
 def _opened(path: Path, stack: ExitStack) -> gzip.GzipFile | io.BufferedReader:

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from tocsin.errors import first_fault
+
+
+class Part(BaseModel):
+    shares: list[float] = Field(default=[0.5])
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Part:
+        if sum(self.shares) > 1:
+            raise ValueError("the shares are more than the whole")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"shares": [0.1, "many"]}, "shares.1: Input should be a valid number"),
+        ({"shares": [0.6, 0.6]}, "the shares are more than the whole"),
+    ],
+)
+def test_a_fault_is_told_with_its_field_where_it_stands_in_one(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Part.model_validate(data)
+    assert first_fault(error.value).startswith(message)
