@@ -142,6 +142,19 @@ def test_the_weights_are_ours_to_license_only_where_the_data_s_licence_allows_it
     assert "license: other\n" in render_as(trained_run, data={"licence": licence, "files": (file,)})
 
 
+def test_the_weakest_labels_are_among_those_that_were_measured(trained_run: Run) -> None:
+    figures, taxonomy = trained_run.figures(), Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
+    labels = dict(figures["evaluate"]["labels"])
+    labels["storm"] = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+    manifest, changed = read_manifest(trained_run.release), figures["evaluate"] | {"labels": labels}
+    card = render_card(manifest, taxonomy, changed, figures["verify"], size=10**6)
+    (said,) = (line for line in card.splitlines() if line.startswith("Weakest labels"))
+    assert "`storm`" not in said and "`apple`" in said
+    none = {name: row | {"support": 0.0} for name, row in labels.items()}
+    changed = figures["evaluate"] | {"labels": none}
+    assert "Weakest labels" not in render_card(manifest, taxonomy, changed, figures["verify"], size=10**6)
+
+
 def test_the_card_names_the_languages_of_the_release(trained_run: Run) -> None:
     assert "Reads news text in English and says" in render_as(trained_run)
     other = render_as(trained_run, languages=("fr", "es"))

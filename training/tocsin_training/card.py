@@ -292,7 +292,11 @@ def _case(case: dict[str, Any] | None) -> str:
 
 
 def _worst(evaluation: dict[str, Any]) -> str:
-    ranked = sorted(evaluation["labels"].items(), key=lambda item: item[1]["f1"])[:3]
+    # Where no text has a label, its F1 is no measurement.
+    measured = [item for item in evaluation["labels"].items() if item[1]["support"]]
+    ranked = sorted(measured, key=lambda item: item[1]["f1"])[:3]
+    if not ranked:
+        return ""
     named = ", ".join(f"`{name}` ({row['f1']:.2f})" for name, row in ranked)
     return f"Weakest labels by F1: {named}.\n"
 
