@@ -242,6 +242,50 @@ def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
     assert by_text(do(tmp_path / "min.json")) == expected(rows)
 
 
+def test_label_studio_s_rows_of_one_task_are_voted_on_as_its_annotations_are(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    texts = [row["notes"] for row in notes(70)]
+    votes: list[tuple[str | None, ...]] = [
+        ("Attack", "Attack", "Arrests"),
+        ("Attack", "Arrests"),
+        ("Attack", None, None),
+        ("Attack", "No event", None),
+        (None,),
+        ("Attack", "Attack", None),
+    ]
+    tasks = dict(zip(texts, [*votes, *[("Arrests",)] * 64], strict=True))
+
+    def row(number: int, who: int, text: str, name: str | None) -> dict[str, Any]:
+        answer = {} if name is None else {"event": name}
+        own = {"id": number, "annotation_id": 10 * number + who, "annotator": who, "lead_time": 2.5}
+        return {"text": text, **answer, **own}
+
+    rows = [
+        row(number, who, text, name)
+        for who in (1, 2, 3)
+        for number, (text, names) in enumerate(tasks.items(), 1)
+        for name in names[who - 1 : who]
+    ]
+    (tmp_path / "min.json").write_text(json.dumps(rows))
+    full = [
+        {"data": {"text": text}, "annotations": [{"result": [_choice(name)] if name else []} for name in names]}
+        for text, names in tasks.items()
+    ]
+    (tmp_path / "full.json").write_text(json.dumps(full))
+    cells = [{"event": "", **each} for each in rows]
+    paths = [tmp_path / "min.json", tmp_path / "full.json", write_csv(tmp_path / "min.csv", cells)]
+    for path in paths:
+        found = do(path)
+        assert [by_text(found).get(text) for text in texts[:6]] == [["attack"], None, [], [], [], ["attack"]], path.name
+        assert found.report.dropped == {"annotators disagree": 1}
+        assert_every_row_is_accounted_for(found.report)
+
+
+def _choice(name: str) -> dict[str, Any]:
+    return {"type": "choices", "from_name": "event", "value": {"choices": [name]}}
+
+
 def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Imported], tmp_path: Path) -> None:
     texts = [row["notes"] for row in notes(100)]
     case = [{"id": n, "text": text, "sub_type": ("AIR_STRIKE", "ORG_CRIME")[n % 2]} for n, text in enumerate(texts)]

@@ -37,7 +37,7 @@ from tocsin_training.importing.reading import DATE, FileFacts, expand, file_fact
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
 from tocsin_training.importing.store import Store, Text
 
-_VERSION = 1
+_VERSION = 2
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of every row that was left out."""
