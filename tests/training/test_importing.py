@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import openpyxl  # type: ignore[import-untyped]
 import pyarrow as pa
@@ -581,6 +582,19 @@ def test_a_file_that_is_none_is_refused_by_name(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said):
         do(tmp_path / name)
+
+
+@pytest.mark.parametrize(("member", "share"), [("xl/worksheets/sheet1.xml", 0.5), ("xl/worksheets/sheet1.xml", 0.02)])
+def test_a_workbook_that_breaks_off_is_refused_by_name(
+    member: str, share: float, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    whole = as_excel(tmp_path, list(notes(400)))
+    with ZipFile(whole) as book, ZipFile(tmp_path / "b.xlsx", "w") as broken:
+        for name in book.namelist():
+            content = book.read(name)
+            broken.writestr(name, content[: int(len(content) * share)] if name == member else content)
+    with pytest.raises(InputError, match=r"b\.xlsx: (is damaged|cannot be read): "):
+        do(tmp_path / "b.xlsx")
 
 
 def test_missing_columns_and_files_are_named(do: Callable[..., Imported], tmp_path: Path) -> None:
