@@ -76,7 +76,8 @@ class CorpusInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
-    records: int = Field(ge=0)
+    records: int = Field(ge=0, description="learned from; older releases count texts made of them, too")
+    augmented: int = Field(0, ge=0, description="texts made of the records and learned beside them")
 
 
 class Manifest(BaseModel):

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from tocsin_training import prepare
 from tocsin_training.augment import Example, augment
+from tocsin_training.base import resolve_base
 from tocsin_training.config import AugmentSettings, Settings
 from tocsin_training.corpus import learned_records, load_corpus
+from tocsin_training.run import Run
 
 RECORDS = [
     *(Example(f"event-{n}", f"District {n} reported heavy shelling overnight.", ("shelling",)) for n in range(30)),
@@ -55,3 +58,12 @@ def test_only_the_training_split_grows_and_foreign_texts_are_not_mixed_in(
     assert learned["train"]["id"][:there] == plain["train"]["id"]
     assert sum("Zzyzx" in text for text in learned["train"]["text"]) == 1
     assert learned["validation"]["id"] == plain["validation"]["id"]
+
+
+def test_texts_made_of_records_are_counted_apart_from_them(settings: Settings, tmp_path: Path) -> None:
+    more = {"runs": tmp_path, "augment": AugmentSettings(joined_share=0.25, slips_share=0.1)}
+    run = Run.create(settings.model_copy(update=more), "counted")
+    prepare.main(run, resolve_base("tiny", scratch=run.base).path)
+    figures = run.figures()["prepare"]
+    assert figures["records"] == {"train": 320, "validation": 100, "test": 100}
+    assert figures["augmented"] == 80 + 32

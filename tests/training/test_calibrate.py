@@ -81,6 +81,48 @@ def test_the_review_band_keeps_its_promise_where_it_was_chosen() -> None:
     assert right[~kept].mean() < right[kept].mean()
 
 
+def test_text_that_is_not_read_is_no_part_of_the_fit_and_counts_as_sent_to_review() -> None:
+    settings = SETTINGS.model_copy(update={"target_accuracy": 0.9})
+    logits, truth = sample(2000, 6, seed=5)
+    # Foreign text as a corpus has it: no event holds, and the model is sure of that.
+    foreign = np.full((500, 6), -20.0, dtype=np.float32)
+    readable = np.arange(2500) < 2000
+    both = np.concatenate([logits, foreign]), np.concatenate([truth, np.zeros((500, 6), dtype=np.bool_)])
+    fitted, alone = fit_calibration(*both, settings, readable=readable), fit_calibration(logits, truth, settings)
+    assert (fitted.scale, fitted.thresholds, fitted.review_below) == (alone.scale, alone.thresholds, alone.review_below)
+    assert fitted.review_promise is not None and alone.review_promise is not None
+    kept = (1 - alone.review_promise.validation_review_share) * 2000
+    assert fitted.review_promise.validation_review_share == pytest.approx(1 - kept / 2500)
+    assert fitted.review_promise.validation_accuracy == alone.review_promise.validation_accuracy
+
+
+def test_a_calibration_of_nothing_that_is_read_sends_everything_to_review() -> None:
+    logits, truth = sample(60, 3, seed=5)
+    fitted = fit_calibration(logits, truth, SETTINGS, readable=np.zeros(60, dtype=np.bool_))
+    assert fitted.review_below == 1.0 and fitted.review_promise is not None
+    assert fitted.review_promise.validation_review_share == 1.0
+
+
+def test_the_promise_is_what_users_meet_on_the_very_texts_it_was_made_on(
+    settings: Settings, taxonomy_file: Path, corpus: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in (corpus / "validation" / "three.jsonl").read_text().splitlines()]
+    for record in lines[:30]:
+        record["text"] = f"Les habitants du village ont fêté la fin des récoltes avec leurs voisins, {record['id']}."
+    (corpus / "validation" / "three.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lines))
+    changed = {"runs": tmp_path / "runs", "data": settings.data.model_copy(update={"corpus": corpus})}
+    easy = settings.calibrate.model_copy(update={"target_accuracy": 0.05})
+    run = Run.create(settings.model_copy(update={**changed, "calibrate": easy}), "promised")
+    for folder in (run.release, run.reference):
+        make_tiny_release(folder, taxonomy_file=taxonomy_file)
+    main(run)
+    scores = EventClassifier.load(run.release).score_batch([record["text"] for record in lines])
+    promise = Release.open(run.release).calibration.review_promise
+    assert promise is not None
+    assert 0.3 <= promise.validation_review_share < 1
+    assert promise.validation_review_share == pytest.approx(scores.needs_review.mean())
+
+
 def test_a_promise_that_cannot_be_kept_sends_everything_to_review() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(200, 4)).astype(np.float32)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -109,3 +109,10 @@ def test_the_learning_curve_is_taken_in_and_says_when_it_is_old(corpus: Path, ta
     assert "| 50% | 160 | 1 | 0.700 | 0.710 |  |" in told
     assert "earlier state" in told
     assert ".png" not in told, "no picture is linked that is not there"
+    assert "Recipe" not in told
+    other = replace(point, recipe_sha256="f" * 64, epochs=2.0, augmented=False, macro_f1=0.6)
+    card.with_name(FILE).write_text(json.dumps([asdict(point), asdict(other)]))
+    corpus_card(corpus, taxonomy_file, card)
+    told = section(card, "learning curve")
+    assert "| 50% | 160 | 1 | 0.700 | 0.710 |  |" in told and "| 50% | 160 | 1 | 0.600 | 0.710 |  |" in told
+    assert "Recipe not recorded:" in told and "Recipe `ffffffff`, 2 epochs, without augmentation:" in told

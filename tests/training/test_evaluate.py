@@ -9,7 +9,8 @@ import pytest
 from rich.table import Table
 
 from tocsin.errors import InputError
-from tocsin.release import LAYOUT, Manifest, read_manifest
+from tocsin.lineage import DataFile
+from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.card import render_card
 from tocsin_training.evaluate import evaluate, tables
@@ -77,7 +78,7 @@ def test_the_card_has_a_hugging_face_header_and_the_measured_figures(trained_run
 
     card = ModelCard.load(trained_run.release / LAYOUT.card)
     figures = trained_run.figures()["evaluate"]
-    assert card.data.license == "apache-2.0"
+    assert card.data.license == "other", "nobody stated the data's licence"
     assert card.data.language == ["en"]
     assert card.data.pipeline_tag == "text-classification"
     assert card.data.base_model == "tiny-random-bert"
@@ -100,12 +101,64 @@ def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_ru
     taxonomy = Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
     assert manifest.lineage is not None
     silent = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
-    assert "320 records" in silent and "none stated" in silent
+    assert "320 records of" in silent and "none stated" in silent
     assert "language models" not in silent
     told = manifest.lineage.data.model_copy(update={"description": "Songs of the sea.", "licence": "CC0"})
     stated = manifest.model_copy(update={"lineage": manifest.lineage.model_copy(update={"data": told})})
     card = render_card(stated, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
     assert "Songs of the sea." in card and "CC0" in card
+
+
+def render_as(run: Run, *, data: dict[str, object] | None = None, **changed: object) -> str:
+    """The card of a run whose manifest said something else, of its data too."""
+    figures, manifest = run.figures(), read_manifest(run.release)
+    assert manifest.lineage is not None
+    told = manifest.lineage.data.model_copy(update=data or {})
+    lineage = manifest.lineage.model_copy(update={"data": told})
+    other = manifest.model_copy(update={"lineage": lineage, **changed})
+    taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
+    return render_card(other, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
+
+
+@pytest.mark.parametrize("counts", [{"records": 320, "augmented": 112}, {"records": 432}])
+def test_the_card_counts_records_and_names_what_was_made_of_them_apart(
+    counts: dict[str, int], trained_run: Run
+) -> None:
+    card = render_as(trained_run, corpus=CorpusInfo(sha256="0" * 64, **counts))
+    assert "320 records of" in card and "112 more texts were made of them" in card
+    assert "more texts" not in render_as(trained_run), "nothing was augmented"
+
+
+@pytest.mark.parametrize(
+    ("licence", "said"),
+    [("CC-BY-4.0", "apache-2.0"), ("our own reports, not to be shared", "other"), ("CC-BY-SA-4.0", "other")],
+)
+def test_the_weights_are_ours_to_license_only_where_the_data_s_licence_allows_it(
+    licence: str, said: str, trained_run: Run
+) -> None:
+    own = render_as(trained_run, data={"licence": licence})
+    assert f"license: {said}\n" in own
+    file = DataFile(name="own.csv", layout="ACLED", rows=9, sha256="0" * 64)
+    assert "license: other\n" in render_as(trained_run, data={"licence": licence, "files": (file,)})
+
+
+def test_the_weakest_labels_are_among_those_that_were_measured(trained_run: Run) -> None:
+    figures, taxonomy = trained_run.figures(), Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
+    labels = dict(figures["evaluate"]["labels"])
+    labels["storm"] = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+    manifest, changed = read_manifest(trained_run.release), figures["evaluate"] | {"labels": labels}
+    card = render_card(manifest, taxonomy, changed, figures["verify"], size=10**6)
+    (said,) = (line for line in card.splitlines() if line.startswith("Weakest labels"))
+    assert "`storm`" not in said and "`apple`" in said
+    none = {name: row | {"support": 0.0} for name, row in labels.items()}
+    changed = figures["evaluate"] | {"labels": none}
+    assert "Weakest labels" not in render_card(manifest, taxonomy, changed, figures["verify"], size=10**6)
+
+
+def test_the_card_names_the_languages_of_the_release(trained_run: Run) -> None:
+    assert "Reads news text in English and says" in render_as(trained_run)
+    other = render_as(trained_run, languages=("fr", "es"))
+    assert "Reads news text in French and Spanish and says" in other and "French and Spanish only" in other
 
 
 def test_the_card_speaks_of_the_benchmark_only_when_it_was_measured(trained_run: Run) -> None:

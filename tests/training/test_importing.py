@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import openpyxl  # type: ignore[import-untyped]
 import pyarrow as pa
@@ -240,6 +241,50 @@ def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
     assert by_text(full)[rows[3]["notes"]] == []
     assert full.report.dropped == {"annotators disagree": 1, "not coded": 1}
     assert by_text(do(tmp_path / "min.json")) == expected(rows)
+
+
+def test_label_studio_s_rows_of_one_task_are_voted_on_as_its_annotations_are(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    texts = [row["notes"] for row in notes(70)]
+    votes: list[tuple[str | None, ...]] = [
+        ("Attack", "Attack", "Arrests"),
+        ("Attack", "Arrests"),
+        ("Attack", None, None),
+        ("Attack", "No event", None),
+        (None,),
+        ("Attack", "Attack", None),
+    ]
+    tasks = dict(zip(texts, [*votes, *[("Arrests",)] * 64], strict=True))
+
+    def row(number: int, who: int, text: str, name: str | None) -> dict[str, Any]:
+        answer = {} if name is None else {"event": name}
+        own = {"id": number, "annotation_id": 10 * number + who, "annotator": who, "lead_time": 2.5}
+        return {"text": text, **answer, **own}
+
+    rows = [
+        row(number, who, text, name)
+        for who in (1, 2, 3)
+        for number, (text, names) in enumerate(tasks.items(), 1)
+        for name in names[who - 1 : who]
+    ]
+    (tmp_path / "min.json").write_text(json.dumps(rows))
+    full = [
+        {"data": {"text": text}, "annotations": [{"result": [_choice(name)] if name else []} for name in names]}
+        for text, names in tasks.items()
+    ]
+    (tmp_path / "full.json").write_text(json.dumps(full))
+    cells = [{"event": "", **each} for each in rows]
+    paths = [tmp_path / "min.json", tmp_path / "full.json", write_csv(tmp_path / "min.csv", cells)]
+    for path in paths:
+        found = do(path)
+        assert [by_text(found).get(text) for text in texts[:6]] == [["attack"], None, [], [], [], ["attack"]], path.name
+        assert found.report.dropped == {"annotators disagree": 1}
+        assert_every_row_is_accounted_for(found.report)
+
+
+def _choice(name: str) -> dict[str, Any]:
+    return {"type": "choices", "from_name": "event", "value": {"choices": [name]}}
 
 
 def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Imported], tmp_path: Path) -> None:
@@ -537,6 +582,19 @@ def test_a_file_that_is_none_is_refused_by_name(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said):
         do(tmp_path / name)
+
+
+@pytest.mark.parametrize(("member", "share"), [("xl/worksheets/sheet1.xml", 0.5), ("xl/worksheets/sheet1.xml", 0.02)])
+def test_a_workbook_that_breaks_off_is_refused_by_name(
+    member: str, share: float, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    whole = as_excel(tmp_path, list(notes(400)))
+    with ZipFile(whole) as book, ZipFile(tmp_path / "b.xlsx", "w") as broken:
+        for name in book.namelist():
+            content = book.read(name)
+            broken.writestr(name, content[: int(len(content) * share)] if name == member else content)
+    with pytest.raises(InputError, match=r"b\.xlsx: (is damaged|cannot be read): "):
+        do(tmp_path / "b.xlsx")
 
 
 def test_missing_columns_and_files_are_named(do: Callable[..., Imported], tmp_path: Path) -> None:

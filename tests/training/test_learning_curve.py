@@ -9,10 +9,20 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tocsin_training.config import Settings, to_toml
+from tocsin_training.config import Settings, load_settings, to_toml
 from tocsin_training.corpus import corpus_sha256
 from tocsin_training.errors import ConfigError
-from tocsin_training.learning_curve import Point, draw, grid, main, measure, minutes_left, read_points
+from tocsin_training.learning_curve import (
+    Point,
+    curve_sha256,
+    curves,
+    draw,
+    grid,
+    main,
+    measure,
+    minutes_left,
+    read_points,
+)
 from tocsin_training.run import Run
 
 
@@ -78,14 +88,56 @@ def test_without_seeds_nothing_is_measured_and_only_like_points_are_drawn(
     recipe.write_text(to_toml(settings))
     here = {
         "corpus_sha256": corpus_sha256(settings.data.corpus),
+        "recipe_sha256": curve_sha256(load_settings(recipe)),
         "epochs": settings.finetune.epochs,
         "augmented": False,
     }
-    points = [point(0.5, 1, 0.6, **here), point(1.0, 1, 0.8, **here), point(1.0, 2, 0.1, **{**here, "epochs": 1.0})]
+    others = [point(1.0, 2, 0.1, **{**here, "epochs": 1.0}), point(1.0, 3, 0.1, **{**here, "recipe_sha256": "other"})]
+    points = [point(0.5, 1, 0.6, **here), point(1.0, 1, 0.8, **here), *others]
     out.write_text(json.dumps([asdict(one) for one in points]))
     monkeypatch.setattr(sys, "argv", ["learning_curve", str(recipe), str(out), "--seeds"])
     main()
     printed = capsys.readouterr().out
     assert "0.800" in printed
-    assert "±" not in printed.partition("share")[2], "a point of fewer epochs is on another curve"
+    assert "±" not in printed.partition("share")[2], "points of fewer epochs or another recipe are on other curves"
+    assert sorted(map(str, read_points(out))) == sorted(map(str, points)), "none is thrown away"
     assert (tmp_path / "curve.png").is_file()
+
+
+def test_measuring_another_curve_keeps_every_point_that_was_there(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "curve.json"
+    recipe.write_text(to_toml(settings))
+    here = {"corpus_sha256": corpus_sha256(settings.data.corpus), "recipe_sha256": curve_sha256(settings)}
+    before = [point(share, seed, 0.7, epochs=8.0, augmented=False, **here) for share in (0.5, 1.0) for seed in (1, 2)]
+    out.write_text(json.dumps([asdict(one) for one in before]))
+
+    def measured(settings: Settings, share: float, seed: int, _: object) -> Point:
+        made = {**here, "recipe_sha256": curve_sha256(settings)}
+        return point(share, seed, 0.5, epochs=settings.finetune.epochs, augmented=False, **made)
+
+    monkeypatch.setattr("tocsin_training.learning_curve.measure", measured)
+    arguments = ["learning_curve", str(recipe), str(out), "--epochs", "1", "--shares", "0.5", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    kept, new = curves(read_points(out))
+    assert kept == before
+    assert [(one.share, one.seed, one.epochs) for one in new] == [(0.5, 1, 1.0)]
+
+
+def test_a_curve_is_of_one_recipe_whatever_its_share_seed_and_machine(settings: Settings) -> None:
+    def changed(section: str, **values: object) -> Settings:
+        return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+    same = curve_sha256(settings)
+    for section, values in (
+        ("finetune", {"seed": 9}),
+        ("finetune", {"device": "auto"}),
+        ("finetune", {"teacher_logits": Path("teacher.parquet")}),
+        ("data", {"train_records": 80}),
+        ("data", {"benchmark": Path("case.tsv")}),
+    ):
+        assert curve_sha256(changed(section, **values)) == same, values
+    for section, values in (("finetune", {"learning_rate": 1e-5}), ("model", {"dropout": 0.2})):
+        assert curve_sha256(changed(section, **values)) != same, values

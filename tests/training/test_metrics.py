@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tocsin_training.metrics import (
     NONE,
@@ -28,6 +29,32 @@ def test_figures_of_a_case_worked_by_hand() -> None:
     assert figures["weighted_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
     assert figures["micro_f1"] == pytest.approx(2 * 2 / (3 + 3))
     assert figures["exact_match"] == 0.5
+
+
+def one_each(texts: int, labels: int, *, of: int) -> NDArray[np.bool_]:
+    """Every text has one label, the first ``labels`` of all in turn."""
+    truth = np.zeros((texts, of), dtype=np.bool_)
+    truth[np.arange(texts), np.arange(texts) % labels] = True
+    return truth
+
+
+@pytest.mark.parametrize(("texts", "labels"), [(250, 4), (52, 26)])
+def test_a_model_without_a_mistake_has_a_macro_f1_of_one_whatever_labels_the_test_holds(
+    texts: int, labels: int
+) -> None:
+    truth = one_each(texts, labels, of=26)
+    assert bootstrap_f1(truth, truth, samples=200)["macro_f1"] == Interval(1.0, 1.0, 1.0)
+
+
+def test_a_label_that_is_given_where_no_text_has_it_counts_against_macro_f1() -> None:
+    truth = one_each(40, 4, of=26)
+    given = truth.copy()
+    given[:, 9] = True
+    found = bootstrap_f1(truth, given, samples=200)["macro_f1"]
+    assert found.value == pytest.approx(4 / 5)
+    assert found.low <= found.value <= found.high
+    nothing = np.zeros((5, 3), dtype=np.bool_)
+    assert f1_figures(nothing, nothing)["macro_f1"] == 0
 
 
 def test_the_first_answer_is_right_when_it_is_one_of_the_true_ones() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.corpus import learned_records
 from tocsin_training.distil import read_teacher
 from tocsin_training.heldout import read_file
+from tocsin_training.importing.build import import_corpus
 from tocsin_training.importing.cli import with_data
 from tocsin_training.importing.derived import MOST_LABELS, derived_taxonomy
 from tocsin_training.importing.options import ImportOptions
@@ -99,6 +102,31 @@ def test_held_out_text_is_read_by_the_same_layouts(tmp_path: Path) -> None:
     named = [{"body": row["notes"], "code": row["sub_event_type"]} for row in rows]
     options = ImportOptions(text_column="body", label_column=("code",))
     assert (read_file(write_csv(tmp_path / "own.csv", named), taxonomy, options).truth[1:] == found.truth[1:]).all()
+
+
+def test_held_out_text_is_left_out_by_the_rules_of_the_import(tmp_path: Path) -> None:
+    """What `train --data` takes, `compare --data` and `promote --data` take too, and of it the same texts."""
+    rows: list[dict[str, Any]] = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(100)]
+    for row in rows[:20]:
+        row["code"] = "Remote violence"
+    rows[30]["code"] = "Picnic"
+    rows[31]["body"] = ""
+    # One row of a text is fine and another is not, so the text is not.
+    rows.append(rows[40] | {"code": "Picnic"})
+    path, taxonomy = write_csv(tmp_path / "own.csv", rows), Taxonomy.load(TAXONOMY)
+    options = ImportOptions(text_column="body", label_column=("code",), label_errors=False)
+    found = read_file(path, taxonomy, options)
+    assert found.name == "own.csv (rows left out: may be several labels 20, unknown label 3, no text 1)"
+    imported = import_corpus([path], tmp_path / "imports", TAXONOMY, options)
+    assert imported.folder is not None
+    learned = {
+        json.loads(line)["text"]
+        for file in imported.folder.glob("*/imported.jsonl")
+        for line in file.read_text().splitlines()
+    }
+    assert set(found.texts) == learned and len(found) == len(learned) == 77
+    with pytest.raises(InputError, match=r"own\.csv:32: .*4 of 101 rows cannot be used \(--bad-rows allows 1%\)"):
+        read_file(path, taxonomy, options.model_copy(update={"bad_rows": 0.01}))
 
 
 def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
+from babel import Locale
 from huggingface_hub import EvalResult, ModelCardData
 
 from tocsin.release import LAYOUT, Manifest, parts, read_manifest, write_manifest
@@ -35,6 +36,9 @@ _OTHER = {
     "example": "A text of your own.",
 }
 
+_OPEN_LICENCES = frozenset({"Apache-2.0", "CC-BY-4.0", "CC0-1.0", "MIT"})
+"""SPDX identifiers of data licences under which what is made of the data may be licensed otherwise."""
+
 HEADLINES = ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece")
 
 # No source at hand that gives method and text, so no more is said than that.
@@ -50,7 +54,7 @@ _TEMPLATE = """\
 
 # {name} {version}
 
-Reads English news text and says which {what} it reports: {labels} labels{vocabulary}.
+Reads news text in {languages} and says which {what} it reports: {labels} labels{vocabulary}.
 Several events in one text are normal; so is none. Fine-tuned from `{base}`, quantized to 8 bits
 ({quantization}), {size:.0f} MB in all.
 
@@ -103,7 +107,7 @@ Measured on the same split, altered as said, and on text written by hand for it 
 ## Limits
 
 - Trained and measured on one collection of texts. Others are read less well than the figures above say.
-- English only. Text that is clearly in another language is not read: it gets no label whatever it reports,
+- {languages} only. Text that is clearly in another language is not read: it gets no label whatever it reports,
   `needs_review` is true, and its probabilities mean nothing. Look at `language` before you count texts without event.
 - Reads {window} tokens at a time; longer text is read in overlapping windows. Short and telegraphic text is harder.
 - Labels follow one reading of {codebook}; coders disagree with each other, too.{disclaimer}
@@ -139,6 +143,7 @@ def render_card(
         header=_header(manifest, taxonomy, evaluation),
         name=manifest.name,
         version=manifest.version,
+        languages=_languages(manifest),
         labels=len(taxonomy.labels),
         base=manifest.base_model.name,
         base_sha=manifest.base_model.sha256 or "as delivered by the hub",
@@ -175,13 +180,24 @@ def render_card(
     )
 
 
+def _languages(manifest: Manifest) -> str:
+    """The languages' English names; a code that has none stands for itself."""
+    names = Locale("en").languages
+    *others, last = (str(names.get(code, code)) for code in manifest.languages)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _data(manifest: Manifest) -> str:
     """What was learned from, as the lineage tells it; a card never claims more than that."""
-    records, origin = f"{manifest.corpus.records:,} records", manifest.lineage
+    corpus, origin = manifest.corpus, manifest.lineage
     if origin is None:
-        return f"{records}; where they come from is not recorded."
+        return f"{corpus.records:,} records; where they come from is not recorded."
     data = origin.data
-    sentences = [f"{records} of {_data_name(manifest)}."]
+    records = data.records["train"]
+    sentences = [f"{records:,} records of {_data_name(manifest)}."]
+    # Manifests that do not count augmented texts apart have them among the records; the sum is the same.
+    if augmented := corpus.records + corpus.augmented - records:
+        sentences.append(f"{augmented:,} more texts were made of them (joined, or with typing errors) and learned too.")
     if data.description:
         sentences.append(data.description)
     if data.files:
@@ -210,6 +226,15 @@ def _is_theirs(manifest: Manifest) -> bool:
     return manifest.lineage is not None and bool(manifest.lineage.data.files)
 
 
+def _licence(manifest: Manifest) -> str:
+    """What the weights may be licensed under: ours only where the data's stated licence lets anybody choose.
+
+    Weights made of somebody's own files are theirs to license.
+    """
+    stated = None if manifest.lineage is None else manifest.lineage.data.licence
+    return "apache-2.0" if stated in _OPEN_LICENCES and not _is_theirs(manifest) else "other"
+
+
 def _held_out(manifest: Manifest) -> str:
     if _is_theirs(manifest):
         return "kept from training, as the report of its import says"
@@ -229,8 +254,7 @@ def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) 
         for name in ("weighted_f1", "macro_f1")
     ]
     data = ModelCardData(
-        # Weights made of somebody's data are theirs to license.
-        license="other" if _is_theirs(manifest) else "apache-2.0",
+        license=_licence(manifest),
         language=list(manifest.languages),
         pipeline_tag="text-classification",
         library_name="onnx",
@@ -268,7 +292,11 @@ def _case(case: dict[str, Any] | None) -> str:
 
 
 def _worst(evaluation: dict[str, Any]) -> str:
-    ranked = sorted(evaluation["labels"].items(), key=lambda item: item[1]["f1"])[:3]
+    # Where no text has a label, its F1 is no measurement.
+    measured = [item for item in evaluation["labels"].items() if item[1]["support"]]
+    ranked = sorted(measured, key=lambda item: item[1]["f1"])[:3]
+    if not ranked:
+        return ""
     named = ", ".join(f"`{name}` ({row['f1']:.2f})" for name, row in ranked)
     return f"Weakest labels by F1: {named}.\n"
 

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.agreement import NO_EVENT, figure, labels_grid, measure_agreement
@@ -23,6 +24,9 @@ from tocsin_training.offensive import offensive_words
 from tocsin_training.people import namings
 from tocsin_training.regions import NOWHERE
 from tocsin_training.report import markdown_table
+
+if TYPE_CHECKING:
+    from tocsin_training.learning_curve import Point
 
 _SECTION = "<!-- begin {name} -->\n{text}<!-- end {name} -->"
 
@@ -165,14 +169,26 @@ def _leak(lines: Sequence[Line], benchmark: Path) -> str:
 
 
 def _learning_curve(folder: Path, beside: Path) -> str | None:
-    from tocsin_training.learning_curve import FILE, grid, read_points
+    from tocsin_training.learning_curve import FILE, curves, grid, read_points
 
-    points = read_points(beside / FILE)
-    if not points:
+    found = curves(read_points(beside / FILE))
+    if not found:
         return None
     now = corpus_sha256(folder)
-    old = any(point.corpus_sha256 != now for point in points)
-    note = "Measured on an earlier state of this corpus.\n\n" if old else ""
+    told = []
+    for points in found:
+        first = points[0]
+        note = "Measured on an earlier state of this corpus.\n\n" if first.corpus_sha256 != now else ""
+        told.append(f"{_recipe_of(first) if len(found) > 1 else ''}{note}{grid(points).markdown()}")
     picture = Path(FILE).with_suffix(".png")
-    drawn = f"\n![F1 over the number of training records]({picture})\n" if (beside / picture).is_file() else ""
-    return f"{note}{grid(points).markdown()}{drawn}"
+    of = " of the last table" if len(found) > 1 else ""
+    drawn = f"\n![F1 over the number of training records{of}]({picture})\n" if (beside / picture).is_file() else ""
+    return "\n".join(told) + drawn
+
+
+def _recipe_of(point: Point) -> str:
+    """What tells one curve from another, for people."""
+    recipe = "not recorded" if point.recipe_sha256 is None else f"`{point.recipe_sha256[:8]}`"
+    epochs = "" if point.epochs is None else f", {point.epochs:g} epochs"
+    augmented = "" if point.augmented is None else f", {'with' if point.augmented else 'without'} augmentation"
+    return f"Recipe {recipe}{epochs}{augmented}:\n\n"

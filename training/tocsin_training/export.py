@@ -205,8 +205,13 @@ def main(run: Run, base: BaseModel) -> None:
     """Export the run's model and assemble the release and its fp32 twin."""
     settings = run.settings()
     figures = run.figures()["prepare"]
-    corpus = CorpusInfo(sha256=figures["corpus_sha256"], records=figures["records"]["train"])
-    origin = lineage(settings, corpus.sha256)
+    origin = lineage(settings, figures["corpus_sha256"])
+    corpus = CorpusInfo(
+        sha256=figures["corpus_sha256"],
+        records=origin.data.records["train"],
+        # Runs prepared before the two were told apart do not have it.
+        augmented=figures.get("augmented", 0),
+    )
     with TemporaryDirectory(dir=run.folder) as scratch:
         exported, fp32, int8 = (Path(scratch) / f"{name}.onnx" for name in ("exported", "fp32", "int8"))
         model = EventModel.load(run.model)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
 from torch import Tensor
 from transformers import (
     DataCollatorWithPadding,
@@ -31,6 +30,7 @@ from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.distil import read_teacher
 from tocsin_training.loss import event_loss, record_weights
+from tocsin_training.metrics import macro_f1, weighted_f1
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
 from tocsin_training.run import Run
 
@@ -260,8 +260,7 @@ def validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """F1 of "logit above zero". Macro decides which epoch is kept: every label counts, however rare."""
     given = np.asarray(prediction.predictions) > 0
     truth = np.asarray(prediction.label_ids) > 0
-    averages = ("macro", "weighted")
-    return {f"{average}_f1": float(f1_score(truth, given, average=average, zero_division=0)) for average in averages}
+    return {"macro_f1": macro_f1(truth, given), "weighted_f1": weighted_f1(truth, given)}
 
 
 def main(run: Run, base: BaseModel) -> None:

@@ -10,8 +10,9 @@ is there early.
 It can be made over several nights: points that the file already has are not measured again, and a run that was stopped
 goes on from its last checkpoint. ``--seeds`` without a number measures nothing and draws what the file has. What makes
 it bearable: ``--device auto`` takes a GPU where there is one; ``--no-augmentation`` and ``--epochs`` cost less and make
-another curve, so each point says how it was made, and only like points stand together. `tocsin corpus card` puts the
-table and the picture into the corpus's card.
+another curve, so each point says how it was made, and only like points stand together: a file may hold several curves,
+and none is lost when another is measured. The picture is of the one asked for, which is then the file's last. `tocsin
+corpus card` puts the tables and the picture into the corpus's card.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.experiment import (
     FIGURES,
     read_measured,
+    recipe_sha256,
     run_for_people,
     spread,
     try_out,
@@ -39,6 +41,10 @@ from tocsin_training.run import write_json
 
 FILE = "learning_curve.json"
 """Beside the card, the points; a picture of the same name lies with it."""
+
+
+Made = tuple[str, str | None, float | None, bool | None]
+"""Hashes of corpus and recipe, epochs, and whether more was learned than the records."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +60,17 @@ class Point:
     weighted_f1: float
     case_weighted_f1: float | None
     """CASE 2021 with the best label forced, where its file is."""
+    recipe_sha256: str | None = None
+    """Of what the points of a curve have in common (``curve_sha256``); older files lack it."""
     epochs: float | None = None
     augmented: bool | None = None
     minutes: float | None = None
     """Of fine-tuning."""
 
     @property
-    def made(self) -> tuple[str, float | None, bool | None]:
+    def made(self) -> Made:
         """What it was learned from and how; points of one curve have this in common."""
-        return self.corpus_sha256, self.epochs, self.augmented
+        return self.corpus_sha256, self.recipe_sha256, self.epochs, self.augmented
 
 
 def measure(settings: Settings, share: float, seed: int, console: Console) -> Point:
@@ -77,6 +85,7 @@ def measure(settings: Settings, share: float, seed: int, console: Console) -> Po
         seed=seed,
         records=records,
         corpus_sha256=corpus_sha256(settings.data.corpus),
+        recipe_sha256=curve_sha256(settings),
         epochs=part.finetune.epochs,
         augmented=is_augmented(part),
         minutes=minutes,
@@ -84,12 +93,22 @@ def measure(settings: Settings, share: float, seed: int, console: Console) -> Po
     )
 
 
+def curve_sha256(settings: Settings) -> str:
+    """Hash of the recipe without what differs from point to point or says only where it is run and measured."""
+    finetune = {"device": "cpu", "threads": 1}
+    data = settings.data.model_copy(update={"benchmark": None})
+    same = settings.model_copy(
+        update={"data": data, "finetune": settings.finetune.model_copy(update=finetune)},
+    )
+    return recipe_sha256(_part(same, None, 0))
+
+
 def is_augmented(settings: Settings) -> bool:
     """Whether more is learned than the records."""
     return settings.augment.joined_share + settings.augment.slips_share > 0
 
 
-def _part(settings: Settings, records: int, seed: int) -> Settings:
+def _part(settings: Settings, records: int | None, seed: int) -> Settings:
     untaught = settings.model_copy(
         update={
             "data": settings.data.model_copy(update={"train_records": records}),
@@ -107,6 +126,15 @@ def grid(points: Sequence[Point]) -> Grid:
         cells = [spread([getattr(point, key) for point in of_share]) for key in FIGURES]
         rows.append((f"{share:.0%}", f"{of_share[0].records:,}", str(len(of_share)), *cells))
     return Grid("learning curve: mean ± standard deviation", ("share", "records", "seeds", *FIGURES.values()), rows)
+
+
+def curves(points: Sequence[Point]) -> list[list[Point]]:
+    """The points of each curve, curves in the order of their last points."""
+    by_curve: dict[Made, list[Point]] = {}
+    for point in points:
+        # Taken out and put back, so that a curve stands where its last point does.
+        by_curve[point.made] = [*by_curve.pop(point.made, []), point]
+    return list(by_curve.values())
 
 
 def read_points(path: Path) -> list[Point]:
@@ -166,6 +194,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _write(path: Path, points: Sequence[Point]) -> None:
+    write_json(path, [asdict(point) for point in points])
+
+
 def main() -> None:
     """Measure what is missing of the curve, print it and draw it beside the file."""
     from tocsin_training.corpus import corpus_sha256
@@ -173,18 +205,23 @@ def main() -> None:
     arguments = _arguments()
     settings, console = _settings(arguments), Console(stderr=True)
     now = corpus_sha256(settings.data.corpus)
-    # A point of another state of the corpus, or of another recipe, is not on this curve.
-    how = now, settings.finetune.epochs, is_augmented(settings)
-    points = [point for point in read_points(arguments.out) if point.made == how]
+    how: Made = now, curve_sha256(settings), settings.finetune.epochs, is_augmented(settings)
+    # A point of another state of the corpus, or of another recipe, is not on this curve; it cost hours all the same.
+    measured = read_points(arguments.out)
+    others = [point for point in measured if point.made != how]
+    points = [point for point in measured if point.made == how]
     missing = _missing(points, arguments.shares, arguments.seeds)
     for number, (share, seed) in enumerate(missing):
         left = minutes_left(points, missing[number:])
         forecast = "" if left is None else f", about {left:.0f} minutes"
         console.print(f"{len(missing) - number} runs to go{forecast}; now {share:.0%} of the records, seed {seed}")
         points.append(measure(settings, share, seed, console))
-        write_json(arguments.out, [asdict(point) for point in points])
+        _write(arguments.out, [*others, *points])
     if not points:
-        raise SystemExit(f"{arguments.out}: holds no run of this state of the corpus; give --seeds to measure some")
+        raise SystemExit(
+            f"{arguments.out}: holds no run of this recipe on this state of the corpus; give --seeds to measure some"
+        )
+    _write(arguments.out, [*others, *points])
     Console().print(grid(points))
     draw(points, arguments.out.with_suffix(".png"))
 

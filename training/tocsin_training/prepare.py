@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import AugmentSettings, DataSettings
-from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, learned_records
+from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, learned_records, limit, load_corpus
 from tocsin_training.errors import CorpusError
 from tocsin_training.importing.report import ImportReport
 from tocsin_training.model import load_tokenizer
@@ -68,13 +68,17 @@ def main(run: Run, tokenizer_path: str) -> None:
         augmentation=settings.augment,
     )
     prepared.save_to_disk(run.prepared)
+    corpus = limit(load_corpus(settings.data.corpus), settings.data)
+    records = {split: len(corpus[split]) for split in SPLITS}
+    augmented = len(prepared["train"]) - records["train"]
     at_limit = sum(length >= settings.model.max_tokens for split in SPLITS for length in prepared[split]["length"])
     run.record(
         "prepare",
         {
             "corpus_sha256": corpus_sha256(settings.data.corpus),
-            "records": {split: len(prepared[split]) for split in SPLITS},
-            "records_filling_the_window": at_limit,
+            "records": records,
+            "augmented": augmented,
+            "texts_filling_the_window": at_limit,
         },
     )
-    _log.info("prepared %s records, %d fill the window", {s: len(prepared[s]) for s in SPLITS}, at_limit)
+    _log.info("prepared %s records and %d made of them, %d texts fill the window", records, augmented, at_limit)

@@ -22,7 +22,7 @@ def draw_texts(texts: int, *, samples: int, seed: int = 0) -> NDArray[np.float32
 
 
 def f1_by_draw(draws: Floats, truth: Bools, given: Bools) -> dict[str, Floats]:
-    """Weighted and macro F1 of each draw.
+    """Weighted and macro F1 of each draw; macro over the labels that are true or given in it, as in ``metrics``.
 
     :param truth: shape (texts, labels); ``given`` likewise.
     """
@@ -30,9 +30,10 @@ def f1_by_draw(draws: Floats, truth: Bools, given: Bools) -> dict[str, Floats]:
     hits, false, missed = (draws @ count for count in counts)
     per_label = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
     support = hits + missed
+    met = (support + false > 0).sum(axis=1)
     return {
         "weighted_f1": (per_label * support).sum(axis=1) / np.maximum(support.sum(axis=1), 1),
-        "macro_f1": per_label.mean(axis=1),
+        "macro_f1": per_label.sum(axis=1) / np.maximum(met, 1),
     }
 
 

@@ -45,7 +45,8 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
     target = percent(figures["target_accuracy"])
     promise = (
         f"Promised: at this setting the first answer is right for {target} of the texts that are not sent to review, "
-        f"and {percent(figures['validation_review_share'])} of texts go to review (chosen on validation)."
+        f"and {percent(figures['validation_review_share'])} of texts go to review (as counted on validation, where the "
+        "line was chosen)."
     )
     if figures["held"]:
         verdict = "held"

@@ -30,21 +30,20 @@ from tocsin_training.importing.checks import hints, judge
 from tocsin_training.importing.dates import Order, parse_date
 from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
 from tocsin_training.importing.groups import Groups, join_near_duplicates, random_splits, splits_by_date
-from tocsin_training.importing.layouts import UNSOUND
 from tocsin_training.importing.names import NameFinder, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
 from tocsin_training.importing.store import Store, Text
+from tocsin_training.importing.tables import Problem
 
-_VERSION = 1
+_VERSION = 2
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of every row that was left out."""
 _BATCH = "imported"
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
-_UNKNOWN_NAME = "unknown label"
 _KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES = 100, 50, 300
 _LANGUAGES_OF = 20_000
 _GIVEN_SPLITS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
@@ -202,15 +201,14 @@ def _understand(work: _Work) -> dict[tuple[str, ...], tuple[str, str]]:
     unknown: Counter[str] = Counter()
     for packed, count in work.store.name_counts().items():
         names = tuple(json.loads(packed))
-        meanings = {name: finder.find(name) for name in names}
-        faulty = [meaning for meaning in meanings.values() if meaning.problem is not None]
-        if not faulty:
-            work.meanings[names] = tuple(dict.fromkeys(each.label for each in meanings.values() if each.label))
+        found = finder.labels(names)
+        if not isinstance(found, Problem):
+            work.meanings[names] = found
             continue
+        meanings = {name: finder.find(name) for name in names}
         unknown.update({name: count for name, each in meanings.items() if each.problem and not each.undecided})
-        worst = next((each for each in faulty if not each.undecided), faulty[0])
         work.meanings[names] = None
-        problems[names] = (UNSOUND if worst.undecided else _UNKNOWN_NAME, str(worst.problem))
+        problems[names] = (found.kind, found.reason)
     work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
     work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)
     return problems

@@ -14,7 +14,8 @@ from tocsin_training.importing.tables import guess_encoding
 LEAST_TEXTS = 50
 FEW = 10
 _MANY_NAMES = 12
-_NO_FAULTS = frozenset({NOT_CODED, UNSOUND})
+NO_FAULTS = frozenset({NOT_CODED, UNSOUND})
+"""Kinds of rows that are left out and counted, however many they are."""
 _FOREIGN_SHARE = 0.05
 _UNDATED_SHARE = 0.05
 
@@ -45,7 +46,7 @@ def judge(report: ImportReport, options: ImportOptions, taxonomy: Taxonomy, what
 def _refusals(
     report: ImportReport, options: ImportOptions, taxonomy: Taxonomy, what_to_do: dict[str, str]
 ) -> Iterator[str]:
-    faulty = {kind: rows for kind, rows in report.dropped.items() if kind not in _NO_FAULTS}
+    faulty = {kind: rows for kind, rows in report.dropped.items() if kind not in NO_FAULTS}
     if sum(faulty.values()) > options.bad_rows * report.rows:
         yield _too_many_bad(report, faulty, options, what_to_do)
     if not report.texts:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 READING = (
     *("text_column", "label_column", "separator", "names", "no_event", "empty", "strip_openings"),
-    *("encoding", "delimiter", "sheet"),
+    *("encoding", "delimiter", "sheet", "bad_rows"),
 )
 """Options that say how to read a file, without those that say how to learn from it."""
 COUNTING = ("text_column", "label_column", "separator", "no_event", "encoding", "delimiter", "sheet")

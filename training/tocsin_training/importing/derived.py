@@ -87,8 +87,9 @@ def label_counts(paths: Sequence[Path], options: ImportOptions, *, texts: bool =
     for path in expand(paths):
         with open_table(path, options) as table:
             columns = Columns(table)
-            read = find_layout(columns, options, texts=texts).reader(columns, options)
-            for row in table.rows:
+            layout = find_layout(columns, options, texts=texts)
+            read = layout.reader(columns, options)
+            for row in layout.gather(table.rows, columns, options):
                 if isinstance(row, BadRow):
                     counts.bad_rows += 1
                 elif isinstance(found := read(row.cells), Draft):

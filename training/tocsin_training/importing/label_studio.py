@@ -1,6 +1,8 @@
 """Exports of Label Studio: JSON (tasks with their annotations) and JSON-MIN (https://labelstud.io/guide/export).
 
-Of several annotators the labels that more than half gave are taken; where they agree on none, the task is left out.
+Of several annotators the labels that more than half gave are taken, no event like any other; where they agree on none,
+the task is left out. JSON-MIN and CSV have a row for each annotation: those of a task are put together first, and count
+as one row, as a task of JSON does.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from tocsin_training.importing.label_cells import names_in
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, Rows, cell
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.tables import Problem, as_text
+from tocsin_training.importing.tables import BadRow, Problem, Row, as_text
 
 DISAGREE = "annotators disagree"
 _CHOICES = ("choices", "taxonomy")
+_TOGETHER = "\0annotations"
 # What JSON-MIN puts beside the data and the answers.
 _ITS_OWN = frozenset({"annotation_id", "annotator", "created_at", "updated_at", "lead_time", "id", "inner_id"})
 
@@ -24,29 +27,55 @@ def _told_by(columns: frozenset[str]) -> bool:
     return {"data", "annotations"} <= columns or {"annotation_id", "annotator", "lead_time"} <= columns
 
 
+def _gather(rows: Rows, columns: Columns, options: ImportOptions) -> Rows:
+    """One row for each task; its annotations are in ``_TOGETHER``. What people annotated by hand fits into memory."""
+    if columns.find("annotations") is not None:
+        yield from rows
+        return
+    tasks: dict[tuple[str, str] | int, Row] = {}
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        task = as_text(row.cells.get("id"))
+        # The text too: exports of several projects, put into one file, number their tasks alike.
+        key: tuple[str, str] | int = (task, _text(row.cells, options)) if task else row.line
+        first = tasks.setdefault(key, Row(row.line, {**row.cells, _TOGETHER: []}))
+        first.cells[_TOGETHER].append(row.cells)
+    yield from tasks.values()
+
+
 def _reader(columns: Columns, options: ImportOptions) -> Read:
     no_event = frozenset(name.casefold() for name in options.no_event)
     full = columns.find("annotations") is not None
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
-        data = cells["data"] if full and isinstance(cells.get("data"), dict) else cells
-        text = cell(data, options.text_column) if options.text_column else _only_text(data)
+        text = _text(cells["data"] if full and isinstance(cells.get("data"), dict) else cells, options)
         if not text:
             return NO_TEXT
-        answers = list(_annotations(cells, options)) if full else list(_minimal(cells, options))
+        given = _annotations(cells, options) if full else _minimal(cells[_TOGETHER], text, options)
+        answers = [_vote(names, no_event) for names in given]
         if not answers:
             return Problem(NOT_CODED, "has no annotation")
-        votes = Counter(name for names in answers for name in set(names))
+        votes = Counter(name for names in answers for name in names)
         agreed = tuple(name for name, count in votes.items() if 2 * count > len(answers))
-        if votes and not agreed:
-            return Problem(DISAGREE, f"{len(answers)} annotators agree on none of: {', '.join(sorted(votes))}")
-        return Draft(text, tuple(name for name in agreed if name.casefold() not in no_event))
+        if not agreed:
+            named = ", ".join(sorted(name or "no event" for name in votes))
+            return Problem(DISAGREE, f"{len(answers)} annotators agree on none of: {named}")
+        return Draft(text, tuple(sorted(filter(None, agreed))))
 
     return read
 
 
-def _only_text(data: dict[str, Any]) -> str:
-    """The field called text, or the longest that is one."""
+def _vote(names: list[str], no_event: frozenset[str]) -> set[str]:
+    """What an annotator voted for: labels, or no event, which is the empty name."""
+    return {name for name in names if name.casefold() not in no_event} or {""}
+
+
+def _text(data: dict[str, Any], options: ImportOptions) -> str:
+    """The column that was named, the field called text, or the longest that is one."""
+    if options.text_column:
+        return cell(data, options.text_column)
     texts = [value for key, value in data.items() if isinstance(value, str) and key not in _ITS_OWN]
     return as_text(data.get("text")) or max(texts, key=len, default="").strip()
 
@@ -65,20 +94,22 @@ def _annotations(task: dict[str, Any], options: ImportOptions) -> Iterator[list[
         yield [name for value in found for name in names_in(value, "\0")]
 
 
-def _minimal(cells: dict[str, Any], options: ImportOptions) -> Iterator[list[str]]:
-    """JSON-MIN has a row for each annotation; an answer is a string, or {"choices": [...]} where there are several."""
-    fields = options.label_column or tuple(
-        key
-        for key, value in cells.items()
-        if key not in _ITS_OWN and key not in ("text", options.text_column) and (_is_answer(value))
-    )
-    values = [cells[field] for field in fields if cells.get(field)]
-    if values:
-        yield [name for value in values for name in names_in(value, "\0")]
+def _minimal(rows: list[dict[str, Any]], text: str, options: ImportOptions) -> Iterator[list[str]]:
+    """The same from a task's rows; an answer is a string, or {"choices": [...]} where there are several."""
+    for cells in rows:
+        fields = options.label_column or tuple(
+            key
+            for key, value in cells.items()
+            if key not in (*_ITS_OWN, "text") and _is_answer(value) and as_text(value) != text
+        )
+        names = [name for field in fields if cells.get(field) for name in names_in(cells[field], "\0")]
+        # An annotation without a choice is a vote for no event; a row without either is a task nobody has annotated.
+        if names or as_text(cells.get("annotation_id")):
+            yield names
 
 
 def _is_answer(value: Any) -> bool:  # noqa: ANN401  JSON
     return isinstance(value, str) or (isinstance(value, dict) and "choices" in value)
 
 
-LAYOUT = Layout("Label Studio", _told_by, _reader)
+LAYOUT = Layout("Label Studio", _told_by, _reader, _gather)

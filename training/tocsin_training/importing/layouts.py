@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tocsin.errors import InputError, UsageError
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.tables import Problem, Table, as_text
+from tocsin_training.importing.tables import BadRow, Problem, Row, Table, as_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Draft:
     """Why there is no event, where the file says so."""
 
 
+Rows = Iterator[Row | BadRow]
+"""A table's rows."""
 Read = Callable[[dict[str, Any]], Draft | Problem]
 """A row's cells to what they mean."""
 
@@ -36,6 +38,8 @@ class Layout:
     told_by: Callable[[frozenset[str]], bool]
     """Whether columns (case folded) are this layout's."""
     reader: Callable[[Columns, ImportOptions], Read]
+    gather: Callable[[Rows, Columns, ImportOptions], Rows] = lambda rows, columns, options: rows
+    """Puts rows together that only say together what is meant; most layouts have none."""
 
 
 class Columns:

@@ -11,7 +11,11 @@ from tocsin.errors import InputError, TaxonomyError
 from tocsin.taxonomy import Taxonomy
 from tocsin.text import fold
 from tocsin.toml import read_toml
+from tocsin_training.importing.layouts import UNSOUND
+from tocsin_training.importing.tables import Problem
 
+UNKNOWN_NAME = "unknown label"
+"""Kind of rows with a name that is no label's."""
 _KNOWN = Path(__file__).with_name("known_names.toml")
 _LIKE = 80
 """Similarity (0 to 100) from which one spelling is suggested for another."""
@@ -65,6 +69,15 @@ class NameFinder:
         if folded in self._undecided:
             return Meaning(problem=f"{name!r} may be several labels: {self._undecided[folded]}", undecided=True)
         return Meaning(problem=f"no label goes by {name!r}")
+
+    def labels(self, names: Iterable[str]) -> tuple[str, ...] | Problem:
+        """The labels of all names of a text, each once; or why it cannot be used, for one bad name spoils it."""
+        meanings = [self.find(name) for name in names]
+        faulty = [meaning for meaning in meanings if meaning.problem is not None]
+        if not faulty:
+            return tuple(dict.fromkeys(meaning.label for meaning in meanings if meaning.label))
+        worst = next((meaning for meaning in faulty if not meaning.undecided), faulty[0])
+        return Problem(UNSOUND if worst.undecided else UNKNOWN_NAME, str(worst.problem))
 
 
 def suggest(unknown: Iterable[str], taxonomy: Taxonomy) -> dict[str, str]:

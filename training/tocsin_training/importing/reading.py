@@ -93,7 +93,7 @@ def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[F
     read = layout.reader(columns, options)
 
     def found() -> Iterator[Found]:
-        for row in table.rows:
+        for row in layout.gather(table.rows, columns, options):
             if isinstance(row, BadRow):
                 yield Found(row.line, row.problem)
             else:

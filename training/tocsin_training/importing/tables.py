@@ -31,6 +31,8 @@ _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüý
 """What stands beside ASCII in the languages that Windows-1252 is for."""
 _PEEKED = 50
 _PARQUET_ROWS = 1024
+_BAD_XML = SyntaxError
+"""What a sheet that breaks off raises: xml's ParseError and lxml's error, either of which openpyxl reads with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def open_table(path: Path, options: ImportOptions) -> Iterator[Table]:
             if not path.stat().st_size:
                 raise InputError(f"{path}: is empty; export the data again")
             table = _READERS[kind](path, options, stack)
-        except (OSError, EOFError, zlib.error, csv.Error) as error:
+        except (OSError, EOFError, BadZipFile, zlib.error, csv.Error, _BAD_XML) as error:
             raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         table.rows = _guarded(path, table.rows)
         yield table
@@ -100,7 +102,7 @@ def _guarded(path: Path, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]
         for row in rows:
             there = True
             yield row
-    except (OSError, EOFError, BadZipFile, zlib.error, csv.Error, UnicodeError) as error:
+    except (OSError, EOFError, BadZipFile, zlib.error, csv.Error, UnicodeError, _BAD_XML) as error:
         raise InputError(f"{path}: is damaged: {error}; export or copy it again") from error
     if not there:
         raise InputError(f"{path}: has columns and no rows; export the data again")
