@@ -29,7 +29,13 @@ from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256
 from tocsin_training.importing.checks import hints, judge
 from tocsin_training.importing.dates import Order, parse_date
 from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
-from tocsin_training.importing.groups import Groups, join_near_duplicates, random_splits, splits_by_date
+from tocsin_training.importing.groups import (
+    Groups,
+    join_near_duplicates,
+    splits_by_date,
+    splits_by_hash,
+    splits_by_share,
+)
 from tocsin_training.importing.layouts import UNSOUND
 from tocsin_training.importing.names import NameFinder, suggest
 from tocsin_training.importing.options import ImportOptions
@@ -37,7 +43,7 @@ from tocsin_training.importing.reading import DATE, FileFacts, expand, file_fact
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
 from tocsin_training.importing.store import Store, Text
 
-_VERSION = 1
+_VERSION = 2
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of every row that was left out."""
@@ -263,14 +269,15 @@ def _split(work: _Work) -> NDArray[np.int8]:
         report.near_duplicates = join_near_duplicates(
             groups, (text.text for text in work.usable()), lambda position: work.store.text_of(work.ids[position])
         )
-    leaders = groups.leaders()
+    leaders, days, strata = groups.leaders(), np.array(work.days, np.int64), np.array(work.strata, np.int64)
     if options.split_by == DATE:
         report.split_by = "date, the newest to test"
-        return splits_by_date(leaders, np.array(work.days, dtype=np.int64), options.held_out)
+        return splits_by_date(leaders, days, options.held_out)
+    keys = np.array(work.keys, dtype=np.uint64)
     if options.split_by is not None:
         report.split_by = f"column {options.split_by}, each value in one split"
-    keys = np.array(work.keys, dtype=np.uint64)
-    return random_splits(leaders, np.array(work.strata, dtype=np.int64), keys, options.held_out)
+        return splits_by_share(leaders, strata, keys, options.held_out)
+    return splits_by_hash(leaders, strata, days, keys, options.held_out)
 
 
 def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | None) -> None:
