@@ -212,8 +212,10 @@ def test_a_run_is_not_calibrated_on_another_corpus_or_without_a_release(
     path = corpus / "validation" / "three.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     run_copy.change_settings(settings.model_copy(update={"data": settings.data.model_copy(update={"corpus": corpus})}))
+    recipe = run_copy.config.read_bytes()
     with pytest.raises(UsageError, match="not the corpus"):
         recalibrate(run_copy, settings, console)
+    assert run_copy.config.read_bytes() == recipe
     run_copy.record("minutes", {"prepare": 0.1})
     with pytest.raises(UsageError, match="no exported release"):
         recalibrate(run_copy, settings, console)
