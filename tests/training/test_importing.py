@@ -446,6 +446,45 @@ def test_a_column_that_names_the_splits_is_taken_at_its_word(do: Callable[..., I
     }
 
 
+@pytest.mark.parametrize("stray", ["", "n/a", "testt"])
+def test_a_stray_cell_in_a_column_of_splits_costs_its_row_and_not_the_splits(
+    do: Callable[..., Imported], tmp_path: Path, stray: str
+) -> None:
+    names = ("train", "TRAIN ", "eval", "holdout")
+    rows = [row | {"part": names[n % 4]} for n, row in enumerate(notes(80))]
+    rows[10]["part"] = stray
+    imported = do(write_csv(tmp_path / "a.csv", rows), split_by="part")
+    report, given = imported.report, {row["notes"]: row["part"].strip().lower() for row in rows}
+    assert (report.split_by, report.splits) == ("column part", {"train": 40, "validation": 19, "test": 20})
+    found = {split: {given[record["text"]] for record in part} for split, part in records(imported).items()}
+    assert found == {"train": {"train"}, "validation": {"eval"}, "test": {"holdout"}}
+    assert report.dropped == {"no split": 1}
+    assert report.problems == [f"a.csv:12: the column part names no split but {stray!r}"]
+    assert any("1 rows left out, no split: say in each row" in warning for warning in report.warnings)
+    assert_every_row_is_accounted_for(report)
+
+
+def test_a_column_of_splits_with_many_other_values_or_without_one_of_them_is_refused(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    def split(*names: str) -> str:
+        rows = [row | {"part": names[n % len(names)]} for n, row in enumerate(notes(80))]
+        return refusals(do(write_csv(tmp_path / "a.csv", rows), split_by="part"))
+
+    assert "no split, 20 rows: say in each row whether it is for train" in split("train", "dev", "test", "later")
+    assert "nothing is left for test: no row that can be used has its name there" in split("train", "train", "dev")
+
+
+def test_a_few_values_that_sound_like_splits_make_no_column_of_splits(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    topics = ["train", "test", *(f"topic {n}" for n in range(28))]
+    rows = [row | {"topic": topics[n % 30]} for n, row in enumerate(notes(240))]
+    report = do(write_csv(tmp_path / "a.csv", rows), split_by="topic").report
+    assert report.split_by == "column topic, each value in one split"
+    assert not report.dropped
+
+
 # --- the cache, the folder
 
 
