@@ -184,11 +184,6 @@ def learned_records(data: DataSettings, augmentation: AugmentSettings) -> Datase
     return corpus
 
 
-def is_imported(folder: Path) -> bool:
-    """Whether a corpus was made of somebody's own files (see ``importing``); the corpus's rules are not for those."""
-    return (folder / IMPORT_REPORT).is_file()
-
-
 def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.float32]:
     """Label lists as zeros and ones, shape (records, labels), columns in the taxonomy's order.
 

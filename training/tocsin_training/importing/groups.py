@@ -97,7 +97,8 @@ def _members(stratum: Integers) -> Iterator[Integers]:
 def _in_every_split(place: NDArray[np.float64], split: NDArray[np.int8]) -> NDArray[np.int8]:
     """The splits of a stratum's groups, the outermost by their place moved to a split that has none.
 
-    They stay the outermost of those there are: added data bring no text that was trained on into the test.
+    They stay the outermost of those there are: added data bring no text that was trained on into the test, but where
+    all that there was of a stratum was held out by its hash and one had to be learned from.
     """
     first, second, *_, last = np.argsort(place)
     split = split.copy()
