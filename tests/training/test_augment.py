@@ -4,6 +4,8 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
+import pytest
+
 from tocsin_training import prepare
 from tocsin_training.augment import Example, augment
 from tocsin_training.base import resolve_base
@@ -36,6 +38,20 @@ def test_slips_change_letters_and_punctuation_but_no_label() -> None:
         assert example.labels == source.labels
         changed += example.text != source.text
     assert changed > len(RECORDS) // 3
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_texts_too_long_to_be_joined_are_fewer_with_a_warning_and_no_endless_search(
+    short: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One short record in 400 joins with itself alone: once in some 100,000 draws."""
+    long = [Example(f"long-{n}", f"n{n} " * 84, ("shelling",) if n % 2 else ()) for n in range(400)]
+    made = augment([*long, *RECORDS[-1:][:short]], AugmentSettings(joined_share=0.5, slips_share=0.1))
+    joined = [example for example in made if example.id.startswith("joined-")]
+    assert len(joined) < 10
+    assert sum(example.id.startswith("slips-") for example in made) == 40
+    assert all(len(example.text.split()) <= 85 for example in joined)
+    assert f"{200 - len(joined)} of the 200 joined texts" in caplog.text
 
 
 def test_the_same_settings_give_the_same_examples_and_another_seed_others() -> None:

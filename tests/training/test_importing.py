@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import numpy as np
 import openpyxl  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet
@@ -23,6 +24,7 @@ from tocsin_training.duplicates import NEAR_DUPLICATE, jaccard, shingles
 from tocsin_training.importing.build import LEFT_OUT, Imported, import_corpus
 from tocsin_training.importing.cleaning import clean
 from tocsin_training.importing.dates import parse_date
+from tocsin_training.importing.groups import splits_by_hash
 from tocsin_training.importing.label_cells import names_in
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.report import ImportReport
@@ -424,7 +426,45 @@ def test_splits_do_not_depend_on_the_order_of_the_rows(do: Callable[..., Importe
     texts = [{split: {r["text"] for r in part} for split, part in records(each).items()} for each in (one, other)]
     assert texts[0] == texts[1]
     sizes = one.report.splits
-    assert sizes["validation"] == pytest.approx(20, abs=4) and sizes["test"] == pytest.approx(20, abs=4)
+    # Each text is held out by its own hash, so shares are as chance has it: three standard deviations.
+    assert sizes["validation"] == pytest.approx(20, abs=13) and sizes["test"] == pytest.approx(20, abs=13)
+
+
+def test_a_text_keeps_its_split_as_data_grow(do: Callable[..., Imported], tmp_path: Path) -> None:
+    """What next month's release is tested on, this month's was not trained on."""
+    rows = list(notes(600))
+    month = do(write_csv(tmp_path / "a.csv", rows[:480]))
+    # A newer text that is nearly an older one goes where that is, whatever its own hash says.
+    alike = [row | {"notes": row["notes"] + " Again.", "event_date": "2024-12-31"} for row in rows[:480:3]]
+    next_month = do(write_csv(tmp_path / "b.csv", [*rows, *alike]))
+    before, after = (
+        {r["text"]: split for split, part in records(each).items() for r in part} for each in (month, next_month)
+    )
+    assert {text: after[text] for text in before} == before
+    assert set(after.values()) == set(SPLITS)
+    assert next_month.report.near_duplicates == pytest.approx(len(alike), abs=5)
+
+
+def test_a_rare_label_is_in_every_split_and_no_text_once_trained_on_comes_to_the_test() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        keys = rng.integers(0, 2**64, size=12, dtype=np.uint64)
+        rare, leaders = np.zeros(12, dtype=np.int64), np.arange(12)
+        few, all_of_them = (
+            splits_by_hash(leaders[:number], rare[:number], rare[:number], keys[:number], 0.2) for number in (3, 12)
+        )
+        assert set(few) == set(all_of_them) == {0, 1, 2}
+        # Where the hash holds out all there is, one has to be learned from nevertheless.
+        assert not np.any((few == 0) & (all_of_them[:3] == 2)) or np.all(keys[:3] < 0.2 * 2**64)
+
+
+def test_big_groups_are_held_out_no_more_often_than_others() -> None:
+    """By the lowest hash of its texts, a group of thirty would be in the test nineteen times in twenty."""
+    keys = np.random.default_rng(11).integers(0, 2**64, size=60_000, dtype=np.uint64)
+    leaders = np.repeat(np.arange(2000) * 30, 30)
+    split = splits_by_hash(leaders, np.zeros(60_000, np.int64), np.zeros(60_000, np.int64), keys, 0.2)
+    assert np.mean(split == 2) == pytest.approx(0.1, abs=0.025)
+    assert np.mean(split == 1) == pytest.approx(0.1, abs=0.025)
 
 
 def test_by_date_the_newest_are_the_test(do: Callable[..., Imported], tmp_path: Path) -> None:
@@ -450,6 +490,45 @@ def test_a_column_that_names_the_splits_is_taken_at_its_word(do: Callable[..., I
         "validation": 20,
         "test": 20,
     }
+
+
+@pytest.mark.parametrize("stray", ["", "n/a", "testt"])
+def test_a_stray_cell_in_a_column_of_splits_costs_its_row_and_not_the_splits(
+    do: Callable[..., Imported], tmp_path: Path, stray: str
+) -> None:
+    names = ("train", "TRAIN ", "eval", "holdout")
+    rows = [row | {"part": names[n % 4]} for n, row in enumerate(notes(80))]
+    rows[10]["part"] = stray
+    imported = do(write_csv(tmp_path / "a.csv", rows), split_by="part")
+    report, given = imported.report, {row["notes"]: row["part"].strip().lower() for row in rows}
+    assert (report.split_by, report.splits) == ("column part", {"train": 40, "validation": 19, "test": 20})
+    found = {split: {given[record["text"]] for record in part} for split, part in records(imported).items()}
+    assert found == {"train": {"train"}, "validation": {"eval"}, "test": {"holdout"}}
+    assert report.dropped == {"no split": 1}
+    assert report.problems == [f"a.csv:12: the column part names no split but {stray!r}"]
+    assert any("1 rows left out, no split: say in each row" in warning for warning in report.warnings)
+    assert_every_row_is_accounted_for(report)
+
+
+def test_a_column_of_splits_with_many_other_values_or_without_one_of_them_is_refused(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    def split(*names: str) -> str:
+        rows = [row | {"part": names[n % len(names)]} for n, row in enumerate(notes(80))]
+        return refusals(do(write_csv(tmp_path / "a.csv", rows), split_by="part"))
+
+    assert "no split, 20 rows: say in each row whether it is for train" in split("train", "dev", "test", "later")
+    assert "nothing is left for test: no row that can be used has its name there" in split("train", "train", "dev")
+
+
+def test_a_few_values_that_sound_like_splits_make_no_column_of_splits(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    topics = ["train", "test", *(f"topic {n}" for n in range(28))]
+    rows = [row | {"topic": topics[n % 30]} for n, row in enumerate(notes(240))]
+    report = do(write_csv(tmp_path / "a.csv", rows), split_by="topic").report
+    assert report.split_by == "column topic, each value in one split"
+    assert not report.dropped
 
 
 # --- the cache, the folder

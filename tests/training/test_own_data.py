@@ -55,9 +55,12 @@ def test_a_teacher_s_answers_go_to_the_records_it_has_read_and_no_others(own: Ow
     assert settings.finetune.teacher_logits is not None
     train = learned_records(settings.data, AugmentSettings(joined_share=0.25))["train"]
     labels = len(Taxonomy.load(TAXONOMY).names)
-    read = read_teacher(settings.finetune.teacher_logits, list(train["id"]), labels, missing_allowed=True)
+    ids, texts = list(train["id"]), list(train["text"])
+    read = read_teacher(settings.finetune.teacher_logits, ids, texts, labels, missing_allowed=True)
     known = ~np.isnan(read).any(axis=1)
-    ours = np.array([not identifier.startswith("imported-") for identifier in train["id"]])
+    # Joined texts go by the numbers of those that the teacher read, and are others.
+    ours = np.array([not identifier.startswith(("imported-", "joined-")) for identifier in ids])
+    assert any(identifier.startswith("joined-") for identifier in ids)
     assert (known == ours).all()
     assert 0 < int(known.sum()) < read.shape[0]
 
@@ -66,10 +69,27 @@ def test_a_teacher_of_other_labels_is_refused_though_records_may_be_missing(tmp_
     from tocsin_training.errors import ConfigError
 
     path = tmp_path / "teacher.parquet"
-    pyarrow.parquet.write_table(pa.table({"id": ["a"], "logits": [[0.0, 1.0]]}), path)
-    assert np.isnan(read_teacher(path, ["b"], 2, missing_allowed=True)).all()
+    pyarrow.parquet.write_table(pa.table({"id": ["a"], "text_hash": [1], "logits": [[0.0, 1.0]]}), path)
+    assert np.isnan(read_teacher(path, ["b"], ["B."], 2, missing_allowed=True)).all()
     with pytest.raises(ConfigError, match="2 logits"):
-        read_teacher(path, ["b"], 3, missing_allowed=True)
+        read_teacher(path, ["b"], ["B."], 3, missing_allowed=True)
+
+
+def test_the_shipped_teacher_answers_no_text_that_it_has_not_read() -> None:
+    """Joined and misspelled texts of fewer records have the same numbers; they were taught the answers to others."""
+    recipe = load_settings(ROOT / "training" / "train.toml")
+    read, asked = (
+        learned_records(recipe.data.model_copy(update={"train_records": number}), recipe.augment)["train"]
+        for number in (None, 5000)
+    )
+    assert recipe.finetune.teacher_logits is not None
+    labels = len(Taxonomy.load(TAXONOMY).names)
+    ids, texts = list(asked["id"]), list(asked["text"])
+    logits = read_teacher(recipe.finetune.teacher_logits, ids, texts, labels, missing_allowed=True)
+    known = ~np.isnan(logits).any(axis=1)
+    pairs = set(zip(read["id"], read["text"], strict=True))
+    assert known.tolist() == [pair in pairs for pair in zip(ids, texts, strict=True)]
+    assert not known.all() and known.any()
 
 
 def test_the_lineage_names_the_files_and_their_span(own: Own) -> None:

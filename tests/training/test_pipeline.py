@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from rich.console import Console
@@ -13,6 +15,7 @@ from tocsin.errors import UsageError
 from tocsin.release import Release
 from tocsin_training.cli import calibrate
 from tocsin_training.config import CalibrateSettings, Settings, to_toml
+from tocsin_training.corpus import SPLITS, learned_records
 from tocsin_training.distil import read_teacher, write_teacher
 from tocsin_training.errors import ConfigError, CorpusError
 from tocsin_training.finetune import multiplies_bf16
@@ -117,18 +120,34 @@ def test_runs_of_the_same_second_do_not_share_a_folder(settings: Settings, tmp_p
     assert len({Run.create(here, "twin").folder for _ in range(3)}) == 3
 
 
-def test_a_teacher_s_answers_are_matched_by_id(trained_run: Run, tmp_path: Path) -> None:
+def test_a_teacher_s_answers_are_matched_by_id_and_text(trained_run: Run, tmp_path: Path) -> None:
     path = tmp_path / "teacher.parquet"
     write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
     written = pyarrow.parquet.read_table(path).to_pydict()
-    ids = written["id"]
-    assert read_teacher(path, ids[::-1], 4).tolist() == [list(logits) for logits in written["logits"][::-1]]
-    with pytest.raises(ConfigError, match="lacks 1 training"):
-        read_teacher(path, [*ids, "unheard-of"], 4)
+    assert list(written) == ["id", "text_hash", "logits"]
+    settings, ids = trained_run.settings(), written["id"]
+    learned = learned_records(settings.data, settings.augment)
+    texts = [text for split in SPLITS for text in learned[split]["text"]]
+    answers = [list(logits) for logits in written["logits"]]
+    assert read_teacher(path, ids[::-1], texts[::-1], 4).tolist() == answers[::-1]
+    with pytest.raises(ConfigError, match=f"lacks 1 of {len(ids) + 1} records"):
+        read_teacher(path, [*ids, "unheard-of"], [*texts, texts[0]], 4)
+    other = [f"{texts[0]} Or was it?", *texts[1:]]
+    with pytest.raises(ConfigError, match=f"{ids[0]!r} the first .* leave teacher_logits out"):
+        read_teacher(path, ids, other, 4)
+    found = read_teacher(path, ids, other, 4, missing_allowed=True)
+    assert np.isnan(found[0]).all() and found[1:].tolist() == answers[1:]
     with pytest.raises(ConfigError, match="4 logits"):
-        read_teacher(path, ids, 5)
+        read_teacher(path, ids, texts, 5)
     with pytest.raises(ConfigError, match=r"none\.parquet"):
-        read_teacher(tmp_path / "none.parquet", ids, 4)
+        read_teacher(tmp_path / "none.parquet", ids, texts, 4)
+
+
+def test_a_teacher_s_file_that_does_not_tell_its_texts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.parquet"
+    pyarrow.parquet.write_table(pa.table({"id": ["a"], "logits": [[0.0, 1.0]]}), path)
+    with pytest.raises(ConfigError, match="text_hash"):
+        read_teacher(path, ["a"], ["A text."], 2)
 
 
 def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Settings, tmp_path: Path) -> None:
@@ -193,8 +212,10 @@ def test_a_run_is_not_calibrated_on_another_corpus_or_without_a_release(
     path = corpus / "validation" / "three.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     run_copy.change_settings(settings.model_copy(update={"data": settings.data.model_copy(update={"corpus": corpus})}))
+    recipe = run_copy.config.read_bytes()
     with pytest.raises(UsageError, match="not the corpus"):
         recalibrate(run_copy, settings, console)
+    assert run_copy.config.read_bytes() == recipe
     run_copy.record("minutes", {"prepare": 0.1})
     with pytest.raises(UsageError, match="no exported release"):
         recalibrate(run_copy, settings, console)

@@ -202,12 +202,28 @@ def test_where_names_cannot_be_exchanged_two_renames_do(
     assert contents(target) == contents(releases[2].folder)
 
 
-def test_a_folder_that_is_no_release_is_not_replaced(releases: list[Release], target: Path) -> None:
+@pytest.mark.parametrize("force", [None, "the new codings cover the south"])
+def test_a_folder_that_is_no_release_is_not_replaced_even_by_force(
+    releases: list[Release], target: Path, force: str | None
+) -> None:
     target.mkdir(parents=True)
     (target / "thesis.txt").write_text("years of work")
+    (target / LAYOUT.card).write_text("of the thesis")
     with pytest.raises(PromotionError, match="no release folder"):
-        promote(releases[0], target, faults=no_worse)
-    assert contents(target) == {"thesis.txt": b"years of work"}
+        promote(releases[0], target, faults=no_worse, force=force)
+    assert contents(target) == {"thesis.txt": b"years of work", LAYOUT.card: b"of the thesis"}
+
+
+@pytest.mark.parametrize("force", [None, "the new codings cover the south"])
+def test_a_file_is_not_replaced_and_no_folder(releases: list[Release], target: Path, force: str | None) -> None:
+    target.parent.mkdir()
+    target.write_text("years of work")
+    with pytest.raises(PromotionError, match="no folder"):
+        promote(releases[0], target, faults=no_worse, force=force)
+    target.rename(target.with_name("moved"))
+    target.symlink_to(target.with_name("gone"))
+    with pytest.raises(PromotionError, match="no folder"):
+        promote(releases[0], target, faults=no_worse, force=force)
 
 
 def test_notes_beside_a_release_do_not_travel_with_it(releases: list[Release], target: Path) -> None:
@@ -240,7 +256,13 @@ def test_a_damaged_release_in_place_is_replaced_only_by_force_or_a_named_rollbac
         promote(releases[1], target, faults=no_worse)
     assert rollback(target, "a").digest == releases[0].digest
     (target / LAYOUT.model).unlink()
+    (target / "notes.txt").write_text("ask Ana")
+    damaged = contents(target)
     assert promote(releases[1], target, faults=no_worse, force="the old one is damaged").manifest.version == "b"
+    altered, emptied = sorted(default_history(target).glob("damaged-*"))
+    assert (altered / LAYOUT.card).read_text() == "altered"
+    assert contents(emptied) == damaged
+    assert contents(target) == contents(releases[1].folder)
 
 
 def test_an_unsound_release_is_no_candidate(releases: list[Release]) -> None:

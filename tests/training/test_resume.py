@@ -81,6 +81,26 @@ def test_a_finished_run_is_exported_again_from_the_model_it_has(run_copy: Run, c
     assert (run_copy.model / "model.safetensors").stat().st_mtime_ns == weights
 
 
+@pytest.mark.parametrize("again_from", [None, "calibrate"])
+def test_a_run_does_not_go_on_with_another_corpus_than_it_was_prepared_with(
+    run_copy: Run, console: Console, corpus: Path, again_from: str | None
+) -> None:
+    """Or thresholds would be fitted to, and figures measured on, text that may have been trained on."""
+    settings = run_copy.settings()
+    path = corpus / "test" / "four.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    run_copy.change_settings(settings.model_copy(update={"data": settings.data.model_copy(update={"corpus": corpus})}))
+    minutes = run_copy.figures()["minutes"]
+    if again_from is None:
+        run_copy.record("minutes", {"prepare": minutes["prepare"], "estimate": minutes["estimate"]})
+    figures = run_copy.figures()
+    with pytest.raises(UsageError, match="not the corpus that"):
+        go_on(run_copy, console, again_from=again_from)
+    assert run_copy.figures() == figures
+    go_on(run_copy, console, again_from="prepare", until="prepare")
+    assert run_copy.figures()["prepare"]["corpus_sha256"] != figures["prepare"]["corpus_sha256"]
+
+
 def test_a_stage_that_a_run_has_not_come_to_is_not_run_again(run_copy: Run, console: Console) -> None:
     with pytest.raises(UsageError, match="no stage 'sing'; stages are: prepare, estimate"):
         go_on(run_copy, console, again_from="sing")

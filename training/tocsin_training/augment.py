@@ -7,12 +7,15 @@ here: the tokenizers of the bases used read lower case only.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tocsin_training.config import AugmentSettings
+
+_log = logging.getLogger(__name__)
 
 # Words of a joined text at most: more would not fit the window.
 _MOST_WORDS = 85
@@ -20,6 +23,8 @@ _MOST_WORDS = 85
 _NONE_SHARE = 0.6
 _TYPO_SHARE = 0.06
 _MOST_LABELS = 3
+# Of two records for one joined text. Where so many give none, hardly any two of them fit together.
+_DRAWS = 500
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Example:
 def augment(records: Sequence[Example], settings: AugmentSettings) -> list[Example]:
     """New examples; the same records and settings give the same ones, under the same ids.
 
+    Fewer are joined, with a warning, where records are so long or have so many labels that hardly two fit together.
+
     :param records: in a language that words and punctuation can be taken apart in.
     """
     rng = random.Random(settings.seed)
@@ -41,19 +48,35 @@ def augment(records: Sequence[Example], settings: AugmentSettings) -> list[Examp
     joined = round(settings.joined_share * len(records)) if nothing else 0
     slips = round(settings.slips_share * len(records))
     return [
-        *(_join(f"joined-{number:06}", rng, records, nothing) for number in range(joined)),
+        *_joined(joined, rng, records, nothing),
         *(_with_slips(f"slips-{number:06}", rng, records) for number in range(slips)),
     ]
 
 
-def _join(new_id: str, rng: random.Random, records: Sequence[Example], nothing: Sequence[Example]) -> Example:
-    while True:
+def _joined(
+    wanted: int, rng: random.Random, records: Sequence[Example], nothing: Sequence[Example]
+) -> Iterator[Example]:
+    for number in range(wanted):
+        example = _join(f"joined-{number:06}", rng, records, nothing)
+        if example is None:
+            _log.warning(
+                "%d of the %d joined texts that augment.joined_share asks for are not made: next to no two records "
+                "have at most %d words and %d labels together",
+                *(wanted - number, wanted, _MOST_WORDS, _MOST_LABELS),
+            )
+            return
+        yield example
+
+
+def _join(new_id: str, rng: random.Random, records: Sequence[Example], nothing: Sequence[Example]) -> Example | None:
+    for _ in range(_DRAWS):
         pair = [rng.choice(records), rng.choice(nothing if rng.random() < _NONE_SHARE else records)]
         rng.shuffle(pair)
         labels = dict.fromkeys(label for record in pair for label in record.labels)
         text = " ".join(record.text.strip() for record in pair)
         if len(text.split()) <= _MOST_WORDS and len(labels) <= _MOST_LABELS:
             return Example(new_id, text, tuple(labels))
+    return None
 
 
 def _with_slips(new_id: str, rng: random.Random, records: Sequence[Example]) -> Example:

@@ -83,7 +83,7 @@ class FinetuneSettings(_Section):
     distillation_temperature: float = Field(1.0, gt=0)
     teacher_logits: Path | None = Field(None, description="Parquet file that tocsin_training.distil wrote")
     records_without_teacher: Literal["refuse", "labels alone"] = Field(
-        "refuse", description="what a training record is learned from where the teacher's file lacks it"
+        "refuse", description="what a training record is learned from where the teacher has not read it"
     )
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"

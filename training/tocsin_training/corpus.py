@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -178,18 +178,10 @@ def learned_records(data: DataSettings, augmentation: AugmentSettings) -> Datase
     corpus = corpus.select_columns(["id", "text", "labels"])
     examples = [Example(row["id"], row["text"], tuple(row["labels"])) for row in own]
     if extra := augment(examples, augmentation):
-        if is_imported(data.corpus):
-            # Made of other texts than those that a teacher has read under the same ids.
-            extra = [replace(example, id=f"imported-{example.id}") for example in extra]
         columns = {key: [getattr(example, key) for example in extra] for key in ("id", "text", "labels")}
         added = Dataset.from_dict(columns, features=corpus["train"].features)
         corpus["train"] = concatenate_datasets([corpus["train"], added])
     return corpus
-
-
-def is_imported(folder: Path) -> bool:
-    """Whether a corpus was made of somebody's own files (see ``importing``); the corpus's rules are not for those."""
-    return (folder / IMPORT_REPORT).is_file()
 
 
 def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.float32]:

@@ -3,12 +3,15 @@
     python -m tocsin_training.distil training/teacher.toml training/train.toml datasets/teacher.parquet [--model FOLDER]
 
 Trains the teacher, unless it is given, and writes its logits for every record that the student's recipe reads.
-Records are matched by id, so a student can be trained without the teacher as long as the corpus keeps its texts.
+Records are matched by id and text, so a student can be trained without the teacher as long as the corpus keeps its
+texts, and an answer never goes to another text: augmented records are numbered, whatever is in them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from tocsin_training.errors import ConfigError
 
 
 def write_teacher(student: Settings, model: Path, out: Path, *, max_tokens: int) -> None:
-    """Write a Parquet file with the columns id and logits (float16) for every record.
+    """Write a Parquet file with the columns id, text_hash (uint64) and logits (float16) for every record.
 
     Students learn from those of the training split; the others say what the teacher itself is worth.
     """
@@ -37,31 +40,57 @@ def write_teacher(student: Settings, model: Path, out: Path, *, max_tokens: int)
     tokenizer = load_tokenizer(str(model))
     with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
         logits = predict_logits(EventModel.load(model), tokenizer, texts, max_tokens=max_tokens)
-    # Two decimals of a logit are all a student can use; half floats keep the file small.
-    columns = pa.table({"id": ids, "logits": list(logits.numpy().astype(np.float16))})
-    pyarrow.parquet.write_table(columns, out, compression="zstd")
+    columns = pa.table(
+        {
+            "id": ids,
+            "text_hash": pa.array(map(text_hash, texts), pa.uint64()),
+            "logits": list(logits.numpy().astype(np.float16)),
+        }
+    )
+    # Two decimals of a logit are all a student can use: half floats, and their like bytes beside each other, keep the
+    # file small.
+    encodings = {"id": "DELTA_BYTE_ARRAY", "logits.list.element": "BYTE_STREAM_SPLIT"}
+    pyarrow.parquet.write_table(columns, out, compression="zstd", use_dictionary=False, column_encoding=encodings)
 
 
-def read_teacher(path: Path, ids: list[str], labels: int, *, missing_allowed: bool = False) -> NDArray[np.float32]:
-    """A teacher's logits in the order of ``ids``, shape (records, labels).
+def text_hash(text: str) -> int:
+    """Eight bytes of a text's SHA-256: enough to tell the texts that ever went by one id."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
+
+def read_teacher(
+    path: Path, ids: Sequence[str], texts: Sequence[str], labels: int, *, missing_allowed: bool = False
+) -> NDArray[np.float32]:
+    """A teacher's logits for records, in their order, shape (records, labels).
+
+    :param texts: of each record; one that the teacher read under this id with another text is lacking, too.
     :param missing_allowed: records that the teacher has not read get NaN instead of a refusal.
     :raises ConfigError: the file cannot be read, lacks a record, or is for other labels.
     """
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=["id", "logits"]).to_pydict()
+        table = pyarrow.parquet.read_table(path, columns=["id", "text_hash", "logits"]).to_pydict()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a teacher's logits: {error}") from error
-    by_id = dict(zip(table["id"], table["logits"], strict=True))
-    if (missing := [identifier for identifier in ids if identifier not in by_id]) and not missing_allowed:
-        raise ConfigError(f"{path}: lacks {len(missing)} training records, {missing[0]!r} the first of them")
-    if (width := len(next(iter(by_id.values()), ()))) != labels:
+        raise ConfigError(
+            f"{path}: cannot be read as a teacher's logits (id, text_hash, logits); "
+            f"`make teacher` writes it anew: {error}"
+        ) from error
+    read = dict(zip(zip(table["id"], table["text_hash"], strict=True), table["logits"], strict=True))
+    asked = list(zip(ids, map(text_hash, texts), strict=True))
+    if (missing := [identifier for identifier, digest in asked if (identifier, digest) not in read]) and (
+        not missing_allowed
+    ):
+        raise ConfigError(
+            f"{path}: lacks {len(missing)} of {len(asked)} records or has read another text under their ids, "
+            f"{missing[0]!r} the first of them. It is made for one corpus and one set of augmented records: in "
+            '[finetune] of the recipe, leave teacher_logits out, or say records_without_teacher = "labels alone"; '
+            "`make teacher` writes such a file anew."
+        )
+    if (width := len(next(iter(read.values()), ()))) != labels:
         raise ConfigError(f"{path}: has {width} logits a record; the taxonomy has {labels} labels")
     unread = [float("nan")] * labels
-    logits = np.array([by_id.get(identifier, unread) for identifier in ids], dtype=np.float32)
-    return logits
+    return np.array([read.get(record, unread) for record in asked], dtype=np.float32)
 
 
 def main() -> None:

@@ -85,7 +85,8 @@ def evaluate(
         learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy) > 0
         measured = list(measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case))
         if teacher_logits is not None:
-            teacher = read_teacher(teacher_logits, list(records["id"]), len(classifier.taxonomy.labels))
+            ids, texts = list(records["id"]), list(records["text"])
+            teacher = read_teacher(teacher_logits, ids, texts, len(classifier.taxonomy.labels))
             measured.append(figures_of("the teacher", teacher, truth, reasons))
         figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:

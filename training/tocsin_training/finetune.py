@@ -205,7 +205,8 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
     data = prepared[split]
     if split == "train" and options.teacher_logits is not None:
         alone = options.records_without_teacher == "labels alone"
-        teacher = read_teacher(options.teacher_logits, list(data["id"]), labels, missing_allowed=alone)
+        ids, texts = list(data["id"]), list(data["text"])
+        teacher = read_teacher(options.teacher_logits, ids, texts, labels, missing_allowed=alone)
         data = data.add_column("teacher", teacher.tolist())
     if split == "train" and options.label_balance:
         weights = record_weights(np.array(list(data["labels"]), dtype=np.float32), options.label_balance)

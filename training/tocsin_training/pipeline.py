@@ -46,13 +46,15 @@ def go_on(
 
     :param without: stages to pass over.
     :param again_from: a stage to run again, with all after it, as when the export has learned something new.
-    :raises UsageError: there is no such stage, or the run has not come that far.
+    :raises UsageError: there is no such stage, the run has not come that far, or its corpus is another one by now.
     """
     # Before any stage imports torch: tokenizers must not fork threads of their own beside the trainer's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with logging_to(run, console), reports_in(run.folder):
-        base = _base(run.settings(), run)
         minutes = run.figures().get("minutes", {})
+        if "prepare" in minutes and again_from != "prepare":
+            _refuse_another_corpus(run)
+        base = _base(run.settings(), run)
         if again_from is not None:
             minutes = _before(again_from, minutes, list(_stages(run, base, console)))
             run.record("minutes", minutes)
@@ -80,17 +82,11 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
     :param version: what the release is called from now on; the same version of other thresholds would mislead.
     :raises UsageError: the run has no exported release, or its corpus is no longer the one it learned from.
     """
-    from tocsin_training.corpus import corpus_sha256
-
-    figures, recipe = run.figures(), run.settings()
-    minutes = figures.get("minutes", {})
+    recipe, minutes = run.settings(), run.figures().get("minutes", {})
     if "export" not in minutes:
         raise UsageError(f"{run.folder}: has no exported release yet; `tocsin train --resume {run.folder}` goes on")
-    if corpus_sha256(recipe.data.corpus) != figures["prepare"]["corpus_sha256"]:
-        raise UsageError(
-            f"{recipe.data.corpus}: is not the corpus that {run.folder.name} learned from; its validation text may "
-            "have been trained on. Check out the corpus of that time, or train anew."
-        )
+    # Before its recipe and its manifests are changed.
+    _refuse_another_corpus(run)
     only_measured = {"robustness": wanted.data.robustness, "benchmark": wanted.data.benchmark}
     changed = recipe.model_copy(
         update={
@@ -106,6 +102,17 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
     done = stages[: stages.index("calibrate")] if "calibrate" in stages else stages
     run.record("minutes", {stage: minutes[stage] for stage in done})
     return go_on(run, console)
+
+
+def _refuse_another_corpus(run: Run) -> None:
+    from tocsin_training.corpus import corpus_sha256
+
+    corpus = run.settings().data.corpus
+    if corpus_sha256(corpus) != run.figures()["prepare"]["corpus_sha256"]:
+        raise UsageError(
+            f"{corpus}: is not the corpus that {run.folder.name} learned from; what is held out now may have been "
+            "trained on. Bring back the corpus of that time, or train anew."
+        )
 
 
 def _restate(run: Run, settings: Settings) -> None:

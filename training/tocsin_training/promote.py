@@ -35,6 +35,8 @@ from tocsin_training.run import Run, verified_files
 _log = logging.getLogger(__name__)
 
 HISTORY_VARIABLE = "TOCSIN_RELEASES"
+# By one of these a damaged release is told from somebody's other work, which may well have a README.md or config.json.
+_TELLING = (LAYOUT.manifest, LAYOUT.model, LAYOUT.calibration, LAYOUT.taxonomy, LAYOUT.profile, LAYOUT.screen)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -150,7 +152,7 @@ def promote(
 
     :param faults: says what would get worse; asked only where a release is in place that can be opened.
     :param force: why it is to be promoted though worse; the manifest of the promoted copy keeps it.
-    :raises PromotionError: it is worse than what is there and no reason was given.
+    :raises PromotionError: it is worse than what is there and no reason was given, or what is there is no release.
     :raises ReleaseError: the copy is no sound release.
     """
     kept = History(default_history(target) if history is None else history)
@@ -188,11 +190,13 @@ def rollback(target: Path, version: str | None = None, *, history: Path | None =
 def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
     """The release that is in the target, if any.
 
-    :raises PromotionError: what is there is no release, or a damaged one.
+    :raises PromotionError: what is there is no release, whatever ``damaged_is_none`` says, or a damaged one.
     """
-    if not target.exists() or not any(target.iterdir()):
+    if os.path.lexists(target) and not target.is_dir():
+        raise PromotionError(f"{target}: is no folder, so it is left as it is; give the place of a release")
+    if _is_empty(target):
         return None
-    if not (target / LAYOUT.manifest).is_file() and not damaged_is_none:
+    if not any((target / name).is_file() for name in _TELLING):
         raise PromotionError(f"{target}: is no release folder, so it is left as it is; give the place of a release")
     try:
         return Release.open(target)
@@ -200,6 +204,10 @@ def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
         if damaged_is_none:
             return None
         raise PromotionError(f'the release in place is damaged ({error}); --force "REASON" replaces it') from error
+
+
+def _is_empty(target: Path) -> bool:
+    return not target.exists() or not any(target.iterdir())
 
 
 def _before(champion: Release | None, target: Path, history: History) -> str:
@@ -228,6 +236,8 @@ def _put(
         # place is told by its own digest; a promotion without its line could not be undone.
         reason = None if forced is None else forced.reason
         history.note(Entry(_now(), action, history.keep(copy), replaced, reason))
+        if champion is None and not _is_empty(target):
+            _keep_damaged(target, history.folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
         swap(fresh, target, scratch / "former")
         sync(target.parent)
         if beside:
@@ -239,6 +249,13 @@ def _set_aside(folder: Path, names: tuple[str, ...], target: Path) -> None:
     for name in names:
         shutil.move(folder / name, target / name)
     _log.warning("no part of the release that was in place, kept in %s: %s", target, ", ".join(names))
+
+
+def _keep_damaged(target: Path, place: Path) -> None:
+    """Keep a folder that cannot be opened as a release: what is in it may be mended, or was never one's to delete."""
+    shutil.move(target, place)
+    sync(place.parent)
+    _log.warning("what was in %s cannot be opened as a release; it is kept in %s", target, place)
 
 
 def _state(folder: Path, manifest: Manifest) -> None:

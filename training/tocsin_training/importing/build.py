@@ -29,7 +29,13 @@ from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256
 from tocsin_training.importing.checks import hints, judge
 from tocsin_training.importing.dates import Order, parse_date
 from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
-from tocsin_training.importing.groups import Groups, join_near_duplicates, random_splits, splits_by_date
+from tocsin_training.importing.groups import (
+    Groups,
+    join_near_duplicates,
+    splits_by_date,
+    splits_by_hash,
+    splits_by_share,
+)
 from tocsin_training.importing.names import NameFinder, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
@@ -46,7 +52,14 @@ _OWN = "own-corpus"
 _NO_REASON = "not stated"
 _KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES = 100, 50, 300
 _LANGUAGES_OF = 20_000
-_GIVEN_SPLITS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
+_NO_SPLIT = "no split"
+_SPLIT_NAMES = (
+    ("train", "training"),
+    ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
+    ("test", "testing", "holdout", "hold-out", "heldout", "held-out", "held out"),
+)
+_GIVEN_SPLITS = {name: split for split, names in enumerate(_SPLIT_NAMES) for name in names}
+"""What people write into a column of their own -> position in SPLITS."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +95,24 @@ class _Work:
         given = self.options.dates
         return [next(iter(each.orders)) if len(each.orders) == 1 else given for each in self.facts]
 
+    @cached_property
+    def names_splits(self) -> bool:
+        """Whether the column that splits go by holds their names: train and a held-out one, in most of the texts."""
+        if self.options.split_by in (None, DATE):
+            return False
+        texts = Counter[int | None]()
+        for value, count in self.store.value_counts():
+            texts[_GIVEN_SPLITS.get(_folded(value))] += count
+        train, validation, test = (texts[split] for split in range(len(SPLITS)))
+        return train > 0 and validation + test > 0 and train + validation + test > texts[None]
+
     def place(self, text: Text) -> str:
         """Where a text stands first."""
         return f"{self.facts[text.file].path.name}:{text.line}"
 
     def labels(self, text: Text) -> tuple[str, ...] | None:
         """A text's labels; none where it cannot be used."""
-        return self.meanings[text.names]
+        return None if self.names_splits and _given_split(text) is None else self.meanings[text.names]
 
     def usable(self) -> Iterator[Text]:
         """The texts that can be used, in their order."""
@@ -98,6 +122,14 @@ class _Work:
         """The earliest of its dates."""
         order = self.orders[text.file]
         return min(filter(None, (parse_date(each, order) for each in text.dates)), default=None)
+
+
+def _folded(value: str) -> str:
+    return value.strip().casefold()
+
+
+def _given_split(text: Text) -> int | None:
+    return _GIVEN_SPLITS.get(_folded(text.value))
 
 
 def import_corpus(
@@ -221,7 +253,8 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
     for text in work.store.texts():
         found = work.labels(text)
         if found is None:
-            dropped.append((text.file, text.line, *problems[text.names], text.copies))
+            no_split = (_NO_SPLIT, f"the column {work.options.split_by} names no split but {text.value!r}")
+            dropped.append((text.file, text.line, *problems.get(text.names, no_split), text.copies))
             continue
         labels.update(found)
         day = work.day(text)
@@ -250,25 +283,25 @@ def _split(work: _Work) -> NDArray[np.int8]:
     """The split of each usable text, as a position in SPLITS."""
     options, report = work.options, work.report
     groups = Groups(len(work.ids))
-    values = [] if options.split_by in (None, DATE) else [text.value for text in work.usable()]
-    if values and {value.casefold() for value in values} <= _GIVEN_SPLITS.keys():
+    if work.names_splits:
         report.split_by = f"column {options.split_by}"
-        return np.array([_GIVEN_SPLITS[value.casefold()] for value in values], dtype=np.int8)
+        return np.array([_given_split(text) for text in work.usable()], dtype=np.int8)
     first_of: dict[str, int] = {}
-    for position, value in enumerate(values):
-        groups.join(first_of.setdefault(value.casefold(), position), position)
+    for position, text in enumerate(work.usable() if options.split_by not in (None, DATE) else ()):
+        groups.join(first_of.setdefault(_folded(text.value), position), position)
     if options.near_duplicates:
         report.near_duplicates = join_near_duplicates(
             groups, (text.text for text in work.usable()), lambda position: work.store.text_of(work.ids[position])
         )
-    leaders = groups.leaders()
+    leaders, days, strata = groups.leaders(), np.array(work.days, np.int64), np.array(work.strata, np.int64)
     if options.split_by == DATE:
         report.split_by = "date, the newest to test"
-        return splits_by_date(leaders, np.array(work.days, dtype=np.int64), options.held_out)
+        return splits_by_date(leaders, days, options.held_out)
+    keys = np.array(work.keys, dtype=np.uint64)
     if options.split_by is not None:
         report.split_by = f"column {options.split_by}, each value in one split"
-    keys = np.array(work.keys, dtype=np.uint64)
-    return random_splits(leaders, np.array(work.strata, dtype=np.int64), keys, options.held_out)
+        return splits_by_share(leaders, strata, keys, options.held_out)
+    return splits_by_hash(leaders, strata, days, keys, options.held_out)
 
 
 def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | None) -> None:

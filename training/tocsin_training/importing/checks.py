@@ -31,6 +31,7 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
         "no text": "name the right --text-column, or take the rows out",
         "unknown label": "give the label of each such name in a --names file; --suggest-names FILE writes a beginning",
         "no labels": "give every row the field; empty means no event",
+        "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
         "annotators disagree": "decide these tasks, or export one annotation of each",
         NOT_CODED: "code them, or say what an empty cell means: --empty no-event",
         UNSOUND: "decide such names in a --names file, or leave these rows out",
@@ -67,12 +68,18 @@ def _refusals(
         )
     elif report.splits and not all(report.splits.values()):
         empty = ", ".join(name for name, count in report.splits.items() if not count)
-        yield f"nothing is left for {empty}: what --split-by keeps together is too big; split by something else"
+        yield f"nothing is left for {empty}: {_why_empty(report, options)}"
     if options.split_by == DATE and report.undated > _UNDATED_SHARE * report.texts:
         yield (
             f"{report.undated:,} of {report.texts:,} texts have no date that can be read, which --split-by date needs; "
             "name the column with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
         )
+
+
+def _why_empty(report: ImportReport, options: ImportOptions) -> str:
+    if report.split_by == f"column {options.split_by}":
+        return "no row that can be used has its name there; train, validation (dev, eval) and test (holdout) are needed"
+    return "what --split-by keeps together is too big; split by something else"
 
 
 def _too_many_bad(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tocsin_training.corpus import SPLITS
 from tocsin_training.duplicates import NEAR_DUPLICATE, Integers, runs_alike, similarity
+
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 
 class Groups:
@@ -58,11 +61,58 @@ def join_near_duplicates(groups: Groups, texts: Iterable[str], text_at: Callable
     return joined
 
 
-def random_splits(leaders: Integers, strata: Integers, keys: NDArray[np.uint64], held_out: float) -> NDArray[np.int8]:
-    """Whole groups to splits by their texts' hashes: the same data splits alike wherever and in whatever order it lies.
+def splits_by_hash(
+    leaders: Integers, strata: Integers, days: Integers, keys: NDArray[np.uint64], held_out: float
+) -> NDArray[np.int8]:
+    """Whole groups to splits, each by a hash of its own: a text keeps its split as data grow.
+
+    Otherwise a release would be tested on text that the one before was trained on. A group goes by its oldest text, so
+    that a newer one that is nearly the same goes where that is. Shares are about those of ``held_out``, by
+    chance. Where it leaves a stratum of three groups or more out of a split, the one nearest to that split goes there.
+
+    :param strata: a number for each text, such as its rarest label.
+    :param days: ordinal of each text's day; 0 where it is not known.
+    :param keys: hash of each text.
+    :return: each text's position in SPLITS.
+    """
+    firsts, group_of = np.unique(leaders, return_inverse=True)
+    # Of a day's texts, the lowest at the other end of the hash: the lowest hash of many would nearly always be tested.
+    order = np.lexsort((keys.byteswap(), days, group_of))
+    oldest = order[np.searchsorted(group_of[order], np.arange(len(firsts)))]
+    place = keys[oldest] / 2.0**64
+    split = np.where(place < held_out / 2, _TEST, np.where(place < held_out, _VALIDATION, _TRAIN)).astype(np.int8)
+    stratum = np.full(len(firsts), np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(stratum, group_of, strata)
+    for members in _members(stratum):
+        if len(members) >= len(SPLITS):
+            split[members] = _in_every_split(place[members], split[members])
+    return split[group_of]
+
+
+def _members(stratum: Integers) -> Iterator[Integers]:
+    order = np.argsort(stratum, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(stratum[order])) + 1)
+
+
+def _in_every_split(place: NDArray[np.float64], split: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The splits of a stratum's groups, the outermost by their place moved to a split that has none.
+
+    They stay the outermost of those there are: added data bring no text that was trained on into the test, but where
+    all that there was of a stratum was held out by its hash and one had to be learned from.
+    """
+    first, second, *_, last = np.argsort(place)
+    split = split.copy()
+    for group, wanted in ((last, _TRAIN), (first, _TEST), (second, _VALIDATION)):
+        if not np.any(split == wanted):
+            split[group] = wanted
+    return split
+
+
+def splits_by_share(leaders: Integers, strata: Integers, keys: NDArray[np.uint64], held_out: float) -> NDArray[np.int8]:
+    """Whole groups to splits so that each has its share, as few and big groups need it.
 
     Groups are sorted by stratum and then hash and dealt out in that order, so that a label is in each split about as
-    often as its share.
+    often as its share. The same data split alike in whatever order they lie; added data split otherwise.
 
     :param strata: a number for each text, such as its rarest label.
     :param keys: hash of each text.

@@ -111,9 +111,9 @@ class Store:
         """How many texts have each set of names, as JSON."""
         return dict(self._database.execute("SELECT names, count(*) FROM texts GROUP BY names"))
 
-    def values(self, most: int) -> set[str]:
-        """Values of the column that splits go by; no more than so many."""
-        return {value for (value,) in self._database.execute("SELECT DISTINCT value FROM texts LIMIT ?", (most,))}
+    def value_counts(self) -> Iterator[tuple[str, int]]:
+        """Values of the column that splits go by, and how many texts have each."""
+        yield from self._database.execute("SELECT value, count(*) FROM texts GROUP BY value")
 
     def problem_counts(self) -> dict[str, int]:
         """Rows by kind of problem, the commonest first."""
