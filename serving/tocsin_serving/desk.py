@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin.sentences import split_sentences
@@ -20,8 +19,6 @@ from tocsin_serving.work import Job, Pace, Seen, WorkQueue
 
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
-
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -70,6 +67,8 @@ class Desk:
 
     async def admit(self, request: ClassifyRequest | DocumentRequest) -> Ticket:
         """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
+
+        Cutting a document and counting tokens take their time: call it within the time for the answer.
 
         :raises RefusedError: 400, the release has no such objective; 503, there is too much work.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from tocsin_serving.keys import Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, overloaded
 from tocsin_serving.request_log import REQUEST_ID_HEADER, Exchange
-from tocsin_serving.schemas import BODIES, ClassifyRequest, FieldProblem, StreamOptions
+from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
 from tocsin_serving.stream import NDJSON, LineStream
 
@@ -33,6 +34,8 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
+
+Result = TypeVar("Result")
 
 
 class RequestGuard:
@@ -150,16 +153,21 @@ class RequestGuard:
         held = len(body)
         try:
             request, body = parsed(BODIES[scope["path"]], body)
-            ticket = await desk.admit(request)
-            exchange.model_version = ticket.classifier.version
             if isinstance(request, ClassifyRequest) and _wants_lines(scope):
-                await _while_there(LineStream(desk, ticket, limits, exchange, send).answer_texts(), receive)
+                await self._answer_in_lines(desk, exchange, request, receive, send)
             else:
-                exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
-                with desk.start(ticket):
-                    await self._forward(ticket, body, scope, receive, send)
+                work = self._answer_at_once(desk, exchange, request, body, scope, send)
+                await _while_there(work, receive, limits.timeout_seconds)
         finally:
             self._memory.release(held)
+
+    async def _answer_in_lines(
+        self, desk: Desk, exchange: Exchange, request: ClassifyRequest, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that came as one body line by line, for as long as the client is there."""
+        ticket = await _while_there(desk.admit(request), receive, self._settings.timeout_seconds)
+        exchange.model_version = ticket.classifier.version
+        await _while_there(LineStream(desk, ticket, self._settings, exchange, send).answer_texts(), receive)
 
     async def _answer_lines(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         classifier = desk.releases.classifier
@@ -169,8 +177,24 @@ class RequestGuard:
         ticket = Ticket(classifier, options, [], [])
         await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive)
 
-    async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application answer within the time limit, for as long as the client is there."""
+    async def _answer_at_once(
+        self,
+        desk: Desk,
+        exchange: Exchange,
+        request: ClassifyRequest | DocumentRequest,
+        body: bytes,
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        """Take a request on and have the application answer it: one piece of work, so that nothing gets in between."""
+        ticket = await desk.admit(request)
+        exchange.model_version = ticket.classifier.version
+        exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
+        with desk.start(ticket):
+            await self._forward(ticket, body, scope, send)
+
+    async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, send: Send) -> None:
+        """Have the application answer."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -181,8 +205,7 @@ class RequestGuard:
         headers["Content-Type"] = "application/json"
         headers["Content-Length"] = str(len(body))
         ADMITTED.set(ticket)
-        answering = self._app({**scope, "headers": headers.raw}, replay, send)
-        await _while_there(answering, receive, self._settings.timeout_seconds)
+        await self._app({**scope, "headers": headers.raw}, replay, send)
 
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:
@@ -198,8 +221,8 @@ class RequestGuard:
         return send_with_headers
 
 
-async def _while_there(work: Awaitable[None], receive: Receive, limit: float | None = None) -> None:
-    """Do some work for as long as the client is there.
+async def _while_there(work: Awaitable[Result], receive: Receive, limit: float | None = None) -> Result:
+    """Do some work for as long as the client is there, and give its result.
 
     :param limit: seconds; none for any time.
     :raises ClientGoneError: it hung up, and the work was cancelled.
@@ -209,11 +232,10 @@ async def _while_there(work: Awaitable[None], receive: Receive, limit: float | N
     try:
         await asyncio.wait({working, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
-            working.result()
-        elif leaving.done():
+            return working.result()
+        if leaving.done():
             raise ClientGoneError
-        else:
-            raise RefusedError(504, f"The request could not be answered within {limit} s.")
+        raise RefusedError(504, f"The request could not be answered within {limit} s.")
     finally:
         working.cancel()
         leaving.cancel()

@@ -75,6 +75,16 @@ class Exchange:
         return b"".join(message.get("body", b"") for message in self.sent[1:])
 
 
+class Leaver(Exchange):
+    """Hangs up soon after it has said everything."""
+
+    async def _receive(self) -> Message:
+        if self._incoming:
+            return self._incoming.pop(0)
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+
 class Application:
     """Answers once it is let go."""
 
@@ -210,13 +220,6 @@ def test_a_body_in_parts_arrives_whole_and_a_hang_up_reaches_nobody(desk: Desk) 
 
 
 def test_work_for_a_client_who_left_is_dropped(desk: Desk) -> None:
-    class Leaver(Exchange):
-        async def _receive(self) -> Message:
-            if self._incoming:
-                return self._incoming.pop(0)
-            await asyncio.sleep(0.05)
-            return {"type": "http.disconnect"}
-
     async def scenario() -> tuple[Application, Exchange]:
         application = Application(open_gate=False)
         return application, await Leaver(BODY).through(guarded(application, desk))
@@ -246,6 +249,37 @@ def test_an_answer_that_takes_too_long_becomes_504(desk: Desk) -> None:
     application, exchange = run(scenario())
     assert exchange.status == 504
     assert application.cancelled == 1
+
+
+class SlowDesk:
+    """Never gets done with cutting and counting."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.releases, self.queue, self.check_capacity = desk.releases, desk.queue, desk.check_capacity
+        self.cancelled = 0
+
+    async def admit(self, request: object) -> object:
+        try:
+            return await asyncio.Future()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "application/x-ndjson"}])
+def test_cutting_and_counting_are_part_of_the_time_for_an_answer(desk: Desk, headers: dict[str, str]) -> None:
+    slow = SlowDesk(desk)
+    guard = guarded(Application(), cast("Desk", slow), Settings(timeout_seconds=1))
+    assert run(Exchange(BODY, headers=headers).through(guard)).status == 504
+    assert slow.cancelled == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "application/x-ndjson"}])
+def test_nothing_is_cut_and_counted_for_a_client_who_left(desk: Desk, headers: dict[str, str]) -> None:
+    slow = SlowDesk(desk)
+    exchange = run(Leaver(BODY, headers=headers).through(guarded(Application(), cast("Desk", slow))))
+    assert exchange.sent == []
+    assert slow.cancelled == 1
 
 
 @pytest.mark.parametrize("given", ["abc-1", "A.b_c:9"])
