@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive
 
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, not_json, overloaded
-from tocsin_serving.schemas import FieldProblem
+from tocsin_serving.refusal import ClientGoneError, RefusedError, not_json, overloaded, what_is_invalid
+from tocsin_serving.schemas import FieldProblem, Problem
 
 # How much of an over-long body is read and dropped, so that its sender gets to read the answer.
 _DRAIN_FACTOR = 16
@@ -112,12 +112,20 @@ def parsed(model: type[Model], body: bytes) -> tuple[Model, bytes]:
 
     :raises RefusedError: 400 naming each field at fault.
     """
+    found = parsed_or_problem(model, body)
+    if isinstance(found, Problem):
+        raise RefusedError(400, found.error, *found.detail)
+    return found
+
+
+def parsed_or_problem(model: type[Model], body: bytes) -> tuple[Model, bytes] | Problem:
+    """As `parsed`, with the problem as a value: of a stream's lines, many may have one."""
     try:
         # Only a \u escape can bring a surrogate into valid UTF-8.
         if b"\\u" in body:
             body = replace_lone_surrogates(json.dumps(json.loads(body), ensure_ascii=False)).encode()
         return model.model_validate_json(body), body
     except ValidationError as error:
-        raise invalid(error) from error
+        return what_is_invalid(error)
     except (ValueError, RecursionError) as error:
-        raise not_json(str(error)) from error
+        return not_json(str(error))

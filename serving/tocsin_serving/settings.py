@@ -55,6 +55,8 @@ class Settings:
     """Longest text of /classify."""
     max_texts: int = 1_000
     """Most texts in one request; a stream of lines has no such limit."""
+    max_bad_lines: int = 1_000
+    """Lines in a row that cannot be used, after which a stream is ended."""
     max_document_characters: int = 200_000
     """Longest document of /classify_document."""
     max_body_bytes: int = 4 * 1024 * 1024

@@ -2,7 +2,8 @@
 
 No more lines are read than one turn of work holds until their answers are sent, so a stream may be endless. A client
 has to read while it sends, as `curl -T` does; one that sends everything first fills the buffers in between, and is cut
-off after `idle_seconds`. A line that cannot be used is answered in its place with what is wrong with it.
+off after `idle_seconds`. A line that cannot be used is answered in its place with what is wrong with it; a stream of
+nothing else ends after `max_bad_lines`, for it is some other kind of file, or someone's way of keeping a worker busy.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Send
 
 from tocsin import Prediction
-from tocsin_serving.body import body_parts, parsed
+from tocsin_serving.body import body_parts, parsed_or_problem
 from tocsin_serving.desk import Desk, Ticket, count_tokens
 from tocsin_serving.refusal import ClientGoneError, RefusedError
 from tocsin_serving.request_log import Exchange
-from tocsin_serving.schemas import FieldProblem, Line, LineProblem
+from tocsin_serving.schemas import FieldProblem, Line, LineProblem, Problem
 from tocsin_serving.settings import Settings
 
 NDJSON = "application/x-ndjson"
@@ -30,6 +31,15 @@ class Chunk:
 
     lines: list[str | LineProblem] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    """Cost of each line."""
+    cost: int = 0
+    """Of all lines together."""
+
+    def add(self, line: str | LineProblem, cost: int) -> None:
+        """Put a line behind the others."""
+        self.lines.append(line)
+        self.tokens.append(cost)
+        self.cost += cost
 
     @property
     def texts(self) -> list[str]:
@@ -56,6 +66,8 @@ class LineStream:
         self._settings = settings
         self._exchange = exchange
         self._send_message = send
+        self._bad_lines = 0
+        """Lines in a row, up to the newest, that could not be used."""
 
     async def answer_texts(self) -> None:
         """Answer the ticket's own texts."""
@@ -63,7 +75,8 @@ class LineStream:
         tokens = self._ticket.tokens
         begin = 0
         for end in _turn_ends(tokens, self._settings.batch_tokens):
-            await self._answer(Chunk(list(self._ticket.texts[begin:end]), list(tokens[begin:end])))
+            costs = list(tokens[begin:end])
+            await self._answer(Chunk(list(self._ticket.texts[begin:end]), costs, sum(costs)))
             begin = end
         await self._send(b"", more=False)
 
@@ -73,38 +86,57 @@ class LineStream:
         try:
             async for chunk in self._chunks(receive):
                 await self._answer(chunk)
+                # Problems are answered without anything to wait for; other requests have to get a turn.
+                await asyncio.sleep(0)
         except RefusedError:
             # Headers are gone, so all that can be done is not to end the answer properly: clients notice that.
             raise ClientGoneError from None
         await self._send(b"", more=False)
 
     async def _chunks(self, receive: Receive) -> AsyncIterator[Chunk]:
-        """What is complete is answered at once: a client may wait for an answer before its next line."""
+        """What is complete is answered at once: a client may wait for an answer before its next line.
+
+        :raises RefusedError: 400, too many lines in a row could not be used; the last one says so.
+        """
         number = 0
         async for lines in line_groups(receive, self._settings.max_body_bytes, self._settings.idle_seconds):
             chunk = Chunk()
             for line in lines:
                 number += 1
                 await self._put(chunk, line, number)
-                if sum(chunk.tokens) >= self._settings.batch_tokens:
+                hopeless = self._bad_lines >= self._settings.max_bad_lines
+                if hopeless or chunk.cost >= self._settings.batch_tokens:
                     yield chunk
                     chunk = Chunk()
+                if hopeless:
+                    raise RefusedError(400, "Too many lines in a row could not be used.")
             if chunk.lines:
                 yield chunk
 
     async def _put(self, chunk: Chunk, line: bytes | None, number: int) -> None:
-        try:
-            if line is None:
-                message = f"is longer than {self._settings.max_body_bytes:,} bytes"
-                raise RefusedError(413, "The line is too long.", FieldProblem(field="line", message=message))
-            text = parsed(Line, line)[0].text
-        except RefusedError as refused:
-            chunk.lines.append(LineProblem(line=number, **dict(refused.problem)))
+        text = self._text_of(line)
+        if isinstance(text, Problem):
             # Problems are answers too: a stream of nothing else must not gather in memory.
-            chunk.tokens.append(1)
-            return
-        chunk.lines.append(text)
-        chunk.tokens += await count_tokens(self._ticket.classifier, [text])
+            chunk.add(self._told(text, number), 1)
+        else:
+            self._bad_lines = 0
+            (cost,) = await count_tokens(self._ticket.classifier, [text])
+            chunk.add(text, cost)
+
+    def _text_of(self, line: bytes | None) -> str | Problem:
+        if line is None:
+            message = f"is longer than {self._settings.max_body_bytes:,} bytes"
+            return Problem(error="The line is too long.", detail=[FieldProblem(field="line", message=message)])
+        found = parsed_or_problem(Line, line)
+        return found if isinstance(found, Problem) else found[0].text
+
+    def _told(self, problem: Problem, number: int) -> LineProblem:
+        """What stands in the place of the line's answer."""
+        self._bad_lines += 1
+        error = problem.error
+        if self._bad_lines >= self._settings.max_bad_lines:
+            error += f" The stream ends here: {self._bad_lines:,} lines in a row could not be used."
+        return LineProblem(line=number, error=error, detail=problem.detail)
 
     async def _answer(self, chunk: Chunk) -> None:
         texts = chunk.texts

@@ -437,6 +437,38 @@ def test_a_line_that_is_too_long_costs_nobody_else_a_line(desk: Desk) -> None:
     assert [answer.get("line") for answer in answers] == [None, 2, None]
 
 
+def test_a_stream_of_nothing_but_bad_lines_ends_and_says_why(desk: Desk) -> None:
+    body = b'{"text": "one"}\n' + b"\n" * 2 + b'{"text": "two"}\n' + b"\n" * 65_536
+    exchange = run(Exchange(body, headers=NDJSON).through(guarded(Application(), desk, Settings(max_bad_lines=3))))
+    answers = lines_of(exchange)
+    assert [answer.get("line") for answer in answers] == [None, 2, 3, None, 5, 6, 7]
+    assert "3 lines in a row" in answers[-1]["error"]
+    assert not any("ends here" in answer["error"] for answer in answers[1:3])
+    # Cut off, which clients notice, and not ended as if all had been answered.
+    assert exchange.sent[-1]["more_body"] is True
+
+
+def test_others_get_their_turn_while_bad_lines_are_told_of(desk: Desk) -> None:
+    async def scenario() -> tuple[int, Exchange]:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        waiting = asyncio.create_task(other())
+        settings = Settings(max_bad_lines=10**9, batch_tokens=100)
+        exchange = await Exchange(b"x\n" * 5_000, headers=NDJSON).through(guarded(Application(), desk, settings))
+        waiting.cancel()
+        return turns, exchange
+
+    turns, exchange = run(scenario())
+    assert len(lines_of(exchange)) == 5_000
+    assert turns >= 5_000 / 100
+
+
 def test_a_stream_reads_no_further_ahead_than_a_turn(desk: Desk) -> None:
     class Endless(Exchange):
         """2,000 lines in parts of ten; notes how many lines were read beyond those answered."""
