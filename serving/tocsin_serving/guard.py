@@ -175,7 +175,7 @@ class RequestGuard:
         check_objective(classifier, options)
         exchange.model_version = classifier.version
         ticket = Ticket(classifier, options, [], [])
-        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive)
+        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive, self._memory)
 
     async def _answer_at_once(
         self,

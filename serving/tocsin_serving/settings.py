@@ -17,6 +17,10 @@ from tocsin import UsageError
 PREFIX = "TOCSIN_"
 # Fields that may be 0; every other one must be at least 1.
 _MAY_BE_ZERO = frozenset({"workers", "log_texts"})
+# JSON may escape a character as two \\uXXXX (RFC 8259, section 7).
+_BYTES_A_CHARACTER = 12
+# {"text": "..."} needs a dozen; the rest is for white space.
+_BYTES_AROUND_A_TEXT = 1_024
 
 
 def available_cores() -> int:
@@ -60,11 +64,11 @@ class Settings:
     max_document_characters: int = 200_000
     """Longest document of /classify_document."""
     max_body_bytes: int = 4 * 1024 * 1024
-    """Longest request body; of a stream, the longest line."""
+    """Longest request body; of a stream, see `max_line_bytes`."""
     max_waiting: int = 512
     """Requests and streams a worker holds at once; the next one gets 503 with Retry-After."""
     max_held_bytes: int = 64 * 1024 * 1024
-    """Request bodies a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
+    """Request bodies and unfinished lines a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
     max_wait_ms: int = 10_000
     """A request that others are measured to hold up for longer than this gets 503 with Retry-After."""
     batch_tokens: int = 1_024
@@ -94,6 +98,11 @@ class Settings:
         """
         given = {field: environ.get(PREFIX + field.name.upper()) for field in fields(cls)}
         return cls(**{field.name: _number(field, text) for field, text in given.items() if text is not None})
+
+    @property
+    def max_line_bytes(self) -> int:
+        """Longest line of a stream: that of the longest text with every character escaped."""
+        return min(self.max_body_bytes, self.max_text_characters * _BYTES_A_CHARACTER + _BYTES_AROUND_A_TEXT)
 
     @property
     def worker_processes(self) -> int:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Send
 
 from tocsin import Prediction
-from tocsin_serving.body import body_parts, parsed_or_problem
+from tocsin_serving.body import BodyMemory, parsed_or_problem
 from tocsin_serving.desk import Desk, Ticket, count_tokens
+from tocsin_serving.lines import LineCutter, line_groups
 from tocsin_serving.refusal import ClientGoneError, RefusedError
 from tocsin_serving.request_log import Exchange
 from tocsin_serving.schemas import FieldProblem, Line, LineProblem, Problem
@@ -80,26 +82,30 @@ class LineStream:
             begin = end
         await self._send(b"", more=False)
 
-    async def answer_lines(self, receive: Receive) -> None:
-        """Answer the lines of a body while it comes in."""
+    async def answer_lines(self, receive: Receive, memory: BodyMemory) -> None:
+        """Answer the lines of a body while it comes in.
+
+        :param memory: counts what is held of a line that is not complete.
+        """
         await self._start()
         try:
-            async for chunk in self._chunks(receive):
-                await self._answer(chunk)
-                # Problems are answered without anything to wait for; other requests have to get a turn.
-                await asyncio.sleep(0)
+            with closing(LineCutter(self._settings.max_line_bytes, memory)) as cutter:
+                async for chunk in self._chunks(line_groups(receive, cutter, self._settings.idle_seconds)):
+                    await self._answer(chunk)
+                    # Problems are answered without anything to wait for; other requests have to get a turn.
+                    await asyncio.sleep(0)
         except RefusedError:
             # Headers are gone, so all that can be done is not to end the answer properly: clients notice that.
             raise ClientGoneError from None
         await self._send(b"", more=False)
 
-    async def _chunks(self, receive: Receive) -> AsyncIterator[Chunk]:
+    async def _chunks(self, groups: AsyncIterator[list[bytes | None]]) -> AsyncIterator[Chunk]:
         """What is complete is answered at once: a client may wait for an answer before its next line.
 
         :raises RefusedError: 400, too many lines in a row could not be used; the last one says so.
         """
         number = 0
-        async for lines in line_groups(receive, self._settings.max_body_bytes, self._settings.idle_seconds):
+        async for lines in groups:
             chunk = Chunk()
             for line in lines:
                 number += 1
@@ -125,7 +131,7 @@ class LineStream:
 
     def _text_of(self, line: bytes | None) -> str | Problem:
         if line is None:
-            message = f"is longer than {self._settings.max_body_bytes:,} bytes"
+            message = f"is longer than {self._settings.max_line_bytes:,} bytes"
             return Problem(error="The line is too long.", detail=[FieldProblem(field="line", message=message)])
         found = parsed_or_problem(Line, line)
         return found if isinstance(found, Problem) else found[0].text
@@ -156,25 +162,6 @@ class LineStream:
                 await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             raise ClientGoneError from None
-
-
-async def line_groups(receive: Receive, longest: int, idle_seconds: float) -> AsyncIterator[list[bytes | None]]:
-    """The lines of a body without their ends, grouped as they come in; none stands for one that is too long.
-
-    :param longest: longest line in bytes; no more than that and one part of the body is ever held.
-    """
-    rest, skipping = b"", False
-    async for part in body_parts(receive, idle_seconds):
-        *complete, rest = (rest + part).split(b"\n")
-        group: list[bytes | None] = []
-        for line in complete:
-            group.append(None if skipping or len(line) > longest else line)
-            skipping = False
-        if len(rest) > longest:
-            rest, skipping = b"", True
-        yield group
-    if rest or skipping:
-        yield [None if skipping else rest]
 
 
 def _turn_ends(tokens: Sequence[int], budget: int) -> list[int]:

@@ -41,7 +41,7 @@ def test_abbreviations_quotes_and_blank_lines_are_understood(document: str, sent
 NEWS = (
     "Dr. Haddad of the U.N. spoke on Jan. 5. ",
     "“We fled at dawn. They burned the school. Nobody came to help us,” she said. ",
-    '"Rockets fell. Then it was quiet," a witness (who asked not to be named. He fears for his family) told\nreporters. ',
+    '"Rockets fell. Then it was quiet," a witness (who gave no name. He fears for his family) told\nreporters. ',
     "Two died! 🙂 The army’s spokesman said: «Nothing of the kind. It is a lie.» ",
     "Fighting went on in Zamboanga.\n",
 )
