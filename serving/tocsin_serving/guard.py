@@ -7,8 +7,7 @@ for it. BentoML answers bad bodies too, but logs a traceback with the sender's t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -16,14 +15,15 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tocsin_serving.body import BodyMemory, drain, parsed, read_body
+from tocsin_serving.body import drain, parsed, read_body
 from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
-from tocsin_serving.keys import Keyring, presented_key
+from tocsin_serving.keys import ApiKey, Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, overloaded
+from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid
 from tocsin_serving.request_log import REQUEST_ID_HEADER, Exchange
 from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
+from tocsin_serving.shares import Account, Room, caller_of
 from tocsin_serving.stream import NDJSON, LineStream
 
 MODEL_HEADER = "X-Tocsin-Model-Version"
@@ -61,8 +61,9 @@ class RequestGuard:
         self._keyring = keyring
         self._make_limiter = limiter
         self._limiter: RateLimiter | None = None
-        self._memory = BodyMemory(settings.max_held_bytes)
-        self._waiting = 0
+        # Places are taken before bodies are read: unread bodies are memory too.
+        self._places = Room(settings.max_waiting, share=settings.caller_places, seconds_to_wait=self._seconds_waiting)
+        self._memory = Room(settings.max_held_bytes, share=settings.caller_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by refusing it or by passing it on."""
@@ -83,14 +84,16 @@ class RequestGuard:
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))
-        self._check_caller(exchange, scope)
+        key = self._check_caller(exchange, scope)
         if scope["path"] in BODIES:
-            await self._admit(exchange, scope, receive, send)
+            caller = caller_of(scope, key)
+            with self._places.of(caller).holding(1):
+                await self._admit(exchange, self._memory.of(caller), scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _check_caller(self, exchange: Exchange, scope: Scope) -> None:
-        """Who may call what.
+    def _check_caller(self, exchange: Exchange, scope: Scope) -> ApiKey | None:
+        """Who may call what; gives the key, where one is needed.
 
         :raises RefusedError: 401, no key of ours; 403, not for this key; 429, too often.
         """
@@ -98,9 +101,9 @@ class RequestGuard:
         if not self._keyring:
             if admin:
                 raise RefusedError(403, "/admin is off: the server was started without API keys.")
-            return
+            return None
         if scope["path"] in HEALTH_PATHS:
-            return
+            return None
         presented = presented_key(Headers(scope=scope), password=not admin)
         key = self._keyring.find(presented) if presented else None
         if key is None:
@@ -110,6 +113,7 @@ class RequestGuard:
             raise RefusedError(403, f"The key of {key.name} is not an admin key.")
         if key.requests_per_minute:
             self._count(key.id, key.requests_per_minute)
+        return key
 
     def _count(self, key_id: str, per_minute: int) -> None:
         if self._limiter is None:
@@ -120,36 +124,29 @@ class RequestGuard:
             message = f"More than {per_minute} requests a minute; try again in {seconds} s."
             raise RefusedError(429, message, headers={"Retry-After": seconds})
 
-    async def _admit(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    def _seconds_waiting(self) -> float:
+        return self._desk().queue.seconds_waiting
+
+    async def _admit(self, exchange: Exchange, memory: Account, scope: Scope, receive: Receive, send: Send) -> None:
         media_type = _check_kind(scope)
         if media_type != NDJSON:
             _check_query(scope)
         desk = self._desk()
-        with self._place():
-            try:
-                desk.check_capacity()
-            except RefusedError:
-                await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
-                raise
-            if media_type == NDJSON:
-                await self._answer_lines(desk, exchange, scope, receive, send)
-            else:
-                await self._answer_body(desk, exchange, scope, receive, send)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the requests a worker holds. Counted before the body is read: unread bodies are memory too."""
-        if self._waiting >= self._settings.max_waiting:
-            raise overloaded(self._desk().queue.seconds_waiting)
-        self._waiting += 1
         try:
-            yield
-        finally:
-            self._waiting -= 1
+            desk.check_capacity()
+        except RefusedError:
+            await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
+            raise
+        if media_type == NDJSON:
+            await self._answer_lines(desk, exchange, memory, scope, receive, send)
+        else:
+            await self._answer_body(desk, exchange, memory, scope, receive, send)
 
-    async def _answer_body(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_body(
+        self, desk: Desk, exchange: Exchange, memory: Account, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         limits = self._settings
-        body = await read_body(receive, limit=limits.max_body_bytes, seconds=limits.body_seconds, memory=self._memory)
+        body = await read_body(receive, limit=limits.max_body_bytes, seconds=limits.body_seconds, memory=memory)
         held = len(body)
         try:
             request, body = parsed(BODIES[scope["path"]], body)
@@ -159,7 +156,7 @@ class RequestGuard:
                 work = self._answer_at_once(desk, exchange, request, body, scope, send)
                 await _while_there(work, receive, limits.timeout_seconds)
         finally:
-            self._memory.release(held)
+            memory.release(held)
 
     async def _answer_in_lines(
         self, desk: Desk, exchange: Exchange, request: ClassifyRequest, receive: Receive, send: Send
@@ -169,13 +166,15 @@ class RequestGuard:
         exchange.model_version = ticket.classifier.version
         await _while_there(LineStream(desk, ticket, self._settings, exchange, send).answer_texts(), receive)
 
-    async def _answer_lines(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_lines(
+        self, desk: Desk, exchange: Exchange, memory: Account, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         classifier = desk.releases.classifier
         options = _query_options(scope)
         check_objective(classifier, options)
         exchange.model_version = classifier.version
         ticket = Ticket(classifier, options, [], [])
-        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive, self._memory)
+        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive, memory)
 
     async def _answer_at_once(
         self,

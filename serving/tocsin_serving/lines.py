@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.types import Receive
 
-from tocsin_serving.body import BodyMemory, body_parts
+from tocsin_serving.body import body_parts
+from tocsin_serving.refusal import RefusedError
+from tocsin_serving.shares import Account
 
 
 class LineCutter:
     """Holds the line that is not complete yet, and counts it as held."""
 
-    def __init__(self, longest: int, memory: BodyMemory) -> None:
+    def __init__(self, longest: int, memory: Account) -> None:
         """Nothing is held yet; see `close`.
 
         :param longest: longest line in bytes; of a longer one nothing is held.
@@ -25,7 +28,7 @@ class LineCutter:
     def cut(self, part: bytes) -> list[bytes | None]:
         """The lines that a part completes, without their ends; none stands for one that is too long.
 
-        :raises RefusedError: 503, too many bytes are held.
+        :raises RefusedError: 429 or 503, too many bytes are held.
         """
         *ends, begun = part.split(b"\n")
         lines = [self._completed(end) for end in ends]
@@ -60,10 +63,26 @@ class LineCutter:
 async def line_groups(receive: Receive, cutter: LineCutter, seconds: float) -> AsyncIterator[list[bytes | None]]:
     """The lines of a body, grouped as they come in.
 
-    :param seconds: longest wait for one part of the body.
+    :param seconds: longest wait for a line to be complete: a byte now and then keeps no stream alive.
     :raises ClientGoneError: the client hung up.
-    :raises RefusedError: 408, a part did not come in time; 503, too many bytes are held.
+    :raises RefusedError: 408, no line came in time; 429 or 503, too many bytes are held.
     """
-    async for part in body_parts(receive, seconds):
-        yield cutter.cut(part)
+    parts = body_parts(receive, seconds)
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                lines = await _next_lines(parts, cutter)
+        except TimeoutError:
+            raise RefusedError(408, f"No line was complete after {seconds:.0f} s.") from None
+        if lines is None:
+            break
+        yield lines
     yield cutter.last()
+
+
+async def _next_lines(parts: AsyncIterator[bytes], cutter: LineCutter) -> list[bytes | None] | None:
+    """The lines that the next parts complete, at least one; none when there are no more parts."""
+    async for part in parts:
+        if lines := cutter.cut(part):
+            return lines
+    return None

@@ -69,6 +69,8 @@ class Settings:
     """Requests and streams a worker holds at once; the next one gets 503 with Retry-After."""
     max_held_bytes: int = 64 * 1024 * 1024
     """Request bodies and unfinished lines a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
+    caller_share: float = 0.25
+    """Part of those requests and bytes that one key may have, or without keys one address; 1 for all."""
     max_wait_ms: int = 10_000
     """A request that others are measured to hold up for longer than this gets 503 with Retry-After."""
     batch_tokens: int = 1_024
@@ -103,6 +105,16 @@ class Settings:
     def max_line_bytes(self) -> int:
         """Longest line of a stream: that of the longest text with every character escaped."""
         return min(self.max_body_bytes, self.max_text_characters * _BYTES_A_CHARACTER + _BYTES_AROUND_A_TEXT)
+
+    @property
+    def caller_places(self) -> int:
+        """Requests and streams that a worker holds of one caller at once."""
+        return max(1, int(self.max_waiting * self.caller_share))
+
+    @property
+    def caller_bytes(self) -> int:
+        """Bytes that a worker holds of one caller at once; the longest body always goes."""
+        return max(self.max_body_bytes, int(self.max_held_bytes * self.caller_share))
 
     @property
     def worker_processes(self) -> int:

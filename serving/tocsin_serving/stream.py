@@ -2,8 +2,9 @@
 
 No more lines are read than one turn of work holds until their answers are sent, so a stream may be endless. A client
 has to read while it sends, as `curl -T` does; one that sends everything first fills the buffers in between, and is cut
-off after `idle_seconds`. A line that cannot be used is answered in its place with what is wrong with it; a stream of
-nothing else ends after `max_bad_lines`, for it is some other kind of file, or someone's way of keeping a worker busy.
+off after `idle_seconds`, as is one that completes no line for so long. A line that cannot be used is answered in its
+place with what is wrong with it; a stream of nothing else ends after `max_bad_lines`, for it is some other kind of
+file, or someone's way of keeping a worker busy.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Send
 
 from tocsin import Prediction
-from tocsin_serving.body import BodyMemory, parsed_or_problem
+from tocsin_serving.body import parsed_or_problem
 from tocsin_serving.desk import Desk, Ticket, count_tokens
 from tocsin_serving.lines import LineCutter, line_groups
 from tocsin_serving.refusal import ClientGoneError, RefusedError
 from tocsin_serving.request_log import Exchange
 from tocsin_serving.schemas import FieldProblem, Line, LineProblem, Problem
 from tocsin_serving.settings import Settings
+from tocsin_serving.shares import Account
 
 NDJSON = "application/x-ndjson"
 
@@ -82,7 +84,7 @@ class LineStream:
             begin = end
         await self._send(b"", more=False)
 
-    async def answer_lines(self, receive: Receive, memory: BodyMemory) -> None:
+    async def answer_lines(self, receive: Receive, memory: Account) -> None:
         """Answer the lines of a body while it comes in.
 
         :param memory: counts what is held of a line that is not complete.

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin_serving.body import BodyMemory
 from tocsin_serving.lines import LineCutter
 from tocsin_serving.refusal import RefusedError
 from tocsin_serving.settings import Settings
+from tocsin_serving.shares import Room
 
 LONGEST = 5
 
@@ -19,8 +19,8 @@ LONGEST = 5
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=12).map(lambda part: part.replace(b"\x00", b"\n"))))
 def test_lines_do_not_depend_on_the_parts_a_body_comes_in(parts: list[bytes]) -> None:
-    memory = BodyMemory(10**6)
-    cutter = LineCutter(LONGEST, memory)
+    memory = Room(10**6)
+    cutter = LineCutter(LONGEST, memory.of(None))
     found = []
     for part in parts:
         found += cutter.cut(part)
@@ -45,7 +45,7 @@ class CountedBytes(bytes):
 
 def test_each_byte_of_a_line_that_trickles_is_looked_at_once() -> None:
     CountedBytes.searched = 0
-    cutter = LineCutter(10**6, BodyMemory(10**6))
+    cutter = LineCutter(10**6, Room(10**6).of(None))
     for _ in range(1_000):
         assert cutter.cut(CountedBytes(b"x")) == []
     assert cutter.cut(CountedBytes(b"\n")) == [b"x" * 1_000]
@@ -53,12 +53,12 @@ def test_each_byte_of_a_line_that_trickles_is_looked_at_once() -> None:
 
 
 def test_an_unfinished_line_is_counted_until_the_stream_ends() -> None:
-    memory = BodyMemory(10)
-    cutter = LineCutter(100, memory)
+    memory = Room(10)
+    cutter = LineCutter(100, memory.of(None))
     cutter.cut(b"done\n12345678")
     assert memory.held == 8
     with pytest.raises(RefusedError) as refused:
-        LineCutter(100, memory).cut(b"123")
+        LineCutter(100, memory.of(None)).cut(b"123")
     assert refused.value.status == 503
     cutter.close()
     assert memory.held == 0
