@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,6 +32,8 @@ class Ticket:
     tokens: Sequence[int]
     finish: Callable[[list[Prediction]], DocumentPrediction] | None = None
     """For a document: its answer from those of its sentences."""
+    deadline: float = math.inf
+    """When the answer has to be there, by the queue's clock."""
     job: Job | None = None
     """Its work, once that is queued."""
 
@@ -72,19 +75,22 @@ class Desk:
 
         :raises RefusedError: 400, the release has no such objective; 503, there is too much work.
         """
+        deadline = self.queue.clock() + self._settings.timeout_seconds
         classifier = self.releases.classifier
         check_objective(classifier, request)
         if isinstance(request, DocumentRequest):
             ticket = await _document_ticket(classifier, request)
         else:
             ticket = Ticket(classifier, request, request.texts, await count_tokens(classifier, request.texts))
+        ticket.deadline = deadline
         self.check_capacity(sum(ticket.tokens))
         return ticket
 
     @contextmanager
     def start(self, ticket: Ticket) -> Iterator[None]:
         """Queue a ticket's work, so that the next request's wait counts it; what is left of it after the block goes."""
-        ticket.job = self.queue.put(ticket.classifier, ticket.options, ticket.texts, ticket.tokens)
+        texts, tokens = ticket.texts, ticket.tokens
+        ticket.job = self.queue.put(ticket.classifier, ticket.options, texts, tokens, deadline=ticket.deadline)
         try:
             yield
         finally:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from tocsin import EventClassifier, UsageError
-from tocsin_serving.desk import Desk
+from tocsin_serving.desk import ADMITTED, Desk
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
 from tocsin_serving.rate_limit import RateLimiter
@@ -280,6 +280,19 @@ def test_nothing_is_cut_and_counted_for_a_client_who_left(desk: Desk, headers: d
     exchange = run(Leaver(BODY, headers=headers).through(guarded(Application(), cast("Desk", slow))))
     assert exchange.sent == []
     assert slow.cancelled == 1
+
+
+def test_a_request_is_queued_with_the_time_its_answer_has(desk: Desk) -> None:
+    left: list[float] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        job = ADMITTED.get().job
+        assert job is not None
+        left.append(job.deadline - desk.queue.clock())
+        await JSONResponse([])(scope, receive, send)
+
+    run(Exchange(BODY).through(guarded(cast("Application", application), desk)))
+    assert 0 < left[0] <= Settings().timeout_seconds
 
 
 @pytest.mark.parametrize("given", ["abc-1", "A.b_c:9"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -54,9 +55,15 @@ def queue(turn_tokens: int = 4) -> WorkQueue:
 
 
 async def ask(
-    work: WorkQueue, classifier: Classifier, texts: Sequence[str], options: Options | None = None, cost: int = 1
+    work: WorkQueue,
+    classifier: Classifier,
+    texts: Sequence[str],
+    options: Options | None = None,
+    cost: int = 1,
+    deadline: float = math.inf,
 ) -> list[str]:
-    given = await work.run(cast("EventClassifier", classifier), options or Options(), texts, [cost] * len(texts))
+    costs = [cost] * len(texts)
+    given = await work.run(cast("EventClassifier", classifier), options or Options(), texts, costs, deadline=deadline)
     return [f"{prediction.language}{prediction.model_version}" for prediction in given]
 
 
@@ -93,6 +100,57 @@ def test_a_request_is_answered_by_one_classifier() -> None:
         return await asyncio.gather(*(ask(work, each, ["x"] * 9) for each in (old, new, old)))
 
     assert asyncio.run(scenario()) == [["xold"] * 9, ["xnew"] * 9, ["xold"] * 9]
+
+
+class Clock:
+    """Seconds that pass while texts are computed, and no others."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TimedClassifier(Classifier):
+    """Computes 300 texts a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def score_batch(self, texts: Sequence[str], *, objective: str) -> Answers:
+        self._clock.now += len(texts) / 300
+        return super().score_batch(texts, objective=objective)
+
+
+def test_a_long_request_is_done_in_time_beside_ever_new_short_ones() -> None:
+    """At its place in the round alone the long one would take three minutes (61 texts a round, a thousand rounds)."""
+    cost, turn_tokens = 30, 1_024
+    clock = Clock()
+    waits: list[float] = []
+
+    async def scenario() -> float:
+        pace = Pace(1 / 300 / cost)
+        work = WorkQueue(pace=pace, turn_tokens=turn_tokens, clock=clock)
+        classifier = TimedClassifier(clock)
+        long = asyncio.create_task(ask(work, classifier, ["long"] * 1_000, cost=cost, deadline=60))
+
+        async def caller() -> None:
+            while not long.done():
+                begun = clock()
+                await ask(work, classifier, ["short"], cost=cost)
+                waits.append(clock() - begun)
+
+        await asyncio.sleep(0)
+        callers = [asyncio.create_task(caller()) for _ in range(60)]
+        await long
+        done = clock()
+        await asyncio.gather(*callers)
+        return done
+
+    assert asyncio.run(scenario()) < 60
+    # A round is two turns, a turn 35 texts; every other one may be the long request's.
+    assert max(waits) < 6 * 35 / 300
 
 
 def test_options_travel_with_each_request() -> None:
