@@ -52,7 +52,7 @@ class Desk:
         """
         self.releases = releases
         self._settings = settings
-        pace = Pace(measured_seconds_per_token(releases.classifier))
+        pace = Pace(measured_seconds_per_token(releases.classifier), turn_tokens=settings.batch_tokens)
         self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens, seen=seen)
 
     def check_capacity(self, tokens: int = 1) -> None:

@@ -21,7 +21,7 @@ from tocsin import EventClassifier, Prediction, Scores
 from tocsin_serving.load import tell_waiting
 from tocsin_serving.schemas import Options
 
-# Share of the newest turn in the estimate: after 20 turns an old pace counts for an eighth.
+# Share of the newest turn in the estimate, if it was full: after 20 of them an old pace counts for an eighth.
 _WEIGHT = 0.1
 # A job is urgent when it has no more than so many times the time left that it needs alone: twice, as it gets every
 # other turn then, and half as much again, as the pace is an estimate.
@@ -32,14 +32,21 @@ Seen = Callable[[EventClassifier, Scores, Sequence[int], str], None]
 
 
 class Pace:
-    """Seconds a token takes, as an exponentially weighted moving average over turns."""
+    """Seconds a token takes, as an exponentially weighted moving average over tokens."""
 
-    def __init__(self, seconds_per_token: float) -> None:
+    def __init__(self, seconds_per_token: float, *, turn_tokens: int) -> None:
+        """A first estimate.
+
+        :param turn_tokens: those of a full turn. A smaller one counts for less, or a few lonely texts, for each of
+            which a turn takes longer, would stand for all.
+        """
         self.seconds_per_token = seconds_per_token
+        self._turn_tokens = turn_tokens
 
     def measured(self, tokens: int, seconds: float) -> None:
         """Take a turn into account."""
-        self.seconds_per_token += _WEIGHT * (seconds / tokens - self.seconds_per_token)
+        weight = 1 - (1 - _WEIGHT) ** (tokens / self._turn_tokens)
+        self.seconds_per_token += weight * (seconds / tokens - self.seconds_per_token)
 
 
 @dataclass(eq=False)
@@ -88,6 +95,10 @@ class Turn:
     lengths: list[int] = field(default_factory=list)
     """Tokens of each text."""
     tokens: int = 0
+
+    def takes(self, job: Job) -> bool:
+        """Whether a job can share the turn."""
+        return not self.items or job.kind == self.items[0][0].kind
 
     def add(self, job: Job) -> None:
         """Take a job's next text."""
@@ -262,11 +273,14 @@ class WorkQueue:
             self._jobs.remove(job)
 
     def _go_round(self, turn: Turn) -> None:
-        """One text of each job in turn, until the budget is reached or the next job is of another kind."""
+        """One text of each job in turn until the budget is reached; those of another kind keep their place."""
+        passed = []
         while self._jobs and turn.tokens < self._turn_tokens:
-            if turn.items and self._jobs[0].kind != turn.items[0][0].kind:
-                break
             job = self._jobs.popleft()
+            if not turn.takes(job):
+                passed.append(job)
+                continue
             turn.add(job)
             if job.taken < len(job.texts):
                 self._jobs.append(job)
+        self._jobs.extendleft(reversed(passed))
