@@ -21,7 +21,7 @@ LONGEST = 5
 def test_lines_do_not_depend_on_the_parts_a_body_comes_in(parts: list[bytes]) -> None:
     memory = Room(10**6)
     cutter = LineCutter(LONGEST, memory.of(None))
-    found = []
+    found: list[bytes | None] = []
     for part in parts:
         found += cutter.cut(part)
         assert memory.held <= LONGEST
