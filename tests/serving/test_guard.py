@@ -398,7 +398,7 @@ GREEDY_KEY, GREEDY = new_key("greedy")
 def test_one_key_leaves_room_for_the_others(desk: Desk, begin: bytes, kind: str, limits: Settings) -> None:
     async def scenario() -> tuple[list[Exchange], Exchange]:
         guard = guarded(Application(), desk, limits, Keyring([GREEDY, ADMIN]))
-        greedy = [Unfinished(begin, key=GREEDY_KEY, kind=kind) for _ in range(16)]
+        greedy: list[Exchange] = [Unfinished(begin, key=GREEDY_KEY, kind=kind) for _ in range(16)]
         tasks = [asyncio.create_task(each.through(guard)) for each in greedy]
         await asyncio.sleep(0.1)
         pending = [task for task in tasks if not task.done()]
