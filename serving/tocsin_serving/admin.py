@@ -10,10 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tocsin import TocsinError
-from tocsin_serving.body import BodyMemory, parsed, read_body
+from tocsin_serving.body import parsed, read_body
 from tocsin_serving.refusal import ClientGoneError, RefusedError
 from tocsin_serving.releases import FOLLOW_SECONDS, ServedRelease
 from tocsin_serving.schemas import ReloadAnswer, ReloadRequest
+from tocsin_serving.shares import Room
 
 RELOAD_PATH = "/admin/reload"
 _MAX_BODY_BYTES = 16_384
@@ -25,7 +26,7 @@ def admin_routes(releases: Callable[[], ServedRelease]) -> list[Route]:
 
     :param releases: gives what the worker serves, which is loaded after the routes are made.
     """
-    memory = BodyMemory(16 * _MAX_BODY_BYTES)
+    memory = Room(16 * _MAX_BODY_BYTES).of(None)
 
     async def reload(request: Request) -> Response:
         try:

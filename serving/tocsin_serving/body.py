@@ -11,33 +11,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive
 
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, not_json, overloaded
-from tocsin_serving.schemas import FieldProblem
+from tocsin_serving.refusal import ClientGoneError, RefusedError, not_json, what_is_invalid
+from tocsin_serving.schemas import FieldProblem, Problem
+from tocsin_serving.shares import Account
 
 # How much of an over-long body is read and dropped, so that its sender gets to read the answer.
 _DRAIN_FACTOR = 16
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class BodyMemory:
-    """Bytes of request bodies that a worker holds, all requests together."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.held = 0
-
-    def take(self, size: int) -> None:
-        """Count bytes; give them back with `release`.
-
-        :raises RefusedError: 503, there would be too many.
-        """
-        if self.held + size > self._limit:
-            raise overloaded(1)
-        self.held += size
-
-    def release(self, size: int) -> None:
-        """Bytes that are no longer held."""
-        self.held -= size
 
 
 async def body_parts(receive: Receive, seconds: float) -> AsyncIterator[bytes]:
@@ -60,12 +40,12 @@ async def body_parts(receive: Receive, seconds: float) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-async def read_body(receive: Receive, *, limit: int, seconds: float, memory: BodyMemory) -> bytes:
+async def read_body(receive: Receive, *, limit: int, seconds: float, memory: Account) -> bytes:
     """The whole request body, counted into `memory`, from which the caller takes it again.
 
     :param limit: longest body in bytes.
     :param seconds: time for all of it.
-    :raises RefusedError: 413, too long; 408, too slow; 503, too many bodies at once.
+    :raises RefusedError: 413, too long; 408, too slow; 429 or 503, too many bodies at once.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -74,7 +54,7 @@ async def read_body(receive: Receive, *, limit: int, seconds: float, memory: Bod
         raise RefusedError(408, f"The request body was not complete after {seconds:.0f} s.") from None
 
 
-async def _read(receive: Receive, limit: int, seconds: float, memory: BodyMemory) -> bytes:
+async def _read(receive: Receive, limit: int, seconds: float, memory: Account) -> bytes:
     body = bytearray()
     size = 0
     try:
@@ -112,12 +92,20 @@ def parsed(model: type[Model], body: bytes) -> tuple[Model, bytes]:
 
     :raises RefusedError: 400 naming each field at fault.
     """
+    found = parsed_or_problem(model, body)
+    if isinstance(found, Problem):
+        raise RefusedError(400, found.error, *found.detail)
+    return found
+
+
+def parsed_or_problem(model: type[Model], body: bytes) -> tuple[Model, bytes] | Problem:
+    """As `parsed`, with the problem as a value: of a stream's lines, many may have one."""
     try:
         # Only a \u escape can bring a surrogate into valid UTF-8.
         if b"\\u" in body:
             body = replace_lone_surrogates(json.dumps(json.loads(body), ensure_ascii=False)).encode()
         return model.model_validate_json(body), body
     except ValidationError as error:
-        raise invalid(error) from error
+        return what_is_invalid(error)
     except (ValueError, RecursionError) as error:
-        raise not_json(str(error)) from error
+        return not_json(str(error))

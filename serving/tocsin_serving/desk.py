@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin.sentences import split_sentences
@@ -21,8 +21,6 @@ from tocsin_serving.work import Job, Pace, Seen, WorkQueue
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
 
-Result = TypeVar("Result")
-
 
 @dataclass
 class Ticket:
@@ -34,6 +32,8 @@ class Ticket:
     tokens: Sequence[int]
     finish: Callable[[list[Prediction]], DocumentPrediction] | None = None
     """For a document: its answer from those of its sentences."""
+    deadline: float = math.inf
+    """When the answer has to be there, by the queue's clock."""
     job: Job | None = None
     """Its work, once that is queued."""
 
@@ -52,7 +52,7 @@ class Desk:
         """
         self.releases = releases
         self._settings = settings
-        pace = Pace(measured_seconds_per_token(releases.classifier))
+        pace = Pace(measured_seconds_per_token(releases.classifier), turn_tokens=settings.batch_tokens)
         self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens, seen=seen)
 
     def check_capacity(self, tokens: int = 1) -> None:
@@ -71,21 +71,26 @@ class Desk:
     async def admit(self, request: ClassifyRequest | DocumentRequest) -> Ticket:
         """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
 
+        Cutting a document and counting tokens take their time: call it within the time for the answer.
+
         :raises RefusedError: 400, the release has no such objective; 503, there is too much work.
         """
+        deadline = self.queue.clock() + self._settings.timeout_seconds
         classifier = self.releases.classifier
         check_objective(classifier, request)
         if isinstance(request, DocumentRequest):
             ticket = await _document_ticket(classifier, request)
         else:
             ticket = Ticket(classifier, request, request.texts, await count_tokens(classifier, request.texts))
+        ticket.deadline = deadline
         self.check_capacity(sum(ticket.tokens))
         return ticket
 
     @contextmanager
     def start(self, ticket: Ticket) -> Iterator[None]:
         """Queue a ticket's work, so that the next request's wait counts it; what is left of it after the block goes."""
-        ticket.job = self.queue.put(ticket.classifier, ticket.options, ticket.texts, ticket.tokens)
+        texts, tokens = ticket.texts, ticket.tokens
+        ticket.job = self.queue.put(ticket.classifier, ticket.options, texts, tokens, deadline=ticket.deadline)
         try:
             yield
         finally:

@@ -7,22 +7,23 @@ for it. BentoML answers bad bodies too, but logs a traceback with the sender's t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tocsin_serving.body import BodyMemory, drain, parsed, read_body
+from tocsin_serving.body import drain, parsed, read_body
 from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
-from tocsin_serving.keys import Keyring, presented_key
+from tocsin_serving.keys import ApiKey, Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid, overloaded
+from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid
 from tocsin_serving.request_log import REQUEST_ID_HEADER, Exchange
-from tocsin_serving.schemas import BODIES, ClassifyRequest, FieldProblem, StreamOptions
+from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
+from tocsin_serving.shares import Account, Room, caller_of
 from tocsin_serving.stream import NDJSON, LineStream
 
 MODEL_HEADER = "X-Tocsin-Model-Version"
@@ -33,6 +34,8 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
+
+Result = TypeVar("Result")
 
 
 class RequestGuard:
@@ -58,8 +61,9 @@ class RequestGuard:
         self._keyring = keyring
         self._make_limiter = limiter
         self._limiter: RateLimiter | None = None
-        self._memory = BodyMemory(settings.max_held_bytes)
-        self._waiting = 0
+        # Places are taken before bodies are read: unread bodies are memory too.
+        self._places = Room(settings.max_waiting, share=settings.caller_places, seconds_to_wait=self._seconds_waiting)
+        self._memory = Room(settings.max_held_bytes, share=settings.caller_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by refusing it or by passing it on."""
@@ -80,14 +84,16 @@ class RequestGuard:
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))
-        self._check_caller(exchange, scope)
+        key = self._check_caller(exchange, scope)
         if scope["path"] in BODIES:
-            await self._admit(exchange, scope, receive, send)
+            caller = caller_of(scope, key)
+            with self._places.of(caller).holding(1):
+                await self._admit(exchange, self._memory.of(caller), scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _check_caller(self, exchange: Exchange, scope: Scope) -> None:
-        """Who may call what.
+    def _check_caller(self, exchange: Exchange, scope: Scope) -> ApiKey | None:
+        """Who may call what; gives the key, where one is needed.
 
         :raises RefusedError: 401, no key of ours; 403, not for this key; 429, too often.
         """
@@ -95,9 +101,9 @@ class RequestGuard:
         if not self._keyring:
             if admin:
                 raise RefusedError(403, "/admin is off: the server was started without API keys.")
-            return
+            return None
         if scope["path"] in HEALTH_PATHS:
-            return
+            return None
         presented = presented_key(Headers(scope=scope), password=not admin)
         key = self._keyring.find(presented) if presented else None
         if key is None:
@@ -107,6 +113,7 @@ class RequestGuard:
             raise RefusedError(403, f"The key of {key.name} is not an admin key.")
         if key.requests_per_minute:
             self._count(key.id, key.requests_per_minute)
+        return key
 
     def _count(self, key_id: str, per_minute: int) -> None:
         if self._limiter is None:
@@ -117,60 +124,76 @@ class RequestGuard:
             message = f"More than {per_minute} requests a minute; try again in {seconds} s."
             raise RefusedError(429, message, headers={"Retry-After": seconds})
 
-    async def _admit(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    def _seconds_waiting(self) -> float:
+        return self._desk().queue.seconds_waiting
+
+    async def _admit(self, exchange: Exchange, memory: Account, scope: Scope, receive: Receive, send: Send) -> None:
         media_type = _check_kind(scope)
         if media_type != NDJSON:
             _check_query(scope)
         desk = self._desk()
-        with self._place():
-            try:
-                desk.check_capacity()
-            except RefusedError:
-                await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
-                raise
-            if media_type == NDJSON:
-                await self._answer_lines(desk, exchange, scope, receive, send)
-            else:
-                await self._answer_body(desk, exchange, scope, receive, send)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the requests a worker holds. Counted before the body is read: unread bodies are memory too."""
-        if self._waiting >= self._settings.max_waiting:
-            raise overloaded(self._desk().queue.seconds_waiting)
-        self._waiting += 1
         try:
-            yield
-        finally:
-            self._waiting -= 1
+            desk.check_capacity()
+        except RefusedError:
+            await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
+            raise
+        if media_type == NDJSON:
+            await self._answer_lines(desk, exchange, memory, scope, receive, send)
+        else:
+            await self._answer_body(desk, exchange, memory, scope, receive, send)
 
-    async def _answer_body(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_body(
+        self, desk: Desk, exchange: Exchange, memory: Account, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         limits = self._settings
-        body = await read_body(receive, limit=limits.max_body_bytes, seconds=limits.body_seconds, memory=self._memory)
+        body = await read_body(receive, limit=limits.max_body_bytes, seconds=limits.body_seconds, memory=memory)
         held = len(body)
         try:
             request, body = parsed(BODIES[scope["path"]], body)
-            ticket = await desk.admit(request)
-            exchange.model_version = ticket.classifier.version
             if isinstance(request, ClassifyRequest) and _wants_lines(scope):
-                await _while_there(LineStream(desk, ticket, limits, exchange, send).answer_texts(), receive)
+                await self._answer_in_lines(desk, exchange, request, receive, send)
             else:
-                exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
-                with desk.start(ticket):
-                    await self._forward(ticket, body, scope, receive, send)
+                work = self._answer_at_once(desk, exchange, request, body, scope, send)
+                await _while_there(work, receive, limits.timeout_seconds)
         finally:
-            self._memory.release(held)
+            memory.release(held)
 
-    async def _answer_lines(self, desk: Desk, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_in_lines(
+        self, desk: Desk, exchange: Exchange, request: ClassifyRequest, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that came as one body line by line, for as long as the client is there."""
+        ticket = await _while_there(desk.admit(request), receive, self._settings.timeout_seconds)
+        exchange.model_version = ticket.classifier.version
+        await _while_there(LineStream(desk, ticket, self._settings, exchange, send).answer_texts(), receive)
+
+    async def _answer_lines(
+        self, desk: Desk, exchange: Exchange, memory: Account, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         classifier = desk.releases.classifier
         options = _query_options(scope)
         check_objective(classifier, options)
         exchange.model_version = classifier.version
         ticket = Ticket(classifier, options, [], [])
-        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive)
+        await LineStream(desk, ticket, self._settings, exchange, send).answer_lines(receive, memory)
 
-    async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application answer within the time limit, for as long as the client is there."""
+    async def _answer_at_once(
+        self,
+        desk: Desk,
+        exchange: Exchange,
+        request: ClassifyRequest | DocumentRequest,
+        body: bytes,
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        """Take a request on and have the application answer it: one piece of work, so that nothing gets in between."""
+        ticket = await desk.admit(request)
+        exchange.model_version = ticket.classifier.version
+        exchange.saw(request.texts if isinstance(request, ClassifyRequest) else [request.document])
+        with desk.start(ticket):
+            await self._forward(ticket, body, scope, send)
+
+    async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, send: Send) -> None:
+        """Have the application answer."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -181,8 +204,7 @@ class RequestGuard:
         headers["Content-Type"] = "application/json"
         headers["Content-Length"] = str(len(body))
         ADMITTED.set(ticket)
-        answering = self._app({**scope, "headers": headers.raw}, replay, send)
-        await _while_there(answering, receive, self._settings.timeout_seconds)
+        await self._app({**scope, "headers": headers.raw}, replay, send)
 
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:
@@ -198,8 +220,8 @@ class RequestGuard:
         return send_with_headers
 
 
-async def _while_there(work: Awaitable[None], receive: Receive, limit: float | None = None) -> None:
-    """Do some work for as long as the client is there.
+async def _while_there(work: Awaitable[Result], receive: Receive, limit: float | None = None) -> Result:
+    """Do some work for as long as the client is there, and give its result.
 
     :param limit: seconds; none for any time.
     :raises ClientGoneError: it hung up, and the work was cancelled.
@@ -209,11 +231,10 @@ async def _while_there(work: Awaitable[None], receive: Receive, limit: float | N
     try:
         await asyncio.wait({working, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
-            working.result()
-        elif leaving.done():
+            return working.result()
+        if leaving.done():
             raise ClientGoneError
-        else:
-            raise RefusedError(504, f"The request could not be answered within {limit} s.")
+        raise RefusedError(504, f"The request could not be answered within {limit} s.")
     finally:
         working.cancel()
         leaving.cancel()

@@ -52,7 +52,7 @@ _REFUSALS = {
     "409": "The release was refused; the old one goes on serving.",
     "413": "The body is too large.",
     "415": "The body is of another kind.",
-    "429": "The key has been used too often; the header Retry-After says when to come back.",
+    "429": "The key has been used too often, or holds its share; the header Retry-After says when to come back.",
     "503": "The service is overloaded; the header Retry-After says when to come back.",
     "504": "The request could not be answered in time.",
 }

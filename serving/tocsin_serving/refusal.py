@@ -23,7 +23,12 @@ class RefusedError(Exception):
         super().__init__(error)
         self.status = status
         self.problem = Problem(error=error, detail=list(details))
-        self.response = JSONResponse(self.problem.model_dump(), status_code=status, headers=headers)
+        self._headers = headers
+
+    @property
+    def response(self) -> JSONResponse:
+        """The answer to send."""
+        return JSONResponse(self.problem.model_dump(), status_code=self.status, headers=self._headers)
 
 
 class ClientGoneError(Exception):
@@ -40,17 +45,23 @@ def overloaded(seconds: float) -> RefusedError:
 
 
 def invalid(error: ValidationError) -> RefusedError:
-    """400 naming each field at fault, without the values, which may be someone's text."""
+    """400 naming each field at fault."""
+    problem = what_is_invalid(error)
+    return RefusedError(400, problem.error, *problem.detail)
+
+
+def what_is_invalid(error: ValidationError) -> Problem:
+    """Each field at fault, without the values, which may be someone's text."""
     errors = error.errors(include_url=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
         return not_json(errors[0]["msg"])
     problems = [FieldProblem(field=_place(each), message=_message(each)) for each in errors[:_MAX_PROBLEMS_TOLD]]
-    return RefusedError(400, f"{problems[0].field}: {problems[0].message}", *problems)
+    return Problem(error=f"{problems[0].field}: {problems[0].message}", detail=problems)
 
 
-def not_json(reason: str) -> RefusedError:
-    """400 for a body, or line, that cannot be parsed."""
-    return RefusedError(400, "Not valid JSON.", FieldProblem(field="body", message=reason))
+def not_json(reason: str) -> Problem:
+    """A body, or line, that cannot be parsed."""
+    return Problem(error="Not valid JSON.", detail=[FieldProblem(field="body", message=reason)])
 
 
 def _place(error: ErrorDetails) -> str:

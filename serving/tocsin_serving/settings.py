@@ -17,6 +17,10 @@ from tocsin import UsageError
 PREFIX = "TOCSIN_"
 # Fields that may be 0; every other one must be at least 1.
 _MAY_BE_ZERO = frozenset({"workers", "log_texts"})
+# JSON may escape a character as two \\uXXXX (RFC 8259, section 7).
+_BYTES_A_CHARACTER = 12
+# {"text": "..."} needs a dozen; the rest is for white space.
+_BYTES_AROUND_A_TEXT = 1_024
 
 
 def available_cores() -> int:
@@ -55,14 +59,18 @@ class Settings:
     """Longest text of /classify."""
     max_texts: int = 1_000
     """Most texts in one request; a stream of lines has no such limit."""
+    max_bad_lines: int = 1_000
+    """Lines in a row that cannot be used, after which a stream is ended."""
     max_document_characters: int = 200_000
     """Longest document of /classify_document."""
     max_body_bytes: int = 4 * 1024 * 1024
-    """Longest request body; of a stream, the longest line."""
+    """Longest request body; of a stream, see `max_line_bytes`."""
     max_waiting: int = 512
     """Requests and streams a worker holds at once; the next one gets 503 with Retry-After."""
     max_held_bytes: int = 64 * 1024 * 1024
-    """Request bodies a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
+    """Request bodies and unfinished lines a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
+    caller_share: float = 0.25
+    """Part of those requests and bytes that one key may have, or without keys one address; 1 for all."""
     max_wait_ms: int = 10_000
     """A request that others are measured to hold up for longer than this gets 503 with Retry-After."""
     batch_tokens: int = 1_024
@@ -92,6 +100,21 @@ class Settings:
         """
         given = {field: environ.get(PREFIX + field.name.upper()) for field in fields(cls)}
         return cls(**{field.name: _number(field, text) for field, text in given.items() if text is not None})
+
+    @property
+    def max_line_bytes(self) -> int:
+        """Longest line of a stream: that of the longest text with every character escaped."""
+        return min(self.max_body_bytes, self.max_text_characters * _BYTES_A_CHARACTER + _BYTES_AROUND_A_TEXT)
+
+    @property
+    def caller_places(self) -> int:
+        """Requests and streams that a worker holds of one caller at once."""
+        return max(1, int(self.max_waiting * self.caller_share))
+
+    @property
+    def caller_bytes(self) -> int:
+        """Bytes that a worker holds of one caller at once; the longest body always goes."""
+        return max(self.max_body_bytes, int(self.max_held_bytes * self.caller_share))
 
     @property
     def worker_processes(self) -> int:

@@ -83,6 +83,7 @@ def describe_model(classifier: EventClassifier) -> dict[str, Any]:
             "max_texts": SETTINGS.max_texts,
             "max_document_characters": SETTINGS.max_document_characters,
             "max_body_bytes": SETTINGS.max_body_bytes,
+            "max_line_bytes": SETTINGS.max_line_bytes,
         },
     }
 

@@ -2,24 +2,29 @@
 
 No more lines are read than one turn of work holds until their answers are sent, so a stream may be endless. A client
 has to read while it sends, as `curl -T` does; one that sends everything first fills the buffers in between, and is cut
-off after `idle_seconds`. A line that cannot be used is answered in its place with what is wrong with it.
+off after `idle_seconds`, as is one that completes no line for so long. A line that cannot be used is answered in its
+place with what is wrong with it; a stream of nothing else ends after `max_bad_lines`, for it is some other kind of
+file, or someone's way of keeping a worker busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Send
 
 from tocsin import Prediction
-from tocsin_serving.body import body_parts, parsed
+from tocsin_serving.body import parsed_or_problem
 from tocsin_serving.desk import Desk, Ticket, count_tokens
+from tocsin_serving.lines import LineCutter, line_groups
 from tocsin_serving.refusal import ClientGoneError, RefusedError
 from tocsin_serving.request_log import Exchange
-from tocsin_serving.schemas import FieldProblem, Line, LineProblem
+from tocsin_serving.schemas import FieldProblem, Line, LineProblem, Problem
 from tocsin_serving.settings import Settings
+from tocsin_serving.shares import Account
 
 NDJSON = "application/x-ndjson"
 
@@ -30,6 +35,15 @@ class Chunk:
 
     lines: list[str | LineProblem] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    """Cost of each line."""
+    cost: int = 0
+    """Of all lines together."""
+
+    def add(self, line: str | LineProblem, cost: int) -> None:
+        """Put a line behind the others."""
+        self.lines.append(line)
+        self.tokens.append(cost)
+        self.cost += cost
 
     @property
     def texts(self) -> list[str]:
@@ -56,6 +70,8 @@ class LineStream:
         self._settings = settings
         self._exchange = exchange
         self._send_message = send
+        self._bad_lines = 0
+        """Lines in a row, up to the newest, that could not be used."""
 
     async def answer_texts(self) -> None:
         """Answer the ticket's own texts."""
@@ -63,48 +79,72 @@ class LineStream:
         tokens = self._ticket.tokens
         begin = 0
         for end in _turn_ends(tokens, self._settings.batch_tokens):
-            await self._answer(Chunk(list(self._ticket.texts[begin:end]), list(tokens[begin:end])))
+            costs = list(tokens[begin:end])
+            await self._answer(Chunk(list(self._ticket.texts[begin:end]), costs, sum(costs)))
             begin = end
         await self._send(b"", more=False)
 
-    async def answer_lines(self, receive: Receive) -> None:
-        """Answer the lines of a body while it comes in."""
+    async def answer_lines(self, receive: Receive, memory: Account) -> None:
+        """Answer the lines of a body while it comes in.
+
+        :param memory: counts what is held of a line that is not complete.
+        """
         await self._start()
         try:
-            async for chunk in self._chunks(receive):
-                await self._answer(chunk)
+            with closing(LineCutter(self._settings.max_line_bytes, memory)) as cutter:
+                async for chunk in self._chunks(line_groups(receive, cutter, self._settings.idle_seconds)):
+                    await self._answer(chunk)
+                    # Problems are answered without anything to wait for; other requests have to get a turn.
+                    await asyncio.sleep(0)
         except RefusedError:
             # Headers are gone, so all that can be done is not to end the answer properly: clients notice that.
             raise ClientGoneError from None
         await self._send(b"", more=False)
 
-    async def _chunks(self, receive: Receive) -> AsyncIterator[Chunk]:
-        """What is complete is answered at once: a client may wait for an answer before its next line."""
+    async def _chunks(self, groups: AsyncIterator[list[bytes | None]]) -> AsyncIterator[Chunk]:
+        """What is complete is answered at once: a client may wait for an answer before its next line.
+
+        :raises RefusedError: 400, too many lines in a row could not be used; the last one says so.
+        """
         number = 0
-        async for lines in line_groups(receive, self._settings.max_body_bytes, self._settings.idle_seconds):
+        async for lines in groups:
             chunk = Chunk()
             for line in lines:
                 number += 1
                 await self._put(chunk, line, number)
-                if sum(chunk.tokens) >= self._settings.batch_tokens:
+                hopeless = self._bad_lines >= self._settings.max_bad_lines
+                if hopeless or chunk.cost >= self._settings.batch_tokens:
                     yield chunk
                     chunk = Chunk()
+                if hopeless:
+                    raise RefusedError(400, "Too many lines in a row could not be used.")
             if chunk.lines:
                 yield chunk
 
     async def _put(self, chunk: Chunk, line: bytes | None, number: int) -> None:
-        try:
-            if line is None:
-                message = f"is longer than {self._settings.max_body_bytes:,} bytes"
-                raise RefusedError(413, "The line is too long.", FieldProblem(field="line", message=message))
-            text = parsed(Line, line)[0].text
-        except RefusedError as refused:
-            chunk.lines.append(LineProblem(line=number, **dict(refused.problem)))
+        text = self._text_of(line)
+        if isinstance(text, Problem):
             # Problems are answers too: a stream of nothing else must not gather in memory.
-            chunk.tokens.append(1)
-            return
-        chunk.lines.append(text)
-        chunk.tokens += await count_tokens(self._ticket.classifier, [text])
+            chunk.add(self._told(text, number), 1)
+        else:
+            self._bad_lines = 0
+            (cost,) = await count_tokens(self._ticket.classifier, [text])
+            chunk.add(text, cost)
+
+    def _text_of(self, line: bytes | None) -> str | Problem:
+        if line is None:
+            message = f"is longer than {self._settings.max_line_bytes:,} bytes"
+            return Problem(error="The line is too long.", detail=[FieldProblem(field="line", message=message)])
+        found = parsed_or_problem(Line, line)
+        return found if isinstance(found, Problem) else found[0].text
+
+    def _told(self, problem: Problem, number: int) -> LineProblem:
+        """What stands in the place of the line's answer."""
+        self._bad_lines += 1
+        error = problem.error
+        if self._bad_lines >= self._settings.max_bad_lines:
+            error += f" The stream ends here: {self._bad_lines:,} lines in a row could not be used."
+        return LineProblem(line=number, error=error, detail=problem.detail)
 
     async def _answer(self, chunk: Chunk) -> None:
         texts = chunk.texts
@@ -124,25 +164,6 @@ class LineStream:
                 await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             raise ClientGoneError from None
-
-
-async def line_groups(receive: Receive, longest: int, idle_seconds: float) -> AsyncIterator[list[bytes | None]]:
-    """The lines of a body without their ends, grouped as they come in; none stands for one that is too long.
-
-    :param longest: longest line in bytes; no more than that and one part of the body is ever held.
-    """
-    rest, skipping = b"", False
-    async for part in body_parts(receive, idle_seconds):
-        *complete, rest = (rest + part).split(b"\n")
-        group: list[bytes | None] = []
-        for line in complete:
-            group.append(None if skipping or len(line) > longest else line)
-            skipping = False
-        if len(rest) > longest:
-            rest, skipping = b"", True
-        yield group
-    if rest or skipping:
-        yield [None if skipping else rest]
 
 
 def _turn_ends(tokens: Sequence[int], budget: int) -> list[int]:

@@ -3,12 +3,14 @@
 BentoML's adaptive batcher counts requests and not texts, and finds out that it is overloaded only when a request has
 waited too long. Here every text has a cost in tokens, every turn has a budget of them, requests take turns text by
 text, so that one text never waits behind someone's thousand, and the wait is known before a request is taken on: tokens
-ahead of it times the measured seconds a token.
+ahead of it times the measured seconds a token. A request that would come too late at that rate, because ever new ones
+take their turns beside it, has every other turn to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,22 +21,32 @@ from tocsin import EventClassifier, Prediction, Scores
 from tocsin_serving.load import tell_waiting
 from tocsin_serving.schemas import Options
 
-# Share of the newest turn in the estimate: after 20 turns an old pace counts for an eighth.
+# Share of the newest turn in the estimate, if it was full: after 20 of them an old pace counts for an eighth.
 _WEIGHT = 0.1
+# A job is urgent when it has no more than so many times the time left that it needs alone: twice, as it gets every
+# other turn then, and half as much again, as the pace is an estimate.
+_URGENT = 3
 
 Seen = Callable[[EventClassifier, Scores, Sequence[int], str], None]
 """Is told of every turn: the classifier, its answers, the texts' tokens, the objective."""
 
 
 class Pace:
-    """Seconds a token takes, as an exponentially weighted moving average over turns."""
+    """Seconds a token takes, as an exponentially weighted moving average over tokens."""
 
-    def __init__(self, seconds_per_token: float) -> None:
+    def __init__(self, seconds_per_token: float, *, turn_tokens: int) -> None:
+        """A first estimate.
+
+        :param turn_tokens: those of a full turn. A smaller one counts for less, or a few lonely texts, for each of
+            which a turn takes longer, would stand for all.
+        """
         self.seconds_per_token = seconds_per_token
+        self._turn_tokens = turn_tokens
 
     def measured(self, tokens: int, seconds: float) -> None:
         """Take a turn into account."""
-        self.seconds_per_token += _WEIGHT * (seconds / tokens - self.seconds_per_token)
+        weight = 1 - (1 - _WEIGHT) ** (tokens / self._turn_tokens)
+        self.seconds_per_token += weight * (seconds / tokens - self.seconds_per_token)
 
 
 @dataclass(eq=False)
@@ -46,6 +58,8 @@ class Job:
     texts: Sequence[str]
     tokens: Sequence[int]
     done: asyncio.Future[list[Prediction]]
+    deadline: float = math.inf
+    """When the answer has to be there, by the queue's clock."""
     answers: list[Prediction] = field(default_factory=list)
     taken: int = 0
     remaining: int = 0
@@ -82,6 +96,10 @@ class Turn:
     """Tokens of each text."""
     tokens: int = 0
 
+    def takes(self, job: Job) -> bool:
+        """Whether a job can share the turn."""
+        return not self.items or job.kind == self.items[0][0].kind
+
     def add(self, job: Job) -> None:
         """Take a job's next text."""
         self.lengths.append(job.tokens[job.taken])
@@ -104,19 +122,29 @@ class Turn:
 class WorkQueue:
     """Jobs that take turns; belongs to one event loop."""
 
-    def __init__(self, *, pace: Pace, turn_tokens: int, seen: Seen | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        pace: Pace,
+        turn_tokens: int,
+        seen: Seen | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """An empty queue.
 
         :param turn_tokens: a turn ends with the text that reaches it, and holds at least one text.
         :param seen: told of every turn, in the computing thread.
+        :param clock: seconds, by which jobs have their deadlines and the pace is measured.
         """
         self.pace = pace
+        self.clock = clock
         self._seen = seen
         self.waiting_tokens = 0
         """Tokens of all texts not yet answered."""
         self._turn_tokens = turn_tokens
         self._jobs: deque[Job] = deque()
         self._turn = Turn()
+        self._was_urgent = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-compute")
         self._working: asyncio.Task[None] | None = None
         tell_waiting(0.0)
@@ -124,7 +152,8 @@ class WorkQueue:
     def seconds_ahead(self, tokens: int) -> float:
         """How long a request of so many tokens would be held up by others.
 
-        Requests take turns, so another one holds it up by no more than its own length, and by the turn under way.
+        Requests take turns, so another one holds it up by no more than its own length, and by the turn under way; by
+        twice that while one is urgent.
         """
         ahead = sum(min(job.remaining, tokens) for job in self._jobs) + self._turn.tokens
         return ahead * self.pace.seconds_per_token
@@ -135,21 +164,37 @@ class WorkQueue:
         return self.waiting_tokens * self.pace.seconds_per_token
 
     async def run(
-        self, classifier: EventClassifier, options: Options, texts: Sequence[str], tokens: Sequence[int]
+        self,
+        classifier: EventClassifier,
+        options: Options,
+        texts: Sequence[str],
+        tokens: Sequence[int],
+        *,
+        deadline: float = math.inf,
     ) -> list[Prediction]:
         """Answers to some texts, in their order. Cancelling it takes the texts not yet computed out of the queue.
 
         :param tokens: cost of each text.
+        :param deadline: when the answers have to be there, by `clock`.
         """
-        job = self.put(classifier, options, texts, tokens)
+        job = self.put(classifier, options, texts, tokens, deadline=deadline)
         try:
             return await job.done
         finally:
             self.drop(job)
 
-    def put(self, classifier: EventClassifier, options: Options, texts: Sequence[str], tokens: Sequence[int]) -> Job:
+    def put(
+        self,
+        classifier: EventClassifier,
+        options: Options,
+        texts: Sequence[str],
+        tokens: Sequence[int],
+        *,
+        deadline: float = math.inf,
+    ) -> Job:
         """Queue some texts, whose answers are awaited by `job.done`; whoever puts a job drops it in the end."""
-        job = Job(classifier, options, texts, tokens, asyncio.get_running_loop().create_future())
+        done: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
+        job = Job(classifier, options, texts, tokens, done, deadline)
         self._jobs.append(job)
         self._count(job.remaining)
         if self._working is None or self._working.done():
@@ -187,7 +232,7 @@ class WorkQueue:
                 self._turn = Turn()
 
     async def _compute(self, turn: Turn) -> None:
-        begun = time.perf_counter()
+        begun = self.clock()
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._thread, turn.compute, self._seen)
         except Exception as error:
@@ -197,18 +242,45 @@ class WorkQueue:
                     job.done.set_exception(error)
             return
         # Measured here and not in the thread: what the event loop costs is part of the wait.
-        self.pace.measured(turn.tokens, time.perf_counter() - begun)
+        self.pace.measured(turn.tokens, self.clock() - begun)
         for job, given in answers.items():
             job.give(given)
 
     def _next_turn(self) -> Turn:
-        """One text of each job in turn, until the budget is reached or the next job is of another kind."""
         turn = Turn()
+        # Not twice running: the others go on, at half their rate.
+        urgent = None if self._was_urgent else self._most_urgent()
+        self._was_urgent = urgent is not None
+        if urgent is not None:
+            self._fill_with(turn, urgent)
+        self._go_round(turn)
+        return turn
+
+    def _most_urgent(self) -> Job | None:
+        """Of the jobs that could come too late, the one that has to be done first."""
+        now, pace = self.clock(), self.pace.seconds_per_token
+        # A turn on top, for the one that comes in between.
+        urgent = (
+            job for job in self._jobs if job.deadline - now <= _URGENT * (job.remaining + self._turn_tokens) * pace
+        )
+        return min(urgent, key=lambda job: job.deadline, default=None)
+
+    def _fill_with(self, turn: Turn, job: Job) -> None:
+        """As many of one job's texts as the budget allows."""
+        while job.taken < len(job.texts) and turn.tokens < self._turn_tokens:
+            turn.add(job)
+        if job.taken == len(job.texts):
+            self._jobs.remove(job)
+
+    def _go_round(self, turn: Turn) -> None:
+        """One text of each job in turn until the budget is reached; those of another kind keep their place."""
+        passed = []
         while self._jobs and turn.tokens < self._turn_tokens:
-            if turn.items and self._jobs[0].kind != turn.items[0][0].kind:
-                break
             job = self._jobs.popleft()
+            if not turn.takes(job):
+                passed.append(job)
+                continue
             turn.add(job)
             if job.taken < len(job.texts):
                 self._jobs.append(job)
-        return turn
+        self._jobs.extendleft(reversed(passed))

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from tocsin import EventClassifier, UsageError
-from tocsin_serving.desk import Desk
+from tocsin_serving.desk import ADMITTED, Desk
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
 from tocsin_serving.rate_limit import RateLimiter
@@ -73,6 +73,16 @@ class Exchange:
     @property
     def body(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self.sent[1:])
+
+
+class Leaver(Exchange):
+    """Hangs up soon after it has said everything."""
+
+    async def _receive(self) -> Message:
+        if self._incoming:
+            return self._incoming.pop(0)
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
 
 
 class Application:
@@ -210,13 +220,6 @@ def test_a_body_in_parts_arrives_whole_and_a_hang_up_reaches_nobody(desk: Desk) 
 
 
 def test_work_for_a_client_who_left_is_dropped(desk: Desk) -> None:
-    class Leaver(Exchange):
-        async def _receive(self) -> Message:
-            if self._incoming:
-                return self._incoming.pop(0)
-            await asyncio.sleep(0.05)
-            return {"type": "http.disconnect"}
-
     async def scenario() -> tuple[Application, Exchange]:
         application = Application(open_gate=False)
         return application, await Leaver(BODY).through(guarded(application, desk))
@@ -246,6 +249,50 @@ def test_an_answer_that_takes_too_long_becomes_504(desk: Desk) -> None:
     application, exchange = run(scenario())
     assert exchange.status == 504
     assert application.cancelled == 1
+
+
+class SlowDesk:
+    """Never gets done with cutting and counting."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.releases, self.queue, self.check_capacity = desk.releases, desk.queue, desk.check_capacity
+        self.cancelled = 0
+
+    async def admit(self, request: object) -> object:
+        try:
+            return await asyncio.Future()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "application/x-ndjson"}])
+def test_cutting_and_counting_are_part_of_the_time_for_an_answer(desk: Desk, headers: dict[str, str]) -> None:
+    slow = SlowDesk(desk)
+    guard = guarded(Application(), cast("Desk", slow), Settings(timeout_seconds=1))
+    assert run(Exchange(BODY, headers=headers).through(guard)).status == 504
+    assert slow.cancelled == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "application/x-ndjson"}])
+def test_nothing_is_cut_and_counted_for_a_client_who_left(desk: Desk, headers: dict[str, str]) -> None:
+    slow = SlowDesk(desk)
+    exchange = run(Leaver(BODY, headers=headers).through(guarded(Application(), cast("Desk", slow))))
+    assert exchange.sent == []
+    assert slow.cancelled == 1
+
+
+def test_a_request_is_queued_with_the_time_its_answer_has(desk: Desk) -> None:
+    left: list[float] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        job = ADMITTED.get().job
+        assert job is not None
+        left.append(job.deadline - desk.queue.clock())
+        await JSONResponse([])(scope, receive, send)
+
+    run(Exchange(BODY).through(guarded(cast("Application", application), desk)))
+    assert 0 < left[0] <= Settings().timeout_seconds
 
 
 @pytest.mark.parametrize("given", ["abc-1", "A.b_c:9"])
@@ -329,6 +376,56 @@ def test_a_key_used_too_often_is_told_when_to_come_back(desk: Desk) -> None:
     assert 25 <= int(exchanges[2].headers["retry-after"]) <= 31
 
 
+class Unfinished(Exchange):
+    """Says something, and never the rest of it."""
+
+    def __init__(self, begin: bytes, *, key: str, kind: str = "application/json") -> None:
+        super().__init__(begin, b"", headers={"Authorization": f"Bearer {key}", "Content-Type": kind})
+        self._incoming.pop()
+
+
+GREEDY_KEY, GREEDY = new_key("greedy")
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind", "limits"),
+    [
+        (b" " * 1_000, "application/json", Settings(max_held_bytes=16_000, max_body_bytes=1_000, body_seconds=60)),
+        (b" " * 1_000, "application/x-ndjson", Settings(max_held_bytes=16_000, max_body_bytes=1_000)),
+        (b"{", "application/x-ndjson", Settings(max_waiting=16)),
+    ],
+)
+def test_one_key_leaves_room_for_the_others(desk: Desk, begin: bytes, kind: str, limits: Settings) -> None:
+    async def scenario() -> tuple[list[Exchange], Exchange]:
+        guard = guarded(Application(), desk, limits, Keyring([GREEDY, ADMIN]))
+        greedy: list[Exchange] = [Unfinished(begin, key=GREEDY_KEY, kind=kind) for _ in range(16)]
+        tasks = [asyncio.create_task(each.through(guard)) for each in greedy]
+        await asyncio.sleep(0.1)
+        pending = [task for task in tasks if not task.done()]
+        assert len(pending) == 4
+        other = await Exchange(BODY, headers={"Authorization": f"Bearer {ADMIN_KEY}"}).through(guard)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        assert (guard._places.held, guard._memory.held) == (0, 0)
+        return greedy, other
+
+    greedy, other = run(scenario())
+    assert other.status == 200
+    assert {each.status for each in greedy if each.sent} <= {200, 429}
+
+
+def test_a_byte_now_and_then_keeps_no_stream_alive(desk: Desk) -> None:
+    class Trickle(Exchange):
+        async def _receive(self) -> Message:
+            await asyncio.sleep(0.2)
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+    exchange = Trickle(headers=NDJSON)
+    run(exchange.through(guarded(Application(), desk, Settings(idle_seconds=1))))
+    assert [message["type"] for message in exchange.sent] == ["http.response.start"]
+
+
 def _logged(caplog: pytest.LogCaptureFixture, desk: Desk, settings: Settings) -> str:
     caplog.set_level(logging.INFO, logger="bentoml.tocsin.request")
     logging.getLogger("bentoml").propagate = True
@@ -401,6 +498,39 @@ def test_a_line_that_is_too_long_costs_nobody_else_a_line(desk: Desk) -> None:
     guard = guarded(Application(), desk, Settings(max_body_bytes=1000))
     answers = lines_of(run(Exchange(*parts, headers=NDJSON).through(guard)))
     assert [answer.get("line") for answer in answers] == [None, 2, None]
+
+
+def test_a_stream_of_nothing_but_bad_lines_ends_and_says_why(desk: Desk) -> None:
+    body = b'{"text": "one"}\n' + b"\n" * 2 + b'{"text": "two"}\n' + b"\n" * 65_536
+    exchange = run(Exchange(body, headers=NDJSON).through(guarded(Application(), desk, Settings(max_bad_lines=3))))
+    answers = lines_of(exchange)
+    assert [answer.get("line") for answer in answers] == [None, 2, 3, None, 5, 6, 7]
+    assert "3 lines in a row" in answers[-1]["error"]
+    assert not any("ends here" in answer["error"] for answer in answers[1:3])
+    # Cut off, which clients notice, and not ended as if all had been answered.
+    assert exchange.sent[-1]["more_body"] is True
+
+
+def test_others_get_their_turn_while_bad_lines_are_told_of(desk: Desk) -> None:
+    async def scenario() -> tuple[int, Exchange]:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        waiting = asyncio.create_task(other())
+        settings = Settings(max_bad_lines=10**9, batch_tokens=100)
+        exchange = await Exchange(b"x\n" * 5_000, headers=NDJSON).through(guarded(Application(), desk, settings))
+        waiting.cancel()
+        return turns, exchange
+
+    turns, exchange = run(scenario())
+    assert len(lines_of(exchange)) == 5_000
+    # One after each chunk but the last.
+    assert turns >= 5_000 / 100 - 1
 
 
 def test_a_stream_reads_no_further_ahead_than_a_turn(desk: Desk) -> None:

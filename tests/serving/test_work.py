@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -50,13 +51,19 @@ class Answers:
 
 
 def queue(turn_tokens: int = 4) -> WorkQueue:
-    return WorkQueue(pace=Pace(1.0), turn_tokens=turn_tokens)
+    return WorkQueue(pace=Pace(1.0, turn_tokens=turn_tokens), turn_tokens=turn_tokens)
 
 
 async def ask(
-    work: WorkQueue, classifier: Classifier, texts: Sequence[str], options: Options | None = None, cost: int = 1
+    work: WorkQueue,
+    classifier: Classifier,
+    texts: Sequence[str],
+    options: Options | None = None,
+    cost: int = 1,
+    deadline: float = math.inf,
 ) -> list[str]:
-    given = await work.run(cast("EventClassifier", classifier), options or Options(), texts, [cost] * len(texts))
+    costs = [cost] * len(texts)
+    given = await work.run(cast("EventClassifier", classifier), options or Options(), texts, costs, deadline=deadline)
     return [f"{prediction.language}{prediction.model_version}" for prediction in given]
 
 
@@ -93,6 +100,85 @@ def test_a_request_is_answered_by_one_classifier() -> None:
         return await asyncio.gather(*(ask(work, each, ["x"] * 9) for each in (old, new, old)))
 
     assert asyncio.run(scenario()) == [["xold"] * 9, ["xnew"] * 9, ["xold"] * 9]
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_turns_are_full_and_shared_evenly_whatever_kinds_are_waiting(others: int) -> None:
+    async def scenario() -> list[list[str]]:
+        work, classifier = queue(turn_tokens=4), Classifier()
+        kinds = [Options(objective=name) for name in ("default", "precision")]
+        await asyncio.gather(
+            ask(work, classifier, ["a"] * 20 * others, kinds[0]),
+            *(ask(work, classifier, ["b"] * 20, kinds[1]) for _ in range(others)),
+        )
+        return classifier.turns
+
+    turns = asyncio.run(scenario())
+    assert [len(turn) for turn in turns] == [4] * 10 * others
+    assert [turn[0] for turn in turns] == ["a", "b"] * 5 * others
+
+
+def test_requests_of_another_kind_in_between_keep_their_order() -> None:
+    async def scenario() -> list[list[str]]:
+        work, classifier = queue(turn_tokens=2), Classifier()
+        wanted = [("a", "default"), ("b", "precision"), ("c", "default"), ("d", "precision"), ("e", "default")]
+        await asyncio.gather(*(ask(work, classifier, [name], Options(objective=kind)) for name, kind in wanted))
+        return classifier.turns
+
+    assert asyncio.run(scenario()) == [["a", "c"], ["b", "d"], ["e"]]
+
+
+class Clock:
+    """Seconds that pass while texts are computed, and no others."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TimedClassifier(Classifier):
+    """Computes 300 texts a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def score_batch(self, texts: Sequence[str], *, objective: str) -> Answers:
+        self._clock.now += len(texts) / 300
+        return super().score_batch(texts, objective=objective)
+
+
+@pytest.mark.parametrize("objective", ["default", "precision"])
+def test_a_long_request_is_done_in_time_beside_ever_new_short_ones(objective: str) -> None:
+    """At its place in the round alone the long one would take three minutes (61 texts a round, a thousand rounds)."""
+    cost, turn_tokens = 30, 1_024
+    clock = Clock()
+    waits: list[float] = []
+
+    async def scenario() -> float:
+        pace = Pace(1 / 300 / cost, turn_tokens=turn_tokens)
+        work = WorkQueue(pace=pace, turn_tokens=turn_tokens, clock=clock)
+        classifier = TimedClassifier(clock)
+        options = Options(objective=objective)
+        long = asyncio.create_task(ask(work, classifier, ["long"] * 1_000, options, cost=cost, deadline=60))
+
+        async def caller() -> None:
+            while not long.done():
+                begun = clock()
+                await ask(work, classifier, ["short"], cost=cost)
+                waits.append(clock() - begun)
+
+        await asyncio.sleep(0)
+        callers = [asyncio.create_task(caller()) for _ in range(60)]
+        await long
+        done = clock()
+        await asyncio.gather(*callers)
+        return done
+
+    assert asyncio.run(scenario()) < 60
+    # A round is two turns, a turn 35 texts; every other one may be the long request's.
+    assert max(waits) < 6 * 35 / 300
 
 
 def test_options_travel_with_each_request() -> None:
@@ -149,10 +235,19 @@ def test_the_wait_counts_no_more_of_another_than_ones_own_length() -> None:
 
 
 def test_the_pace_follows_what_is_measured() -> None:
-    pace = Pace(1.0)
+    pace = Pace(1.0, turn_tokens=10)
     for _ in range(100):
         pace.measured(10, 20.0)
     assert pace.seconds_per_token == pytest.approx(2.0, abs=1e-3)
+
+
+def test_turns_count_for_the_pace_by_their_tokens() -> None:
+    whole, in_tenths = Pace(1.0, turn_tokens=100), Pace(1.0, turn_tokens=100)
+    whole.measured(100, 200.0)
+    for _ in range(10):
+        in_tenths.measured(10, 20.0)
+    assert in_tenths.seconds_per_token == pytest.approx(whole.seconds_per_token)
+    assert whole.seconds_per_token == pytest.approx(1.1)
 
 
 def test_the_work_at_hand_is_told_and_is_none_in_the_end() -> None:
