@@ -26,6 +26,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin.drift import Profile
 from tocsin_serving.admin import RELOAD_PATH, admin_routes
+from tocsin_serving.broken import count_from_zero
 from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.drift import References, Window
 from tocsin_serving.guard import HEALTH_PATHS, RequestGuard
@@ -59,6 +60,7 @@ class TocsinService:
         window = Window(run_folder() / "drift.sqlite", seconds=SETTINGS.drift_window_seconds)
         self.watch = Watch(window, SETTINGS, References.from_environment())
         self.desk = Desk(self.releases, SETTINGS, seen=self.watch.saw)
+        count_from_zero()
         self._tasks: list[asyncio.Task[None]] = []
         self.shadow = Shadow.from_environment()
 
