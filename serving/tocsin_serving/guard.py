@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import parse_qsl
@@ -63,6 +64,7 @@ class RequestGuard:
         self._keyring = keyring
         self._make_limiter = limiter
         self._limiter: RateLimiter | None = None
+        self._said_uncounted = False
         self._memory = BodyMemory(settings.max_held_bytes)
         self._waiting = 0
 
@@ -122,13 +124,23 @@ class RequestGuard:
             self._count(key.id, key.requests_per_minute)
 
     def _count(self, key_id: str, per_minute: int) -> None:
-        if self._limiter is None:
-            self._limiter = self._make_limiter()
-        wait = self._limiter.seconds_to_wait(key_id, per_minute)
+        try:
+            if self._limiter is None:
+                self._limiter = self._make_limiter()
+            wait = self._limiter.seconds_to_wait(key_id, per_minute)
+        except sqlite3.Error as error:
+            self._let_pass_uncounted(error)
+            return
         if wait > 0:
             seconds = str(max(1, round(wait + 0.5)))
             message = f"More than {per_minute} requests a minute; try again in {seconds} s."
             raise RefusedError(429, message, headers={"Retry-After": seconds})
+
+    def _let_pass_uncounted(self, error: sqlite3.Error) -> None:
+        """A full disk or a lock held for too long is not the caller's fault, and the other limits still hold."""
+        if not self._said_uncounted:
+            logger.error("Requests of keys with a rate may pass uncounted, said once: %s", error)
+        self._said_uncounted = True
 
     async def _admit(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         media_type = _check_kind(scope)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -373,6 +374,39 @@ def test_an_unknown_objective_is_refused_with_the_known_ones(desk: Desk) -> None
     problem = json.loads(exchange.body)["detail"][0]
     assert problem["field"] == "objective"
     assert "default" in problem["message"]
+
+
+class Unable:
+    """A limiter on a full disk."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def seconds_to_wait(self, key_id: str, per_minute: int) -> float:
+        self.asked += 1
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_request_that_cannot_be_counted_passes_and_that_is_said_once(
+    desk: Desk, log: pytest.LogCaptureFixture, opens: bool
+) -> None:
+    limiter = Unable()
+
+    def make() -> RateLimiter:
+        if not opens:
+            limiter.seconds_to_wait("", 0)
+        return cast("RateLimiter", limiter)
+
+    async def scenario() -> list[Exchange]:
+        guard = RequestGuard(Application(), desk=lambda: desk, settings=Settings(), keyring=KEYRING, limiter=make)
+        mine = {"Authorization": f"Bearer {KEY}"}
+        return [await Exchange(BODY, headers=mine).through(guard) for _ in range(3)]
+
+    assert [exchange.status for exchange in run(scenario())] == [200, 200, 200]
+    assert limiter.asked == 3
+    (told,) = (record for record in log.records if "uncounted" in record.getMessage())
+    assert "disk is full" in told.getMessage()
 
 
 class Failing(Application):

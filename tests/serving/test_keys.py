@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,11 +111,24 @@ def test_a_bucket_empties_and_refills_evenly(tmp_path: Path) -> None:
     assert limiter.seconds_to_wait("a", 4) == pytest.approx(15)
 
 
+def test_a_lock_that_another_holds_keeps_nobody_waiting(tmp_path: Path) -> None:
+    limiter = RateLimiter(tmp_path / "rates")
+    other = sqlite3.connect(tmp_path / "rates", isolation_level=None)
+    with contextlib.closing(other):
+        other.execute("BEGIN EXCLUSIVE")
+        begun = time.perf_counter()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            limiter.seconds_to_wait("a", 4)
+        # Far from the second that it used to be, on a slow machine too.
+        assert time.perf_counter() - begun < 0.5
+    assert limiter.seconds_to_wait("a", 4) == 0
+
+
 _COUNT = """
 import sys
 from pathlib import Path
 from tocsin_serving.rate_limit import RateLimiter
-limiter = RateLimiter(Path(sys.argv[1]), clock=lambda: 1000.0)
+limiter = RateLimiter(Path(sys.argv[1]), clock=lambda: 1000.0, lock_seconds=60)
 print(sum(limiter.seconds_to_wait("a", 100) == 0 for _ in range(80)))
 """
 
