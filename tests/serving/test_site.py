@@ -19,9 +19,9 @@ from tocsin_serving.site import KeptDocument
 
 def openapi() -> dict[str, Any]:
     """As much of BentoML's document as is completed."""
-    paths = {path: {"post": {"description": ""}} for path in ("/classify", "/classify_document")}
-    system = {path: {"get": {"responses": {}}} for path in ("/healthz", "/livez", "/readyz", "/metrics")}
-    return {"paths": {**paths, **system}}
+    paths: dict[str, Any] = {path: {"post": {"description": ""}} for path in ("/classify", "/classify_document")}
+    paths |= {path: {"get": {"responses": {}}} for path in ("/healthz", "/livez", "/readyz", "/metrics")}
+    return {"paths": paths}
 
 
 def test_the_model_runs_once_a_release_for_all_who_ask_for_the_openapi_document(
