@@ -129,6 +129,16 @@ class Release:
         :raises ReleaseError: naming the file at fault and what to do.
         """
         folder = default_release_folder() if folder is None else Path(folder)
+        try:
+            return cls._open(folder)
+        except OSError as error:
+            # Such as a name that is too long, or a file that others may read and this process may not.
+            place = error.filename or folder
+            reason = error.strerror or error
+            raise ReleaseError(f"{place}: cannot be read: {reason}. Give a release folder that can be.") from error
+
+    @classmethod
+    def _open(cls, folder: Path) -> Release:
         if not folder.is_dir():
             raise ReleaseError(f"{folder}: no such release folder. Give the path of a folder that `tocsin train` made.")
         manifest = read_manifest(folder)

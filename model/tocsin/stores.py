@@ -33,12 +33,19 @@ class ReleaseStore(Protocol):
 def resolve_release(release: str | Path | None) -> str | Path | None:
     """A path as it is; ``STORE:NAME`` as the folder that the store keeps it in.
 
-    :raises ReleaseError: there is no such store, or it has no such release.
+    :raises ReleaseError: there is no such store, it has no such release, or no path can be such.
     """
-    if not isinstance(release, str) or ":" not in release or Path(release).exists():
+    if not isinstance(release, str) or ":" not in release or _exists(release):
         return release
     store, name = find_store(release)
     return store.folder(name)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError as error:
+        raise ReleaseError(f"{path}: no path to look up: {error.strerror}. Give a release folder's.") from error
 
 
 def find_store(address: str) -> tuple[ReleaseStore, str]:

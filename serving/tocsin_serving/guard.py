@@ -7,6 +7,8 @@ for it. BentoML answers bad bodies too, but logs a traceback with the sender's t
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -20,7 +22,7 @@ from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
 from tocsin_serving.keys import ApiKey, Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid
-from tocsin_serving.request_log import REQUEST_ID_HEADER, Exchange
+from tocsin_serving.request_log import CLIENT_GONE, REQUEST_ID_HEADER, Exchange
 from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
 from tocsin_serving.shares import Account, Room, caller_of
@@ -34,6 +36,10 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
+_FAULT = "Something went wrong in the service; its log tells what, under this answer's X-Request-ID."
+
+# A child of BentoML's logger, for its handlers are the ones a server has.
+logger = logging.getLogger("bentoml.tocsin")
 
 Result = TypeVar("Result")
 
@@ -61,6 +67,7 @@ class RequestGuard:
         self._keyring = keyring
         self._make_limiter = limiter
         self._limiter: RateLimiter | None = None
+        self._said_uncounted = False
         # Places are taken before bodies are read: unread bodies are memory too.
         self._places = Room(settings.max_waiting, share=settings.caller_places, seconds_to_wait=self._seconds_waiting)
         self._memory = Room(settings.max_held_bytes, share=settings.caller_bytes)
@@ -73,14 +80,22 @@ class RequestGuard:
         exchange = Exchange.of(scope)
         send = self._dressed(send, exchange)
         try:
-            await self._serve(exchange, scope, receive, send)
-        except RefusedError as refused:
-            await refused.response(scope, receive, send)
-        except ClientGoneError:
-            pass
+            await self._answer(exchange, scope, receive, send)
         finally:
             if scope["path"] not in HEALTH_PATHS:
                 exchange.log(with_texts=bool(self._settings.log_texts))
+
+    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; whatever keeps it from its answer is told, to its client as long as that is possible."""
+        try:
+            await self._serve(exchange, scope, receive, send)
+        except RefusedError as refused:
+            await _refuse(refused, exchange, scope, receive, send)
+        except ClientGoneError:
+            exchange.break_off(CLIENT_GONE)
+        except Exception:
+            logger.exception("The request %s failed", exchange.request_id)
+            await _refuse(RefusedError(500, _FAULT), exchange, scope, receive, send)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))
@@ -116,13 +131,23 @@ class RequestGuard:
         return key
 
     def _count(self, key_id: str, per_minute: int) -> None:
-        if self._limiter is None:
-            self._limiter = self._make_limiter()
-        wait = self._limiter.seconds_to_wait(key_id, per_minute)
+        try:
+            if self._limiter is None:
+                self._limiter = self._make_limiter()
+            wait = self._limiter.seconds_to_wait(key_id, per_minute)
+        except sqlite3.Error as error:
+            self._let_pass_uncounted(error)
+            return
         if wait > 0:
             seconds = str(max(1, round(wait + 0.5)))
             message = f"More than {per_minute} requests a minute; try again in {seconds} s."
             raise RefusedError(429, message, headers={"Retry-After": seconds})
+
+    def _let_pass_uncounted(self, error: sqlite3.Error) -> None:
+        """A full disk or a lock held for too long is not the caller's fault, and the other limits still hold."""
+        if not self._said_uncounted:
+            logger.error("Requests of keys with a rate may pass uncounted, said once: %s", error)
+        self._said_uncounted = True
 
     def _seconds_waiting(self) -> float:
         return self._desk().queue.seconds_waiting
@@ -209,15 +234,23 @@ class RequestGuard:
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                exchange.status = message["status"]
                 exchange.model_version = exchange.model_version or self._desk().releases.classifier.version
                 headers = MutableHeaders(scope=message)
                 headers[MODEL_HEADER] = exchange.model_version
                 headers[REQUEST_ID_HEADER] = exchange.request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
+            exchange.sent(message)
 
         return send_with_headers
+
+
+async def _refuse(refused: RefusedError, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    """Give a refusal for an answer. One that has begun is broken off instead, without its end: clients notice that."""
+    if exchange.started:
+        exchange.break_off(refused.status)
+    else:
+        await refused.response(scope, receive, send)
 
 
 async def _while_there(work: Awaitable[Result], receive: Receive, limit: float | None = None) -> Result:

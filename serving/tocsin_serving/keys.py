@@ -4,7 +4,8 @@ A key is ``tocsin_ID_SECRET`` with 256 random bits of secret; only its SHA-256 i
 secrets that people choose and that can be guessed; a random one of this length cannot be, and a slow hash would let
 anyone keep the service busy with wrong keys (OWASP, Password Storage Cheat Sheet, and the practice of code hosts).
 
-Without keys the service is open and ``/admin`` is off.
+Without keys the service is open and ``/admin`` is off. A variable that is there and holds no key is a mistake, such as
+an unset name in a Compose file or an empty secret, and never taken for "no keys".
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hmac
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
@@ -26,9 +28,12 @@ from tocsin import UsageError
 
 FILE_VARIABLE = "TOCSIN_API_KEYS_FILE"
 VARIABLE = "TOCSIN_API_KEYS"
+ADDRESS_VARIABLE = "TOCSIN_ADDRESS"
+"""Where the service listens, as `tocsin serve` tells its workers."""
 _PREFIX = "tocsin"
 # What an unknown id is compared with, so that it takes as long as a known one.
 _NO_DIGEST = "0" * 64
+_REMEDY = "make one with `tocsin key new`, or unset the variable to serve without keys"
 
 
 class ApiKey(BaseModel):
@@ -77,14 +82,15 @@ class Keyring:
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Keys of the file that TOCSIN_API_KEYS_FILE names and of TOCSIN_API_KEYS, which holds such lines itself.
 
-        :raises UsageError: naming the file or variable and the line at fault.
+        :raises UsageError: naming the file or variable and the line at fault; also where one is set and holds no key.
         """
-        keys = _parse(environ.get(VARIABLE, ""), VARIABLE)
-        if path := environ.get(FILE_VARIABLE):
-            keys += _parse(_read(Path(path)), path)
-            if not keys:
-                # Not taken for "no keys", which would open the service.
-                raise UsageError(f"{FILE_VARIABLE}: {path} holds no key; make one with `tocsin key new`")
+        keys = []
+        if (lines := environ.get(VARIABLE)) is not None:
+            keys += _at_least_one(_parse(lines, VARIABLE), VARIABLE)
+        if (path := environ.get(FILE_VARIABLE)) is not None:
+            if not path.strip():
+                raise UsageError(f"{FILE_VARIABLE} is set but names no file; {_REMEDY}")
+            keys += _at_least_one(_parse(_read(Path(path)), path), f"{FILE_VARIABLE}: {path}")
         ids = [key.id for key in keys]
         if twice := {key_id for key_id in ids if ids.count(key_id) > 1}:
             raise UsageError(f"API keys: the id {min(twice)} is given twice; every key has its own line once")
@@ -96,6 +102,15 @@ class Keyring:
         stored = self._keys.get(parts[1]) if len(parts) == 3 else None
         same = hmac.compare_digest(_digest(presented), stored.sha256 if stored else _NO_DIGEST)
         return stored if same else None
+
+
+def open_to_others(keyring: Keyring, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether people on other machines may use the service without a key.
+
+    `bentoml serve`, which containers run, does not tell where it listens; unless told otherwise that is everywhere.
+    """
+    address = environ.get(ADDRESS_VARIABLE)
+    return not keyring and (address is None or not ip_address(address).is_loopback)
 
 
 def presented_key(headers: Headers, *, password: bool) -> str | None:
@@ -120,6 +135,12 @@ def _password(value: str) -> str | None:
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def _at_least_one(keys: list[ApiKey], source: str) -> list[ApiKey]:
+    if not keys:
+        raise UsageError(f"{source} holds no key; {_REMEDY}")
+    return keys
 
 
 def _read(path: Path) -> str:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
+from tocsin_serving.broken import Reason, tell_broken
 from tocsin_serving.refusal import RefusedError
 from tocsin_serving.schemas import FieldProblem
 
@@ -29,6 +30,7 @@ _HASH_CHARACTERS = 16
 _MAX_TEXTS_TOLD = 20
 CLIENT_GONE = 499
 """Status in the log of a request whose client hung up, as nginx writes it; nobody is sent it."""
+_BROKEN_BY: dict[int, Reason] = {CLIENT_GONE: "client", 504: "timeout", 500: "fault"}
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin.request")
@@ -45,6 +47,11 @@ class Exchange:
     key_name: str | None = None
     model_version: str | None = None
     status: int = CLIENT_GONE
+    """As it was sent; of an answer that broke off, what it would have been sent with."""
+    started: bool = False
+    """Whether the answer's headers are gone."""
+    complete: bool = False
+    """Whether the answer was sent to its end."""
     texts: int = 0
     characters: int = 0
     sample: list[str] = field(default_factory=list)
@@ -68,6 +75,25 @@ class Exchange:
             raise RefusedError(400, f"The header {REQUEST_ID_HEADER} {problem.message}.", problem)
         self.request_id = given
 
+    def sent(self, message: Message) -> None:
+        """Take note of a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.started, self.status = True, message["status"]
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+
+    def break_off(self, status: int) -> None:
+        """There will be no more of the answer.
+
+        :param status: what its client would be told, could it still be told anything.
+        """
+        # What goes wrong after the answer's end was told with the answer, if it was meant to be.
+        if self.complete:
+            return
+        self.status = status
+        if self.started:
+            tell_broken(_BROKEN_BY.get(status, "fault"))
+
     def saw(self, texts: Sequence[str]) -> None:
         """Count texts of the request."""
         self.texts += len(texts)
@@ -82,6 +108,7 @@ class Exchange:
             "method": self.method,
             "path": self.path,
             "status": self.status,
+            "complete": self.complete,
             "seconds": round(time.perf_counter() - self.begun, 4),
             "model_version": self.model_version,
             "texts": self.texts,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import ip_address
 
 from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.drift import References
-from tocsin_serving.keys import Keyring
+from tocsin_serving.keys import ADDRESS_VARIABLE, Keyring
 from tocsin_serving.settings import PREFIX, Settings
 from tocsin_serving.shadow import ShadowSettings
 
@@ -36,14 +35,13 @@ def run(*, host: str, port: int, workers: int | None, release: str | None) -> No
     problem = References.from_environment().problem(classifier.release)
     if problem:
         err.print(f"/metrics will tell no drift: {problem} (docs/watching.md).", markup=False)
-    keyring = Keyring.from_environment()
+    Keyring.from_environment()
+    os.environ[ADDRESS_VARIABLE] = address
 
     from tocsin_serving.service import Tocsin  # bentoml takes seconds to import and reads the environment when it is
 
     shown = f"[{address}]" if ":" in address else address
     err.print(f"Serving {classifier.version} on http://{shown}:{port}, worker processes: {count}. Ctrl-C stops it.")
-    if not keyring and not ip_address(address).is_loopback:
-        err.print("[yellow]Anyone who reaches this address may use it: no API keys are set (`tocsin key new`).[/]")
     Tocsin.serve_http(host=address, port=port)
 
 

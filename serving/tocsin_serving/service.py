@@ -26,10 +26,11 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin.drift import Profile
 from tocsin_serving.admin import RELOAD_PATH, admin_routes
+from tocsin_serving.broken import count_from_zero
 from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.drift import References, Window
 from tocsin_serving.guard import HEALTH_PATHS, RequestGuard
-from tocsin_serving.keys import Keyring
+from tocsin_serving.keys import FILE_VARIABLE, Keyring, open_to_others
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.releases import LOOK_SECONDS, ServedRelease
 from tocsin_serving.run_folder import run_folder
@@ -42,6 +43,10 @@ from tocsin_serving.watch import UPDATE_SECONDS, Watch
 RELEASE_VARIABLE = "TOCSIN_RELEASE"
 # BentoML's own time limit, which only matters should the guard's fail.
 _BACKSTOP_SECONDS = 10
+_OPEN = (
+    "No API keys are set: whoever reaches this port may use the service. Make keys with `tocsin key new` and name "
+    f"their file in {FILE_VARIABLE}, or let nobody but this machine reach it."
+)
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin")
@@ -55,12 +60,14 @@ class TocsinService:
         window = Window(run_folder() / "drift.sqlite", seconds=SETTINGS.drift_window_seconds)
         self.watch = Watch(window, SETTINGS, References.from_environment())
         self.desk = Desk(self.releases, SETTINGS, seen=self.watch.saw)
+        count_from_zero()
         self._tasks: list[asyncio.Task[None]] = []
         self.shadow = Shadow.from_environment()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Look for a change of release, and watch the answers, from now on."""
+        self._warn_if_open()
         await self._tell()
         self._tasks = [
             asyncio.create_task(_every(LOOK_SECONDS, lambda: asyncio.to_thread(self.releases.follow))),
@@ -91,6 +98,10 @@ class TocsinService:
     ) -> DocumentPrediction:
         """Cut an article into sentences, classify each and roll them up. Offsets count characters."""
         return await self.desk.answer_document(_ticket())
+
+    def _warn_if_open(self) -> None:
+        if open_to_others(KEYRING) and self.watch.first_to_tell(_OPEN):
+            logger.warning(_OPEN)
 
     async def _tell(self) -> None:
         await asyncio.to_thread(self.watch.update, self.releases.classifier.release)
@@ -142,6 +153,7 @@ def keep_workers_alive() -> None:
     bentoml.serving.running_inside_container = lambda: False  # type: ignore[assignment]
 
 
+KEYRING = Keyring.from_environment()
 # Made by the first process that imports this, the supervisor, so that all workers share it.
 run_folder()
 keep_metrics_apart()
@@ -167,6 +179,6 @@ Tocsin.add_asgi_middleware(
     RequestGuard,
     desk=lambda: _service().desk,
     settings=SETTINGS,
-    keyring=Keyring.from_environment(),
+    keyring=KEYRING,
     limiter=lambda: RateLimiter(run_folder() / "rates.sqlite"),
 )

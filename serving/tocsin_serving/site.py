@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import threading
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -48,8 +51,10 @@ def create_site(
     def model(_: Request) -> Response:
         return JSONResponse(describe_model(classifier()))
 
+    document = KeptDocument(openapi)
+
     def docs(_: Request) -> Response:
-        return JSONResponse(complete(openapi(), classifier()))
+        return Response(document.of(classifier()), media_type="application/json")
 
     def newest_answers(_: Request) -> Response:
         return JSONResponse(profile().model_dump(mode="json"))
@@ -63,6 +68,25 @@ def create_site(
         "/docs.json": docs,
     }
     return Starlette(routes=[*(Route(path, answers[path]) for path in PATHS), *extra_routes])
+
+
+class KeptDocument:
+    """The OpenAPI document of each release that serves, made once: its examples are answered by the model."""
+
+    def __init__(self, openapi: Callable[[], dict[str, Any]]) -> None:
+        self._openapi = openapi
+        self._making = threading.Lock()
+        # Weak, so that a release which serves no more can go.
+        self._documents: WeakKeyDictionary[EventClassifier, bytes] = WeakKeyDictionary()
+
+    def of(self, classifier: EventClassifier) -> bytes:
+        """The document in JSON."""
+        with self._making:
+            document = self._documents.get(classifier)
+            if document is None:
+                document = json.dumps(complete(self._openapi(), classifier), ensure_ascii=False).encode()
+                self._documents[classifier] = document
+            return document
 
 
 def describe_model(classifier: EventClassifier) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class BentoStore:
     def folder(self, name: str) -> Path:
         """Folder of a release in the store.
 
-        :raises ReleaseError: the store has no such model.
+        :raises ReleaseError: the store has no such model, cannot be read, or allows no such name.
         """
         bentoml = _bentoml()
         try:
@@ -25,7 +25,7 @@ class BentoStore:
             raise ReleaseError(
                 f"BentoML's model store has no {name}; `bentoml models list` tells what it has"
             ) from error
-        except bentoml.exceptions.BentoMLException as error:
+        except (bentoml.exceptions.BentoMLException, ValueError, OSError) as error:
             raise ReleaseError(f"bentoml:{name}: {error}") from error
 
     def save(self, release: Release, name: str) -> str:

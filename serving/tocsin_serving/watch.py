@@ -214,6 +214,13 @@ class Watch:
         edges = self._references.edges(release)
         return Profile.from_counts(release.name, release.taxonomy.names, self._in_window(release), edges)
 
+    def first_to_tell(self, message: str) -> bool:
+        """Whether no worker of this server has said so yet. One that cannot find out says it."""
+        try:
+            return self._window.first_to_tell(message)
+        except sqlite3.Error:
+            return True
+
     def _in_window(self, release: Release) -> Counts:
         like = no_answers(len(release.taxonomy.names), len(self._references.edges(release)))
         return self._window.counts(release_key(release), like)
@@ -224,7 +231,7 @@ class Watch:
         self._answers.serves(release, instead_of=self._release)
         self._release = release
         problem = self._references.problem(release)
-        if problem and self._window.first_to_tell(problem):
+        if problem and self.first_to_tell(problem):
             logger.warning("/metrics tells no drift, for %s; see docs/watching.md", problem)
 
 

@@ -237,6 +237,12 @@ def test_a_mistake_in_a_manifest_is_found(deployment: dict[str, Any]) -> None:
         kubernetes_validate.validate(wrong, "1.30", strict=True)
 
 
+def test_the_image_that_is_applied_is_this_versions() -> None:
+    (kustomization,) = documents(KUBERNETES / "kustomization.yaml")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert [image["newTag"] for image in kustomization["images"]] == [version]
+
+
 def test_every_manifest_is_applied_or_meant_not_to_be() -> None:
     (kustomization,) = documents(KUBERNETES / "kustomization.yaml")
     there = {path.name for path in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
@@ -295,7 +301,8 @@ def test_the_probes_ask_paths_without_keys(deployment: dict[str, Any]) -> None:
 def test_a_pod_or_container_that_ends_has_the_time_to_answer_what_it_took_on(
     compose: dict[str, Any], deployment: dict[str, Any]
 ) -> None:
-    longest = Settings().timeout_seconds
+    # The body may only have begun to come in.
+    longest = Settings().body_seconds + Settings().timeout_seconds
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     _, pause = container["lifecycle"]["preStop"]["exec"]["command"]

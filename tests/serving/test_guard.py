@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -469,6 +471,158 @@ def test_an_unknown_objective_is_refused_with_the_known_ones(desk: Desk) -> None
     problem = json.loads(exchange.body)["detail"][0]
     assert problem["field"] == "objective"
     assert "default" in problem["message"]
+
+
+class Unable:
+    """A limiter on a full disk."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def seconds_to_wait(self, key_id: str, per_minute: int) -> float:
+        self.asked += 1
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_request_that_cannot_be_counted_passes_and_that_is_said_once(
+    desk: Desk, log: pytest.LogCaptureFixture, opens: bool
+) -> None:
+    limiter = Unable()
+
+    def make() -> RateLimiter:
+        if not opens:
+            limiter.seconds_to_wait("", 0)
+        return cast("RateLimiter", limiter)
+
+    async def scenario() -> list[Exchange]:
+        guard = RequestGuard(Application(), desk=lambda: desk, settings=Settings(), keyring=KEYRING, limiter=make)
+        mine = {"Authorization": f"Bearer {KEY}"}
+        return [await Exchange(BODY, headers=mine).through(guard) for _ in range(3)]
+
+    assert [exchange.status for exchange in run(scenario())] == [200, 200, 200]
+    assert limiter.asked == 3
+    (told,) = (record for record in log.records if "uncounted" in record.getMessage())
+    assert "disk is full" in told.getMessage()
+
+
+class Failing(Application):
+    """Fails as nobody foresaw, before or after its answer has begun."""
+
+    def __init__(self, *answer: Message) -> None:
+        super().__init__()
+        self._begun = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for message in self._begun:
+            await send(message)
+        raise RuntimeError("nobody foresaw this")
+
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+PART: Message = {"type": "http.response.body", "body": b"[", "more_body": True}
+END: Message = {"type": "http.response.body", "body": b"]", "more_body": False}
+
+
+def line_of_log(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """What the log tells of the one request there was."""
+    (message,) = (record.getMessage() for record in caplog.records if record.name.endswith(".request"))
+    line: dict[str, Any] = json.loads(message)
+    return line
+
+
+def broken(reason: str) -> float:
+    """How many answers broke off so far."""
+    return REGISTRY.get_sample_value("tocsin_streams_broken_total", {"reason": reason}) or 0.0
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="bentoml.tocsin")
+    monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", True)
+    return caplog
+
+
+def test_a_fault_is_answered_500_and_logged_as_one(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    exchange = run(Exchange(method="GET", path="/model").through(guarded(Failing(), desk)))
+    assert exchange.status == 500
+    answer = json.loads(exchange.body)
+    assert set(answer) == {"error", "detail"}
+    assert "foresaw" not in answer["error"]
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (500, True)
+    assert exchange.headers["x-request-id"] == line["request_id"]
+    (fault,) = (record for record in log.records if record.exc_info)
+    assert line["request_id"] in fault.getMessage()
+    assert "foresaw" in str(fault.exc_info)
+
+
+def test_an_answer_that_a_fault_breaks_off_is_counted_and_not_ended(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    before = broken("fault")
+    exchange = run(Exchange(method="GET", path="/model").through(guarded(Failing(START, PART), desk)))
+    assert exchange.sent[-1]["more_body"]
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (500, False)
+    assert broken("fault") == before + 1
+
+
+def test_a_fault_after_the_answers_end_leaves_it_an_answer(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    before = broken("fault")
+    exchange = run(Exchange(method="GET", path="/model").through(guarded(Failing(START, PART, END), desk)))
+    assert exchange.body == b"[]"
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (200, True)
+    assert broken("fault") == before
+    assert any(record.exc_info for record in log.records)
+
+
+def test_a_stream_whose_texts_cannot_be_computed_is_no_success(
+    desk: Desk, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(desk, "answer", fail)
+    before = broken("fault")
+    exchange = run(Exchange(b'{"text": "one"}\n', headers=NDJSON).through(guarded(Application(), desk)))
+    assert exchange.status == 200
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (500, False)
+    assert broken("fault") == before + 1
+
+
+def test_a_stream_whose_client_leaves_is_told_from_one_that_was_answered(
+    desk: Desk, log: pytest.LogCaptureFixture
+) -> None:
+    before = broken("client")
+    run(Exchange(b'{"text": "one"}\n', hang_up=True, headers=NDJSON).through(guarded(Application(), desk)))
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (499, False)
+    assert broken("client") == before + 1
+
+
+def test_a_client_who_leaves_before_its_answer_breaks_none_off(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    before = broken("client")
+    run(Exchange(BODY[:7], hang_up=True).through(guarded(Application(), desk)))
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (499, False)
+    assert broken("client") == before
+
+
+def test_an_answer_that_stops_halfway_until_the_time_is_up_is_broken_off(
+    desk: Desk, log: pytest.LogCaptureFixture
+) -> None:
+    class Halfway(Application):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send(START)
+            await asyncio.Future()
+
+    before = broken("timeout")
+    exchange = run(Exchange(BODY).through(guarded(Halfway(), desk, Settings(timeout_seconds=1))))
+    assert len(exchange.sent) == 1
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (504, False)
+    assert broken("timeout") == before + 1
 
 
 def lines_of(exchange: Exchange) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from typer.testing import CliRunner
 
 from tocsin import UsageError
 from tocsin_serving.cli import key
-from tocsin_serving.keys import FILE_VARIABLE, VARIABLE, Keyring, new_key
+from tocsin_serving.keys import ADDRESS_VARIABLE, FILE_VARIABLE, VARIABLE, Keyring, new_key, open_to_others
 from tocsin_serving.rate_limit import RateLimiter
 
 
@@ -47,6 +50,25 @@ def test_keys_come_from_the_environment_too() -> None:
     secret, stored = new_key("a")
     assert Keyring.from_environment({VARIABLE: stored.model_dump_json()}).find(secret) == stored
     assert not Keyring.from_environment({})
+
+
+@pytest.mark.parametrize("variable", [VARIABLE, FILE_VARIABLE])
+@pytest.mark.parametrize("nothing", ["", "  ", " \n\t\n"])
+def test_a_variable_that_is_set_and_holds_no_key_does_not_open_the_service(variable: str, nothing: str) -> None:
+    with pytest.raises(UsageError, match=variable) as refused:
+        Keyring.from_environment({variable: nothing})
+    assert "tocsin key new" in str(refused.value)
+    with pytest.raises(UsageError, match=variable):
+        Keyring.from_environment({VARIABLE: LINE, FILE_VARIABLE: LINE} | {variable: nothing})
+
+
+@pytest.mark.parametrize(
+    ("address", "open_to_all"), [(None, True), ("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False)]
+)
+def test_only_without_keys_and_beyond_loopback_is_the_service_open(address: str | None, open_to_all: bool) -> None:
+    environ = {ADDRESS_VARIABLE: address} if address else {}
+    assert open_to_others(Keyring(), environ) == open_to_all
+    assert not open_to_others(Keyring([new_key("a")[1]]), environ)
 
 
 LINE = new_key("a")[1].model_dump_json()
@@ -89,11 +111,24 @@ def test_a_bucket_empties_and_refills_evenly(tmp_path: Path) -> None:
     assert limiter.seconds_to_wait("a", 4) == pytest.approx(15)
 
 
+def test_a_lock_that_another_holds_keeps_nobody_waiting(tmp_path: Path) -> None:
+    limiter = RateLimiter(tmp_path / "rates")
+    other = sqlite3.connect(tmp_path / "rates", isolation_level=None)
+    with contextlib.closing(other):
+        other.execute("BEGIN EXCLUSIVE")
+        begun = time.perf_counter()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            limiter.seconds_to_wait("a", 4)
+        # Far from the second that it used to be, on a slow machine too.
+        assert time.perf_counter() - begun < 0.5
+    assert limiter.seconds_to_wait("a", 4) == 0
+
+
 _COUNT = """
 import sys
 from pathlib import Path
 from tocsin_serving.rate_limit import RateLimiter
-limiter = RateLimiter(Path(sys.argv[1]), clock=lambda: 1000.0)
+limiter = RateLimiter(Path(sys.argv[1]), clock=lambda: 1000.0, lock_seconds=60)
 print(sum(limiter.seconds_to_wait("a", 100) == 0 for _ in range(80)))
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 from support import other_version
 
-from tocsin import EventClassifier, ReleaseError
+from tocsin import EventClassifier, Prediction, ReleaseError, TaxonomyError, TocsinError, release
 from tocsin.release import read_manifest, write_manifest
 from tocsin_serving import releases
-from tocsin_serving.releases import ServedRelease
+from tocsin_serving.releases import Notice, ServedRelease
 
 
 def test_all_workers_and_later_ones_follow(tiny_release: Path, tmp_path: Path) -> None:
@@ -68,8 +69,9 @@ def test_a_folder_that_changes_while_it_is_loaded_is_refused(
 
 
 def test_a_worker_that_cannot_follow_goes_on_and_tries_again(tiny_release: Path, tmp_path: Path) -> None:
+    now = 0.0
     notice = tmp_path / "release.json"
-    asked, other = (ServedRelease(str(tiny_release), notice) for _ in range(2))
+    asked, other = (ServedRelease(str(tiny_release), notice, clock=lambda: now) for _ in range(2))
     new = other_version(tiny_release, tmp_path / "new", "1")
     asked.change_to(str(new))
     new.rename(tmp_path / "away")
@@ -77,5 +79,90 @@ def test_a_worker_that_cannot_follow_goes_on_and_tries_again(tiny_release: Path,
     assert other.classifier.version == "tiny-0"
     assert ServedRelease(str(tiny_release), notice).classifier.version == "tiny-0"
     (tmp_path / "away").rename(new)
+    now += 1
     other.follow()
     assert other.classifier.version == "tiny-1"
+
+
+def test_a_worker_that_cannot_follow_tries_ever_more_seldom_and_another_change_at_once(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    notice = tmp_path / "release.json"
+    served = ServedRelease(str(tiny_release), notice, clock=lambda: now)
+    tries: list[float] = []
+
+    def refuse(source: str | None) -> EventClassifier:
+        tries.append(now)
+        raise TaxonomyError(f"{source}: breaks a rule")
+
+    monkeypatch.setattr(releases, "load_settled", refuse)
+    notice.write_text(Notice(change=1, release="bad").model_dump_json())
+    for _ in range(600):
+        served.follow()
+        now += 1
+    assert tries[:6] == [0, 1, 3, 7, 15, 31]
+    assert tries[-1] - tries[-2] == 60
+    notice.write_text(Notice(change=2, release="other").model_dump_json())
+    served.follow()
+    assert tries[-1] == now
+    assert served.classifier.version == "tiny-0"
+
+
+@pytest.mark.parametrize(
+    "source", ["a" * 4000, "a:" + "b" * 4000, "bentoml:../x", "bentoml:x:../y", "bentoml:" + "z" * 99]
+)
+def test_what_can_be_no_release_is_refused_in_words(tiny_release: Path, tmp_path: Path, source: str) -> None:
+    served = ServedRelease(str(tiny_release), tmp_path / "release.json")
+    with pytest.raises(ReleaseError):
+        served.change_to(source)
+    assert served.classifier.version == "tiny-0"
+
+
+def test_a_file_that_may_not_be_read_is_refused_by_name(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    served = ServedRelease(str(tiny_release), tmp_path / "release.json")
+    monkeypatch.setattr(release, "sha256", forbid)
+    with pytest.raises(ReleaseError, match=r"tiny.*: cannot be read: Permission denied"):
+        served.change_to(None)
+
+
+@pytest.mark.parametrize("error", [TaxonomyError("breaks a rule"), ValueError("no shape"), RuntimeError("no kernel")])
+def test_a_release_that_cannot_answer_leaves_a_later_worker_on_the_source(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    new = other_version(tiny_release, tmp_path / "new", "1")
+    notice = tmp_path / "release.json"
+    notice.write_text(Notice(change=1, release=str(new)).model_dump_json())
+    answer = EventClassifier.classify_batch
+
+    def fail(self: EventClassifier, texts: list[str]) -> list[Prediction]:
+        if self.version == "tiny-1":
+            raise error
+        return answer(self, texts)
+
+    monkeypatch.setattr(EventClassifier, "classify_batch", fail)
+    assert ServedRelease(str(tiny_release), notice).classifier.version == "tiny-0"
+    with pytest.raises(TocsinError, match=str(error)):
+        ServedRelease(str(tiny_release), tmp_path / "none.json").change_to(str(new))
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"change": "x"}'])
+def test_a_notice_that_cannot_be_read_keeps_no_worker_from_starting(
+    tiny_release: Path, tmp_path: Path, content: str
+) -> None:
+    notice = tmp_path / "release.json"
+    notice.write_text(content)
+    assert ServedRelease(str(tiny_release), notice).classifier.version == "tiny-0"
+
+
+def test_a_release_that_the_other_workers_cannot_be_told_of_is_not_served(tiny_release: Path, tmp_path: Path) -> None:
+    served = ServedRelease(str(tiny_release), tmp_path / "gone" / "release.json")
+    new = other_version(tiny_release, tmp_path / "new", "1")
+    with pytest.raises(ReleaseError, match="cannot be told"):
+        served.change_to(str(new))
+    assert served.classifier.version == "tiny-0"

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
+import pytest
 from support import assert_same_predictions
 
 from tocsin import EventClassifier, Prediction
+from tocsin_serving import keys
 
+Serving = Callable[[list[str], int, dict[str, str]], AbstractContextManager[str]]
 TOCSIN = [sys.executable, "-m", "tocsin.cli.main"]
 TEXTS = ["An airstrike hit the market.", "A peaceful protest in the capital.", "Rates were left unchanged."]
 
@@ -39,6 +43,43 @@ def test_bad_input_leaves_the_server_serving(live: str) -> None:
 def test_metrics_count_requests(live: str) -> None:
     httpx.post(f"{live}/classify", json={"texts": ["one"]})
     assert 'endpoint="/classify",http_response_code="200"' in httpx.get(f"{live}/metrics").text
+
+
+def log_of(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the server at an address has written."""
+    # A link to the newest folder lies among them.
+    files = {log.resolve() for log in tmp_path_factory.getbasetemp().glob("server*/log")}
+    logs = [log.read_text() for log in files]
+    (found,) = (log for log in logs if url in log)
+    return found
+
+
+def test_a_service_that_is_open_to_others_says_so_once_whatever_started_it(
+    live: str,
+    serving: Serving,
+    free_port: Callable[[], int],
+    environment: dict[str, str],
+    tiny_release: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "bentoml", "serve", "tocsin_serving.service:Tocsin", "--host", "127.0.0.1"]
+    two_workers = environment | {"TOCSIN_WORKERS": "2", "TOCSIN_RELEASE": str(tiny_release)}
+    # BentoML does not tell its workers where they listen, and its default is everywhere.
+    with serving([*command, "--port", str(port)], port, two_workers) as url:
+        assert log_of(url, tmp_path_factory).count("No API keys are set") == 1
+    assert "No API keys are set" not in log_of(live, tmp_path_factory)
+
+
+@pytest.mark.parametrize("variable", [keys.VARIABLE, keys.FILE_VARIABLE])
+def test_an_empty_variable_of_keys_stops_the_start(
+    environment: dict[str, str], free_port: Callable[[], int], tiny_release: Path, variable: str
+) -> None:
+    command = [*TOCSIN, "serve", "--port", str(free_port()), "--release", str(tiny_release)]
+    done = subprocess.run(command, env=environment | {variable: ""}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert variable in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_busy_port_is_one_plain_message(live: str, environment: dict[str, str]) -> None:
