@@ -133,6 +133,19 @@ def test_csv_cells_are_kept_as_text(tmp_path: Path, tiny_release: Path) -> None:
     assert [row[:3] for row in rows] == [["007", 'a "strike";\r\nhere', "1.50"], ["008", " spaced ", "NA"]]
 
 
+def test_csv_cells_keep_carriage_returns(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(b'id,text,"an\rote"\n1,"a strike\rhere",q\n2,plain,"\r"\n')
+    score_file(source, target, release=tiny_release)
+    with target.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header[:3] == ["id", "text", "an\rote"]
+    assert [row[:3] for row in rows] == [["1", "a strike\rhere", "q"], ["2", "plain", "\r"]]
+    assert {len(row) for row in rows} == {len(header)}
+    assert target.read_bytes().count(b"\n") == 3
+    assert b"\r\n" not in target.read_bytes()
+
+
 def test_json_objects_are_kept_byte_for_byte(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     line = rb'{"n":1.10,"big":123456789012345678901234567890, "text":"airstrike \ud800 \u00e9" , "a":{"b":[]} }'

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -206,8 +206,29 @@ class CsvWriter:
 
     def _lines(self, rows: Iterable[list[Any]]) -> bytes:
         text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+        write = row_writer(text, self._delimiter)
+        for row in rows:
+            write(row)
         return text.getvalue().encode()
+
+
+def row_writer(file: TextIO, delimiter: str) -> Callable[[Iterable[Any]], object]:
+    """A function that writes a row of cells and ends it with a line feed.
+
+    A cell with a carriage return is quoted whatever the version of Python: before 3.13 only the characters of the line
+    end are, and one left bare would be read back as the end of a row. So the line end has both, until it is written.
+    """
+    return csv.writer(_LineFeeds(file), delimiter=delimiter, lineterminator="\r\n").writerow
+
+
+class _LineFeeds:
+    """Takes rows from a CSV writer, each in one piece, and ends them otherwise than it does."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def delimiter_of(header: str, text_column: str) -> str:
