@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,30 @@ FORMATS: dict[str, tuple[Write, Read]] = {
     ".jsonl": (write_jsonl, read_jsonl),
     ".parquet": (write_parquet, read_parquet),
 }
+
+
+INT96_DAYS = [(1, 1, 1), (1500, 2, 28), (2024, 3, 5), (9999, 12, 31)]
+
+
+def write_int96(path: Path, days: list[tuple[int, int, int]]) -> None:
+    """Midnights in the type that Spark wrote for long: nanoseconds of the day, then the Julian day.
+
+    Arrow writes INT96 only for the years that nanoseconds reach, so the values are put in afterwards.
+    """
+    marks = [datetime(2000, 1, 1) + timedelta(number) for number in range(len(days))]
+    table = pa.table({"text": ["An airstrike."] * len(days), "when": pa.array(marks, pa.timestamp("ns"))})
+    pq.write_table(
+        table, path, use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none", store_schema=False
+    )
+    content = path.read_bytes()
+    for mark, day in zip(marks, days, strict=True):
+        assert content.count(_int96(mark)) >= 1
+        content = content.replace(_int96(mark), _int96(datetime(*day)))
+    path.write_bytes(content)
+
+
+def _int96(day: datetime) -> bytes:
+    return struct.pack("<qi", 0, day.toordinal() + 1_721_425)
 
 
 def prediction(row: dict[str, Any]) -> Prediction:
@@ -171,6 +197,13 @@ def test_parquet_types_are_kept(tmp_path: Path, tiny_release: Path) -> None:
     written = pq.read_table(target)
     assert written.select(table.column_names).equals(table)
     assert written.schema.metadata[b"origin"] == b"here"
+
+
+def test_parquet_times_of_any_year_are_kept(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    write_int96(source, INT96_DAYS)
+    score_file(source, target, release=tiny_release)
+    assert pq.read_table(target).column("when").to_pylist() == [datetime(*day) for day in INT96_DAYS]
 
 
 def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:

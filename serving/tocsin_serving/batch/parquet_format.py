@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ class ParquetReader:
         self._source = source
         try:
             # Pages, not whole row groups: some files have a single one.
-            self._file = pq.ParquetFile(source.stream, buffer_size=_BUFFER_BYTES)
+            self._file = open_parquet(source.stream, buffer_size=_BUFFER_BYTES)
         except pa.ArrowException as error:
             raise InputError(f"{source.name} cannot be read as Parquet: {error}") from error
         self._text = columns.text
@@ -63,6 +64,15 @@ class ParquetReader:
         kept = [text for text in texts if isinstance(text, str) and text.strip()]
         rows = table if good.all() else table.filter(pa.array(good))
         return Chunk(rows, kept, np.flatnonzero(good) + before + 1, rejects, table.num_rows)
+
+
+def open_parquet(file: Path | BinaryIO, *, buffer_size: int = 0) -> pq.ParquetFile:
+    """A Parquet file in which every time is what its writer meant.
+
+    The old type INT96, which Spark and Hive still write, holds days of any year. Left alone, Arrow reads it as
+    nanoseconds in 64 bits, which reach from 1677 to 2262, and turns other days into some day in between.
+    """
+    return pq.ParquetFile(file, buffer_size=buffer_size, coerce_int96_timestamp_unit="us")
 
 
 class ParquetWriter:

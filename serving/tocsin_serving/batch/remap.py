@@ -23,6 +23,7 @@ from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
 from tocsin_serving.batch.csv_format import row_writer
 from tocsin_serving.batch.files import atomic
+from tocsin_serving.batch.parquet_format import open_parquet
 
 _FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")
 _NEEDED = ("events", *_FIRST_EVENT, "probability")
@@ -177,7 +178,7 @@ def _csv_row(header: list[str], cells: list[str], place: str, renaming: Renaming
 
 def _parquet(source: Path, output: BinaryIO, renaming: Renaming) -> int:
     try:
-        file = pq.ParquetFile(source)
+        file = open_parquet(source)
     except pa.ArrowException as error:
         raise InputError(f"{source} cannot be read as Parquet: {error}") from error
     schema = file.schema_arrow

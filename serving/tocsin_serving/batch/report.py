@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from tocsin import TocsinError, UsageError
 from tocsin_serving.batch.csv_format import delimiter_of
 from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, atomic
 from tocsin_serving.batch.job import FileSummary, JobOptions
+from tocsin_serving.batch.parquet_format import open_parquet
 from tocsin_serving.batch.tally import Tally
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def output_rows(where: Place, file_format: FileFormat, options: JobOptions) -> I
     """Rows of an output as dictionaries; in CSV every cell is text."""
     with closing(Input(where, file_format)) as source:
         if file_format.kind == "parquet":
-            for batch in pq.ParquetFile(source.stream).iter_batches(batch_size=512):
+            for batch in open_parquet(source.stream).iter_batches(batch_size=512):
                 yield from batch.to_pylist()
         elif file_format.kind == "jsonl":
             yield from map(json.loads, source.stream)
