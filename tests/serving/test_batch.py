@@ -246,6 +246,33 @@ def test_bad_parquet_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_re
     assert [reject["reason"] for reject in rejects(target)] == ["text is null", "text is empty", "not valid UTF-8"]
 
 
+def test_rejected_parquet_rows_are_kept_whatever_they_hold(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    far = 2**60
+    pair = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    columns = {
+        "text": pa.array([None], pa.string()),
+        "a": pa.array([3]),
+        "when": pa.array([far], pa.timestamp("us")),
+        "zoned": pa.array([far], pa.timestamp("us", "Europe/Rome")),
+        "nowhere": pa.array([1], pa.timestamp("us", "No/Where")),
+        "pair": pair,
+    }
+    rows = pa.table([*columns.values(), pa.array([4])], names=[*columns, "a"])
+    pq.write_table(rows, source)
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_scored, summary.rows_rejected) == (0, 1)
+    (reject,) = rejects(target)
+    cells = json.loads(reject["raw"], object_pairs_hook=list)
+    assert [name for name, _ in cells] == [*columns, "a"]
+    assert [value for name, value in cells if name == "a"] == [3, 4]
+    kept = dict(cells)
+    assert str(far) in kept["when"]
+    assert kept["zoned"].endswith("+0100")
+    assert kept["nowhere"] == "unreadable timestamp[us, tz=No/Where]"
+    assert kept["pair"] == "unreadable struct<x: int64, x: int64>"
+
+
 def test_sentences_point_into_their_document(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     documents = ["An airstrike hit. A protest followed.", "", "One more. And two. And three."]

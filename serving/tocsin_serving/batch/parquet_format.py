@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tocsin import InputError, UsageError
-from tocsin_serving.batch.arrow_text import is_text, texts_of, value_problem
+from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE, is_text, texts_of, value_problem
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject
 from tocsin_serving.batch.files import Input
 
@@ -126,8 +126,12 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _as_json(row: pa.Table) -> str | bytes:
     """A row as JSON; as bytes when it holds text that is no UTF-8, which stays as it is."""
-    cells = {name: _cell(row.column(name)) for name in row.column_names}
-    text = json.dumps(cells, ensure_ascii=False, default=str)
+    # Not by way of a dictionary: several columns may have one name.
+    cells = (
+        f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(_cell(column), ensure_ascii=False, default=str)}"
+        for name, column in zip(row.column_names, row.columns, strict=True)
+    )
+    text = f"{{{', '.join(cells)}}}"
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -138,8 +142,14 @@ def _as_json(row: pa.Table) -> str | bytes:
 def _cell(column: pa.ChunkedArray) -> object:
     try:
         return column.to_pylist()[0]
-    except UnicodeDecodeError:
-        if not is_text(column.type):
-            return f"unreadable {column.type}"
-    raw: bytes = pc.cast(pc.cast(column, pa.large_string()), pa.large_binary()).to_pylist()[0]
-    return raw.decode("utf-8", "surrogateescape")
+    except NO_PYTHON_VALUE:
+        return _as_text(column)
+
+
+def _as_text(column: pa.ChunkedArray) -> str:
+    """A value that Python has no type for, as Arrow writes it."""
+    try:
+        (raw,) = pc.cast(pc.cast(column, pa.large_string()), pa.large_binary()).to_pylist()
+    except pa.ArrowException:
+        return f"unreadable {column.type}"
+    return str(raw, "utf-8", "surrogateescape")
