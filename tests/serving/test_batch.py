@@ -236,6 +236,26 @@ def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_rele
     assert rejects(target)[0]["raw"] == "{"
 
 
+@pytest.mark.parametrize(
+    "first", ['{"id": 1}', '{"id": 1, "te', 'xt": "cut off before"}', "null", '{"text": "mine", "label": "war"}']
+)
+def test_a_first_line_at_fault_refuses_no_other(first: str, tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(f'{first}\n{{"text": "An airstrike.", "when": 1}}\n{{"text": "A protest."}}\n')
+    (summary,) = job.run(plan(source, target), JobOptions(release=str(tiny_release), date_column="when"))
+    assert (summary.rows_scored, summary.rows_rejected) == (2, 1)
+    assert [reject["row"] for reject in rejects(target)] == [1]
+    assert [row["text"] for row in read_jsonl(target)] == ["An airstrike.", "A protest."]
+
+
+def test_a_broken_first_line_hides_no_missing_column(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    lines = ['{"id": 1, "te', *(f'{{"id": {n}, "body": "a"}}' for n in range(1000))]
+    source.write_text("\n".join([*lines, '{"text": "late"}']))
+    with pytest.raises(UsageError, match=r"'text' is not in .*Its columns: id, body\."):
+        score_file(source, tmp_path / "out.jsonl", release=tiny_release)
+
+
 def test_bad_parquet_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
     text = pa.array([b"fine", None, b" ", b"\xff"], pa.binary())
@@ -315,6 +335,8 @@ NOT_WHAT_THEY_SAY = {
     "JSON called CSV": _case("a.csv", b'{"text": "a"}'),
     "CSV called JSON Lines": _case("a.jsonl", b"id,text\n1,a\n"),
     "JSON array called JSON Lines": _case("a.jsonl", b'[\n{"text": "a"}]'),
+    "JSON array of an object called JSON Lines": _case("a.jsonl", b'[\n{"text": "a"}\n]'),
+    "JSON array on a line called JSON Lines": _case("a.jsonl", b'[{"text": "a"}]'),
     "cut-off Parquet": _case("a.parquet", b"PAR1\x00\x00\x00PAR1"),
     "UTF-16": _case("a.csv", "text\na\n".encode("utf-16")),
     "Latin-1": _case("a.csv", b"ann\xe9e,text\n1,a\n"),
