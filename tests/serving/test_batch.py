@@ -8,7 +8,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -23,6 +23,7 @@ from support import assert_same_predictions
 from tocsin import EventClassifier, InputError, Prediction, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, chunks, job, plan, score_file
 from tocsin_serving.batch.files import Input, format_by_name
+from tocsin_serving.batch.workspace import Spool
 
 TEXTS = [
     "An airstrike hit the market.",
@@ -489,11 +490,45 @@ def test_empty_tables_come_out_empty(tmp_path: Path, tiny_release: Path) -> None
         assert read(target) == []
 
 
-def test_chunks_hold_few_long_texts(tmp_path: Path, tiny_release: Path) -> None:
-    source = tmp_path / "in.csv"
-    write_csv(source, ["long " * 100_000] * 5)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_chunks_hold_few_long_texts(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / f"in{suffix}"
+    texts = [f"{number} long " * 70_000 for number in range(5)] + ["short"] * 5
+    FORMATS[suffix][0](source, texts)
     read_as = format_by_name(source.name)
     assert read_as is not None
     with closing(Input(source, read_as)) as file:
-        sizes = [len(chunk.texts) for chunk in job.open_reader(file, JobOptions().columns).chunks()]
-    assert max(sizes) * 500_000 <= 2 * chunks.CHUNK_BYTES
+        found = [chunk.texts for chunk in job.open_reader(file, JobOptions().columns).chunks()]
+    assert [text for chunk in found for text in chunk] == texts
+    assert max(sum(map(len, chunk)) for chunk in found) <= 2 * chunks.CHUNK_BYTES
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_sentences_of_long_rows_are_written_in_pieces(
+    suffix: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, read = FORMATS[suffix]
+    source = tmp_path / f"in{suffix}"
+    write(source, ["A protest was held. An airstrike hit the market. " * 20, "Nothing happened."])
+    sizes: list[int] = []
+    commit = Spool.commit
+
+    def watched(self: Spool, output: Iterable[bytes], rejects: bytes) -> None:
+        def seen() -> Iterator[bytes]:
+            for piece in output:
+                sizes.append(len(piece))
+                yield piece
+
+        commit(self, seen(), rejects)
+
+    monkeypatch.setattr(Spool, "commit", watched)
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    score_file(source, whole, release=tiny_release, split_sentences=True)
+    before, sizes[:] = len(sizes), []
+    monkeypatch.setattr("tocsin_serving.batch.chunks.PIECE_BYTES", 8_000)
+    monkeypatch.setattr("tocsin_serving.batch.parquet_format.PIECE_BYTES", 8_000)
+    score_file(source, cut, release=tiny_release, split_sentences=True)
+    assert len(sizes) > before
+    assert max(sizes) <= 12_000
+    assert read(cut) == read(whole)
+    assert len(read(cut)) == 41

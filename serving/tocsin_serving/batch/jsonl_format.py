@@ -10,7 +10,7 @@ import numpy as np
 
 from tocsin import InputError
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, text_problem
+from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, in_pieces, text_problem
 from tocsin_serving.batch.files import Input
 
 _BOM = b"\xef\xbb\xbf"
@@ -152,10 +152,10 @@ class JsonlWriter:
         """Nothing stands before the first line."""
         return b""
 
-    def encode(self, rows: list[bytes], answers: Answers) -> bytes:
+    def encode(self, rows: list[bytes], answers: Answers) -> Iterator[bytes]:
         """Output lines."""
         records = answers.columns.to_pylist(maps_as_pydicts="strict")
-        return b"".join(_splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True))
+        return in_pieces(_splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True))
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:

@@ -152,7 +152,7 @@ def _csv(source: Path, output: BinaryIO, renaming: Renaming) -> int:
         header = next(reader, [])
         _check_columns(header, str(source))
         text = io.TextIOWrapper(output, encoding, newline="", write_through=True)
-        write = row_writer(text, delimiter)
+        write = row_writer(text.write, delimiter)
         write(header)
         for cells in filter(None, reader):
             write(_csv_row(header, cells, f"{source}:{reader.line_num}", renaming))
