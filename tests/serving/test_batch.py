@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from support import assert_same_predictions
 from tocsin import EventClassifier, InputError, Prediction, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, chunks, job, plan, score_file
 from tocsin_serving.batch.files import Input, format_by_name
+from tocsin_serving.batch.workspace import Spool
 
 TEXTS = [
     "An airstrike hit the market.",
@@ -72,6 +75,30 @@ FORMATS: dict[str, tuple[Write, Read]] = {
     ".jsonl": (write_jsonl, read_jsonl),
     ".parquet": (write_parquet, read_parquet),
 }
+
+
+INT96_DAYS = [(1, 1, 1), (1500, 2, 28), (2024, 3, 5), (9999, 12, 31)]
+
+
+def write_int96(path: Path, days: list[tuple[int, int, int]]) -> None:
+    """Midnights in the type that Spark wrote for long: nanoseconds of the day, then the Julian day.
+
+    Arrow writes INT96 only for the years that nanoseconds reach, so the values are put in afterwards.
+    """
+    marks = [datetime(2000, 1, 1) + timedelta(number) for number in range(len(days))]
+    table = pa.table({"text": ["An airstrike."] * len(days), "when": pa.array(marks, pa.timestamp("ns"))})
+    pq.write_table(
+        table, path, use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none", store_schema=False
+    )
+    content = path.read_bytes()
+    for mark, day in zip(marks, days, strict=True):
+        assert content.count(_int96(mark)) >= 1
+        content = content.replace(_int96(mark), _int96(datetime(*day)))
+    path.write_bytes(content)
+
+
+def _int96(day: datetime) -> bytes:
+    return struct.pack("<qi", 0, day.toordinal() + 1_721_425)
 
 
 def prediction(row: dict[str, Any]) -> Prediction:
@@ -133,6 +160,19 @@ def test_csv_cells_are_kept_as_text(tmp_path: Path, tiny_release: Path) -> None:
     assert [row[:3] for row in rows] == [["007", 'a "strike";\r\nhere', "1.50"], ["008", " spaced ", "NA"]]
 
 
+def test_csv_cells_keep_carriage_returns(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(b'id,text,"an\rote"\n1,"a strike\rhere",q\n2,plain,"\r"\n')
+    score_file(source, target, release=tiny_release)
+    with target.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header[:3] == ["id", "text", "an\rote"]
+    assert [row[:3] for row in rows] == [["1", "a strike\rhere", "q"], ["2", "plain", "\r"]]
+    assert {len(row) for row in rows} == {len(header)}
+    assert target.read_bytes().count(b"\n") == 3
+    assert b"\r\n" not in target.read_bytes()
+
+
 def test_json_objects_are_kept_byte_for_byte(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     line = rb'{"n":1.10,"big":123456789012345678901234567890, "text":"airstrike \ud800 \u00e9" , "a":{"b":[]} }'
@@ -158,6 +198,13 @@ def test_parquet_types_are_kept(tmp_path: Path, tiny_release: Path) -> None:
     written = pq.read_table(target)
     assert written.select(table.column_names).equals(table)
     assert written.schema.metadata[b"origin"] == b"here"
+
+
+def test_parquet_times_of_any_year_are_kept(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    write_int96(source, INT96_DAYS)
+    score_file(source, target, release=tiny_release)
+    assert pq.read_table(target).column("when").to_pylist() == [datetime(*day) for day in INT96_DAYS]
 
 
 def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
@@ -190,6 +237,26 @@ def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_rele
     assert rejects(target)[0]["raw"] == "{"
 
 
+@pytest.mark.parametrize(
+    "first", ['{"id": 1}', '{"id": 1, "te', 'xt": "cut off before"}', "null", '{"text": "mine", "label": "war"}']
+)
+def test_a_first_line_at_fault_refuses_no_other(first: str, tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(f'{first}\n{{"text": "An airstrike.", "when": 1}}\n{{"text": "A protest."}}\n')
+    (summary,) = job.run(plan(source, target), JobOptions(release=str(tiny_release), date_column="when"))
+    assert (summary.rows_scored, summary.rows_rejected) == (2, 1)
+    assert [reject["row"] for reject in rejects(target)] == [1]
+    assert [row["text"] for row in read_jsonl(target)] == ["An airstrike.", "A protest."]
+
+
+def test_a_broken_first_line_hides_no_missing_column(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    lines = ['{"id": 1, "te', *(f'{{"id": {n}, "body": "a"}}' for n in range(1000))]
+    source.write_text("\n".join([*lines, '{"text": "late"}']))
+    with pytest.raises(UsageError, match=r"'text' is not in .*Its columns: id, body\."):
+        score_file(source, tmp_path / "out.jsonl", release=tiny_release)
+
+
 def test_bad_parquet_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
     text = pa.array([b"fine", None, b" ", b"\xff"], pa.binary())
@@ -198,6 +265,33 @@ def test_bad_parquet_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_re
     summary = score_file(source, target, release=tiny_release)
     assert (summary.rows_scored, summary.rows_rejected) == (1, 3)
     assert [reject["reason"] for reject in rejects(target)] == ["text is null", "text is empty", "not valid UTF-8"]
+
+
+def test_rejected_parquet_rows_are_kept_whatever_they_hold(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    far = 2**60
+    pair = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    columns = {
+        "text": pa.array([None], pa.string()),
+        "a": pa.array([3]),
+        "when": pa.array([far], pa.timestamp("us")),
+        "zoned": pa.array([far], pa.timestamp("us", "Europe/Rome")),
+        "nowhere": pa.array([1], pa.timestamp("us", "No/Where")),
+        "pair": pair,
+    }
+    rows = pa.table([*columns.values(), pa.array([4])], names=[*columns, "a"])
+    pq.write_table(rows, source)
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_scored, summary.rows_rejected) == (0, 1)
+    (reject,) = rejects(target)
+    cells = json.loads(reject["raw"], object_pairs_hook=list)
+    assert [name for name, _ in cells] == [*columns, "a"]
+    assert [value for name, value in cells if name == "a"] == [3, 4]
+    kept = dict(cells)
+    assert str(far) in kept["when"]
+    assert kept["zoned"].endswith("+0100")
+    assert kept["nowhere"] == "unreadable timestamp[us, tz=No/Where]"
+    assert kept["pair"] == "unreadable struct<x: int64, x: int64>"
 
 
 def test_sentences_point_into_their_document(tmp_path: Path, tiny_release: Path) -> None:
@@ -242,6 +336,8 @@ NOT_WHAT_THEY_SAY = {
     "JSON called CSV": _case("a.csv", b'{"text": "a"}'),
     "CSV called JSON Lines": _case("a.jsonl", b"id,text\n1,a\n"),
     "JSON array called JSON Lines": _case("a.jsonl", b'[\n{"text": "a"}]'),
+    "JSON array of an object called JSON Lines": _case("a.jsonl", b'[\n{"text": "a"}\n]'),
+    "JSON array on a line called JSON Lines": _case("a.jsonl", b'[{"text": "a"}]'),
     "cut-off Parquet": _case("a.parquet", b"PAR1\x00\x00\x00PAR1"),
     "UTF-16": _case("a.csv", "text\na\n".encode("utf-16")),
     "Latin-1": _case("a.csv", b"ann\xe9e,text\n1,a\n"),
@@ -394,11 +490,45 @@ def test_empty_tables_come_out_empty(tmp_path: Path, tiny_release: Path) -> None
         assert read(target) == []
 
 
-def test_chunks_hold_few_long_texts(tmp_path: Path, tiny_release: Path) -> None:
-    source = tmp_path / "in.csv"
-    write_csv(source, ["long " * 100_000] * 5)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_chunks_hold_few_long_texts(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / f"in{suffix}"
+    texts = [f"{number} long " * 70_000 for number in range(5)] + ["short"] * 5
+    FORMATS[suffix][0](source, texts)
     read_as = format_by_name(source.name)
     assert read_as is not None
     with closing(Input(source, read_as)) as file:
-        sizes = [len(chunk.texts) for chunk in job.open_reader(file, JobOptions().columns).chunks()]
-    assert max(sizes) * 500_000 <= 2 * chunks.CHUNK_BYTES
+        found = [chunk.texts for chunk in job.open_reader(file, JobOptions().columns).chunks()]
+    assert [text for chunk in found for text in chunk] == texts
+    assert max(sum(map(len, chunk)) for chunk in found) <= 2 * chunks.CHUNK_BYTES
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_sentences_of_long_rows_are_written_in_pieces(
+    suffix: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, read = FORMATS[suffix]
+    source = tmp_path / f"in{suffix}"
+    write(source, ["A protest was held. An airstrike hit the market. " * 20, "Nothing happened."])
+    sizes: list[int] = []
+    commit = Spool.commit
+
+    def watched(self: Spool, output: Iterable[bytes], rejects: bytes) -> None:
+        def seen() -> Iterator[bytes]:
+            for piece in output:
+                sizes.append(len(piece))
+                yield piece
+
+        commit(self, seen(), rejects)
+
+    monkeypatch.setattr(Spool, "commit", watched)
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    score_file(source, whole, release=tiny_release, split_sentences=True)
+    before, sizes[:] = len(sizes), []
+    monkeypatch.setattr("tocsin_serving.batch.chunks.PIECE_BYTES", 8_000)
+    monkeypatch.setattr("tocsin_serving.batch.parquet_format.PIECE_BYTES", 8_000)
+    score_file(source, cut, release=tiny_release, split_sentences=True)
+    assert len(sizes) > before
+    assert max(sizes) <= 12_000
+    assert read(cut) == read(whole)
+    assert len(read(cut)) == 41

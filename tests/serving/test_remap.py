@@ -16,7 +16,7 @@ from tocsin import InputError, Taxonomy, UsageError
 from tocsin_serving.batch import score_file
 from tocsin_serving.batch.remap import Renaming, read_names, remap
 
-TEXTS = ["An airstrike, and shelling.", "The minister spoke.", 'Looting, "events": [] and protest.']
+TEXTS = ["An airstrike, and shelling.", "The minister\rspoke.", 'Looting, "events": [] and protest.']
 
 
 @pytest.fixture

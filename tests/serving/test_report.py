@@ -127,6 +127,35 @@ def convert(source: Path, suffix: str) -> Path:
     return target
 
 
+def test_a_report_reads_half_characters(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "An airstrike \\ud83d hit."}\n', encoding="utf-8")
+    summary, options = run(source, tiny_release)
+    write_report(tmp_path / "report.html", [summary], options)
+    assert "An airstrike \ufffd hit." in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_looks_at_no_column_it_does_not_tell_of(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.parquet"
+    far = pa.array([0, 2**60], pa.timestamp("us"))
+    columns = {"text": pa.array(["An airstrike hit."] * 2), "when": far, "printed": far, "x": pa.array([1, 2])}
+    pq.write_table(pa.table([*columns.values(), pa.array([3, 4])], names=[*columns, "x"]), source)
+    summary, options = run(source, tiny_release, date_column="when")
+    write_report(tmp_path / "report.html", [summary], options)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    # The year 38503 is no day that can be drawn, the other one is.
+    assert "1 rows with an event have no date" in page
+    assert "Over time" in page
+
+
+def test_acled_rows_with_a_column_called_events_are_reported(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text,events\nAn airstrike hit.,a few\n", encoding="utf-8")
+    summary, options = run(source, tiny_release, acled=True)
+    write_report(tmp_path / "report.html", [summary], options)
+    assert "An airstrike hit." in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_report_without_events_says_so(tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("text\nNothing happened.\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -70,7 +73,7 @@ def killed(source: Path, target: Path, release: Path, seconds: float) -> bool:
         # No exec: an interpreter's start would take longer than the job.
         slow = Spool.commit
 
-        def commit(self: Spool, output: bytes, rejects: bytes) -> None:
+        def commit(self: Spool, output: Iterable[bytes], rejects: bytes) -> None:
             time.sleep(0.005)
             slow(self, output, rejects)
 
@@ -142,7 +145,7 @@ def test_a_resumed_job_scores_only_what_is_missing(
     scored: list[int] = []
     encode = CsvWriter.encode
 
-    def counted(self: CsvWriter, rows: list[list[str]], answers: Answers) -> bytes:
+    def counted(self: CsvWriter, rows: list[list[str]], answers: Answers) -> Iterator[bytes]:
         scored.append(len(rows))
         return encode(self, rows, answers)
 
@@ -272,6 +275,35 @@ def test_a_full_disk_is_said_plainly_and_resumed_from(suffix: str, tmp_path: Pat
     other = tmp_path / f"whole{suffix}"
     score_file(source, other, release=tiny_release)
     assert target.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_job_stopped_between_the_pieces_of_a_chunk_resumes_to_the_same_bytes(
+    suffix: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("chunks", "parquet_format"):
+        monkeypatch.setattr(f"tocsin_serving.batch.{module}.PIECE_BYTES", 500)
+    source, target, whole = (tmp_path / f"{name}{suffix}" for name in ("in", "out", "whole"))
+    write(source)
+    score_file(source, whole, release=tiny_release, split_sentences=True)
+    commit = Spool.commit
+    commits = 0
+
+    def full(self: Spool, output: Iterable[bytes], rejects: bytes) -> None:
+        def first_pieces() -> Iterator[bytes]:
+            yield from islice(output, 3)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        nonlocal commits
+        commits += 1
+        commit(self, first_pieces() if commits == 4 else output, rejects)
+
+    with monkeypatch.context() as patch, pytest.raises(TocsinError, match="rows are kept"):
+        patch.setattr(Spool, "commit", full)
+        score_file(source, target, release=tiny_release, split_sentences=True)
+    score_file(source, target, release=tiny_release, split_sentences=True, resume=True)
+    assert target.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.usefixtures("small_chunks")

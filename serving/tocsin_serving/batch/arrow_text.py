@@ -7,6 +7,10 @@ import pyarrow.compute as pc
 
 from tocsin_serving.batch.chunks import text_problem
 
+NO_PYTHON_VALUE = (ValueError, OverflowError, KeyError, pa.ArrowException)
+"""What `to_pylist` raises of a value that Arrow can hold and Python cannot: a time past the year 9999, a time zone
+that is not known, a struct with two fields of one name, text that is no UTF-8."""
+
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of a type may hold the texts."""

@@ -16,6 +16,8 @@ from tocsin_serving.batch.tally import Tally
 # A chunk ends at whichever comes first; together with the number of workers they bound a job's memory.
 CHUNK_ROWS = 512
 CHUNK_BYTES = 1_000_000
+# Output made at once: with --split-sentences each sentence repeats its whole row, a chunk a thousand times over.
+PIECE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,23 @@ class Writer(Protocol):
         """What stands before the first row."""
         ...
 
-    def encode(self, rows: Any, answers: Answers) -> bytes:  # noqa: ANN401  each format's own rows
-        """Output rows, to be appended to those before."""
+    def encode(self, rows: Any, answers: Answers) -> Iterator[bytes]:  # noqa: ANN401  each format's own rows
+        """Output rows, to be appended to those before, in pieces of about `PIECE_BYTES`."""
         ...
+
+
+def in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines joined into pieces of about `PIECE_BYTES`, for a write a line would be slow."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        piece.append(line)
+        size += len(line)
+        if size >= PIECE_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)
 
 
 @dataclass(frozen=True)

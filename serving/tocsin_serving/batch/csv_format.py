@@ -17,7 +17,16 @@ import numpy as np
 import pyarrow as pa
 
 from tocsin import InputError
-from tocsin_serving.batch.chunks import CHUNK_BYTES, CHUNK_ROWS, Answers, Chunk, Columns, Reject, text_problem
+from tocsin_serving.batch.chunks import (
+    CHUNK_BYTES,
+    CHUNK_ROWS,
+    Answers,
+    Chunk,
+    Columns,
+    Reject,
+    in_pieces,
+    text_problem,
+)
 from tocsin_serving.batch.files import Input
 
 _BOM = b"\xef\xbb\xbf"
@@ -192,22 +201,44 @@ class CsvWriter:
 
     def header(self) -> bytes:
         """The names of the columns, behind a byte order mark if the input had one."""
-        return self._start + self._lines([self._header])
+        return self._start + b"".join(self._lines([self._header]))
 
-    def encode(self, rows: list[list[str]], answers: Answers) -> bytes:
+    def encode(self, rows: list[list[str]], answers: Answers) -> Iterator[bytes]:
         """Output rows."""
         cells = [
             map(encode, column.to_pylist())
             for encode, column in zip(self._encoders, answers.columns.columns, strict=True)
         ]
-        return self._lines(
+        written = (
             rows[parent] + list(added) for parent, added in zip(answers.parents, zip(*cells, strict=True), strict=True)
         )
+        return in_pieces(self._lines(written))
 
-    def _lines(self, rows: Iterable[list[Any]]) -> bytes:
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
+    def _lines(self, rows: Iterable[list[Any]]) -> Iterator[bytes]:
+        made: list[str] = []
+        write = row_writer(made.append, self._delimiter)
+        for row in rows:
+            write(row)
+            yield made.pop().encode()
+
+
+def row_writer(put: Callable[[str], object], delimiter: str) -> Callable[[Iterable[Any]], object]:
+    """A function that puts a row of cells somewhere as a line that ends with a line feed.
+
+    A cell with a carriage return is quoted whatever the version of Python: before 3.13 only the characters of the line
+    end are, and one left bare would be read back as the end of a row. So the line end has both, until it is written.
+    """
+    return csv.writer(_LineFeeds(put), delimiter=delimiter, lineterminator="\r\n").writerow
+
+
+class _LineFeeds:
+    """Takes rows from a CSV writer, each in one piece, and ends them otherwise than it does."""
+
+    def __init__(self, put: Callable[[str], object]) -> None:
+        self._put = put
+
+    def write(self, row: str) -> None:
+        self._put(row.removesuffix("\r\n") + "\n")
 
 
 def delimiter_of(header: str, text_column: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -399,7 +399,8 @@ class _Job:
             output.write(writer.header())
             for chunk, answers in score(_chunks(reader, source), _reading(pair, where, self._options)):
                 counts.add(chunk, answers)
-                output.write(writer.encode(chunk.rows, answers))
+                for piece in writer.encode(chunk.rows, answers):
+                    output.write(piece)
                 sys.stderr.buffer.write(_reject_lines(pair, chunk))
                 sys.stderr.flush()
                 self._progressed(_summary(pair, counts), reader.progress())
@@ -479,7 +480,8 @@ class _Job:
                 for chunk, answers in score(missing, again):
                     progress.chunks += 1
                     progress.counts.add(chunk, answers)
-                    spool.commit(header + writer.encode(chunk.rows, answers), _reject_lines(pair, chunk))
+                    rows = writer.encode(chunk.rows, answers)
+                    spool.commit(chain([header], rows), _reject_lines(pair, chunk))
                     header = b""
                     self._progressed(_summary(pair, progress.counts), reader.progress())
             except InputError:
@@ -487,7 +489,7 @@ class _Job:
                 workspace.forget()
                 raise
             if header:
-                spool.commit(header, b"")
+                spool.commit([header], b"")
         return writer
 
 

@@ -10,12 +10,15 @@ import numpy as np
 
 from tocsin import InputError
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, text_problem
+from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, in_pieces, text_problem
 from tocsin_serving.batch.files import Input
 
 _BOM = b"\xef\xbb\xbf"
 # Lines are short, so a chunk of this size already holds a thousand or more.
 _BYTES_AT_ONCE = 256 * 1024
+# Objects and bytes at the start of a file in which its fields are looked for.
+_RECORDS_LOOKED_AT = 300
+_BYTES_LOOKED_AT = 8 * 1024 * 1024
 # A file without line breaks would otherwise be read into memory whole.
 _MAX_LINE = 64 * 1024 * 1024
 
@@ -28,25 +31,56 @@ class JsonlReader:
         self._columns = columns
         self._added = frozenset(columns.added.names)
         # Lines looked at beforehand: a pipe cannot be wound back.
-        self._seen = self._check_start()
+        self._seen: list[bytes] = []
+        self._check_start()
 
-    def _check_start(self) -> list[bytes]:
-        """Refuse what is no JSON Lines at all, and tell about wrong column names before any work."""
-        seen: list[bytes] = []
-        while line := self._next_line(len(seen) + 1):
-            seen.append(line)
-            if line.removeprefix(_BOM).strip():
-                break
-        start = seen[-1].removeprefix(_BOM).strip() if seen else b""
-        if start and not start.startswith(b"{"):
-            hint = "It looks like one JSON array; write one object a line." if start.startswith(b"[") else ""
+    def _check_start(self) -> None:
+        """Refuse what is no JSON Lines at all, and tell about wrong column names before any work.
+
+        A few lines at fault are rejects and no reason to refuse the others, so as many are looked at as it takes to
+        find one that can be scored, up to a limit.
+        """
+        start = b""
+        records: list[dict[str, Any]] = []
+        for line in self._first_lines():
+            start = start or line
+            record = _parse(line)
+            if isinstance(record, dict):
+                records.append(record)
+                if self._is_whole(record) or len(records) == _RECORDS_LOOKED_AT:
+                    break
+        self._check_kind(start, records)
+        if records:
+            self._columns.check(self._fields(records), self._source.name)
+
+    def _first_lines(self) -> Iterator[bytes]:
+        """Lines that are not blank, kept in `_seen` as they stand, up to a limit."""
+        size = 0
+        while size < _BYTES_LOOKED_AT and (line := self._next_line(len(self._seen) + 1)):
+            size += len(line)
+            self._seen.append(line)
+            if stripped := line.removeprefix(_BOM).strip():
+                yield stripped
+
+    def _is_whole(self, record: dict[str, Any]) -> bool:
+        """Whether it has every field that must be there and none that scoring adds."""
+        return {self._columns.text, *self._columns.others} <= record.keys() and self._added.isdisjoint(record)
+
+    def _check_kind(self, start: bytes, records: list[dict[str, Any]]) -> None:
+        """:param start: the first line that is not blank."""
+        # Laid out over lines, an array may have an element that is an object on a line of its own.
+        is_array = start.startswith(b"[")
+        if is_array or (start and not start.startswith(b"{") and not records):
+            hint = "It looks like one JSON array; write one object a line." if is_array else ""
             raise InputError(
                 f"{self._source.name} is not JSON Lines: its first line is not a JSON object. {hint}".strip()
             )
-        first = _parse(start)
-        if isinstance(first, dict):
-            self._columns.check(first, self._source.name)
-        return seen
+
+    def _fields(self, records: list[dict[str, Any]]) -> list[str]:
+        """Names of the fields of all; of those that scoring adds, only what no record to be scored is without."""
+        scoreable = [record for record in records if self._columns.text in record]
+        names = dict.fromkeys(name for record in records for name in record)
+        return [name for name in names if name not in self._added or all(name in record for record in scoreable)]
 
     def chunks(self) -> Iterator[Chunk]:
         """All lines in order; blank lines are no rows."""
@@ -118,10 +152,10 @@ class JsonlWriter:
         """Nothing stands before the first line."""
         return b""
 
-    def encode(self, rows: list[bytes], answers: Answers) -> bytes:
+    def encode(self, rows: list[bytes], answers: Answers) -> Iterator[bytes]:
         """Output lines."""
         records = answers.columns.to_pylist(maps_as_pydicts="strict")
-        return b"".join(_splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True))
+        return in_pieces(_splice(rows[parent], record) for parent, record in zip(answers.parents, records, strict=True))
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:

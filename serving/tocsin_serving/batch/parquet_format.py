@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tocsin import InputError, UsageError
-from tocsin_serving.batch.arrow_text import is_text, texts_of, value_problem
-from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject
+from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE, is_text, texts_of, value_problem
+from tocsin_serving.batch.chunks import CHUNK_BYTES, CHUNK_ROWS, PIECE_BYTES, Answers, Chunk, Columns, Reject
 from tocsin_serving.batch.files import Input
 
 # Row groups of chunk size would make files slow to read.
@@ -29,7 +31,7 @@ class ParquetReader:
         self._source = source
         try:
             # Pages, not whole row groups: some files have a single one.
-            self._file = pq.ParquetFile(source.stream, buffer_size=_BUFFER_BYTES)
+            self._file = open_parquet(source.stream, buffer_size=_BUFFER_BYTES)
         except pa.ArrowException as error:
             raise InputError(f"{source.name} cannot be read as Parquet: {error}") from error
         self._text = columns.text
@@ -43,9 +45,17 @@ class ParquetReader:
 
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
-        for batch in self._file.iter_batches(batch_size=CHUNK_ROWS):
-            yield self._chunk(pa.Table.from_batches([batch]), self._read)
-            self._read += batch.num_rows
+        for batch in self._file.iter_batches(batch_size=self._rows_at_once()):
+            for rows in _cut(pa.Table.from_batches([batch])):
+                yield self._chunk(rows, self._read)
+                self._read += rows.num_rows
+
+    def _rows_at_once(self) -> int:
+        """Rows to decode together: few where the file's metadata tells of long ones."""
+        metadata = self._file.metadata
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        longest = max((group.total_byte_size // group.num_rows for group in groups if group.num_rows), default=0)
+        return max(1, min(CHUNK_ROWS, PIECE_BYTES // max(1, longest)))
 
     def progress(self) -> float:
         """Share of the rows read so far."""
@@ -65,6 +75,15 @@ class ParquetReader:
         return Chunk(rows, kept, np.flatnonzero(good) + before + 1, rejects, table.num_rows)
 
 
+def open_parquet(file: Path | BinaryIO, *, buffer_size: int = 0) -> pq.ParquetFile:
+    """A Parquet file in which every time is what its writer meant.
+
+    The old type INT96, which Spark and Hive still write, holds days of any year. Left alone, Arrow reads it as
+    nanoseconds in 64 bits, which reach from 1677 to 2262, and turns other days into some day in between.
+    """
+    return pq.ParquetFile(file, buffer_size=buffer_size, coerce_int96_timestamp_unit="us")
+
+
 class ParquetWriter:
     """Turns chunks into Arrow streams, and those at the end into one Parquet file.
 
@@ -78,10 +97,13 @@ class ParquetWriter:
         """Each stream brings its own schema."""
         return b""
 
-    def encode(self, rows: pa.Table, answers: Answers) -> bytes:
-        """A chunk as a stream of its own."""
-        table = rows.take(pa.array(answers.parents))
-        columns = [*table.columns, *answers.columns.columns]
+    def encode(self, rows: pa.Table, answers: Answers) -> Iterator[bytes]:
+        """A chunk as streams of its own, mostly a single one."""
+        for begin, end in _pieces(rows, answers.parents):
+            taken = rows.take(pa.array(answers.parents[begin:end]))
+            yield self._stream([*taken.columns, *answers.columns.slice(begin, end - begin).columns])
+
+    def _stream(self, columns: list[pa.ChunkedArray]) -> bytes:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
             stream.write_table(pa.Table.from_arrays(columns, schema=self._schema))
@@ -92,6 +114,36 @@ class ParquetWriter:
         with pq.ParquetWriter(target, self._schema, compression="zstd") as writer:
             for group in _row_groups(_streams(spooled)):
                 writer.write_table(group)
+
+
+def _cut(table: pa.Table) -> Iterator[pa.Table]:
+    """Consecutive parts of about `CHUNK_BYTES`, or of a single longer row."""
+    if table.nbytes <= CHUNK_BYTES:
+        yield table
+        return
+    for begin, end in _spans(_row_bytes(table), CHUNK_BYTES):
+        yield table.slice(begin, end - begin)
+
+
+def _pieces(rows: pa.Table, parents: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
+    """Begin and end of output rows that are made at once, given the row that each repeats."""
+    most = int(np.bincount(parents, minlength=1).max())
+    # Weighing each row costs time, and without --split-sentences a chunk is small anyway.
+    if rows.nbytes * most <= PIECE_BYTES:
+        return iter([(0, len(parents))])
+    return _spans(_row_bytes(rows)[parents], PIECE_BYTES)
+
+
+def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
+    """Bytes that each row takes by itself: a dictionary is shared by all."""
+    shared = table.slice(0, 0).nbytes
+    return np.array([table.slice(row, 1).nbytes - shared for row in range(table.num_rows)], dtype=np.int64)
+
+
+def _spans(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of parts of consecutive rows, each at most a row above the limit; no rows are one part."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // limit)) + 1
+    return zip([0, *cuts.tolist()], [*cuts.tolist(), len(sizes)], strict=True)
 
 
 def _streams(path: Path) -> Iterator[pa.Table]:
@@ -116,8 +168,12 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _as_json(row: pa.Table) -> str | bytes:
     """A row as JSON; as bytes when it holds text that is no UTF-8, which stays as it is."""
-    cells = {name: _cell(row.column(name)) for name in row.column_names}
-    text = json.dumps(cells, ensure_ascii=False, default=str)
+    # Not by way of a dictionary: several columns may have one name.
+    cells = (
+        f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(_cell(column), ensure_ascii=False, default=str)}"
+        for name, column in zip(row.column_names, row.columns, strict=True)
+    )
+    text = f"{{{', '.join(cells)}}}"
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -128,8 +184,14 @@ def _as_json(row: pa.Table) -> str | bytes:
 def _cell(column: pa.ChunkedArray) -> object:
     try:
         return column.to_pylist()[0]
-    except UnicodeDecodeError:
-        if not is_text(column.type):
-            return f"unreadable {column.type}"
-    raw: bytes = pc.cast(pc.cast(column, pa.large_string()), pa.large_binary()).to_pylist()[0]
-    return raw.decode("utf-8", "surrogateescape")
+    except NO_PYTHON_VALUE:
+        return _as_text(column)
+
+
+def _as_text(column: pa.ChunkedArray) -> str:
+    """A value that Python has no type for, as Arrow writes it."""
+    try:
+        (raw,) = pc.cast(pc.cast(column, pa.large_string()), pa.large_binary()).to_pylist()
+    except pa.ArrowException:
+        return f"unreadable {column.type}"
+    return str(raw, "utf-8", "surrogateescape")

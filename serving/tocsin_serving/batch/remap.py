@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
 from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
+from tocsin_serving.batch.csv_format import row_writer
 from tocsin_serving.batch.files import atomic
+from tocsin_serving.batch.parquet_format import open_parquet
 
 _FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")
 _NEEDED = ("events", *_FIRST_EVENT, "probability")
@@ -150,10 +152,10 @@ def _csv(source: Path, output: BinaryIO, renaming: Renaming) -> int:
         header = next(reader, [])
         _check_columns(header, str(source))
         text = io.TextIOWrapper(output, encoding, newline="", write_through=True)
-        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(header)
+        write = row_writer(text.write, delimiter)
+        write(header)
         for cells in filter(None, reader):
-            writer.writerow(_csv_row(header, cells, f"{source}:{reader.line_num}", renaming))
+            write(_csv_row(header, cells, f"{source}:{reader.line_num}", renaming))
             rows += 1
         # The file is not this function's to close.
         text.detach()
@@ -176,7 +178,7 @@ def _csv_row(header: list[str], cells: list[str], place: str, renaming: Renaming
 
 def _parquet(source: Path, output: BinaryIO, renaming: Renaming) -> int:
     try:
-        file = pq.ParquetFile(source)
+        file = open_parquet(source)
     except pa.ArrowException as error:
         raise InputError(f"{source} cannot be read as Parquet: {error}") from error
     schema = file.schema_arrow

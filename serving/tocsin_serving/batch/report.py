@@ -22,18 +22,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from tocsin import TocsinError, UsageError
+from tocsin.text import replace_lone_surrogates
+from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import delimiter_of
 from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, atomic
 from tocsin_serving.batch.job import FileSummary, JobOptions
+from tocsin_serving.batch.parquet_format import open_parquet
 from tocsin_serving.batch.tally import Tally
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).with_name("report.html")
+_ROWS_AT_ONCE = 512
+# What an event is told by where a row is one.
+_ACLED_EVENT = ("label", "event_type", "probability")
 _SAMPLES = 5
 _SAMPLE_CHARACTERS = 300
 _BINS = 20
@@ -72,8 +78,9 @@ class Findings:
 
     def add(self, row: dict[str, Any], options: JobOptions) -> None:
         """Take in one output row."""
-        events = _events(row)
-        text = row["sentence" if options.split_sentences else options.text_column]
+        events = _events(row, acled=options.acled)
+        # A JSON text may hold half a character; what was scored, and what `text_sha256` is of, is this.
+        text = replace_lone_surrogates(row[_text_column(options)])
         needs_review = row["needs_review"] in (True, "true")
         self.model_versions.add(row["model_version"])
         for event in events:
@@ -132,7 +139,7 @@ def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptio
         where = options.stdout_copy if files.target == STREAM else files.target
         if where is None:
             raise UsageError("What went to stdout can be reported on only if a copy is kept")
-        for row in output_rows(where, files.target_format, options):
+        for row in output_rows(where, files.target_format, options, _needed(options)):
             findings.add(row, options)
     try:
         with atomic(path) as file:
@@ -141,12 +148,18 @@ def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptio
         raise TocsinError(f"{path} cannot be written: {error.strerror}. The outputs are complete.") from error
 
 
-def output_rows(where: Place, file_format: FileFormat, options: JobOptions) -> Iterator[dict[str, Any]]:
-    """Rows of an output as dictionaries; in CSV every cell is text."""
+def output_rows(
+    where: Place, file_format: FileFormat, options: JobOptions, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of an output as dictionaries; in CSV every cell is text.
+
+    :param columns: those to read, where others can be left out; none means all.
+    """
     with closing(Input(where, file_format)) as source:
         if file_format.kind == "parquet":
-            for batch in pq.ParquetFile(source.stream).iter_batches(batch_size=512):
-                yield from batch.to_pylist()
+            for batch in open_parquet(source.stream).iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+                values = map(_values, batch.columns)
+                yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True))
         elif file_format.kind == "jsonl":
             yield from map(json.loads, source.stream)
         else:
@@ -155,10 +168,38 @@ def output_rows(where: Place, file_format: FileFormat, options: JobOptions) -> I
             yield from csv.DictReader(chain([header], lines), delimiter=delimiter_of(header, options.text_column))
 
 
-def _events(row: dict[str, Any]) -> list[dict[str, Any]]:
+def _needed(options: JobOptions) -> list[str]:
+    """The output's columns that a report tells of: others may hold what Python cannot read."""
+    events = _ACLED_EVENT if options.acled else ("events",)
+    dates = () if options.date_column is None else (options.date_column,)
+    # Once each: the dates may be in the text's own column.
+    return list(dict.fromkeys((*events, "needs_review", "model_version", _text_column(options), *dates)))
+
+
+def _text_column(options: JobOptions) -> str:
+    return "sentence" if options.split_sentences else options.text_column
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except NO_PYTHON_VALUE:
+        # One by one, so that a date of the year 20000 takes no other along.
+        values = [_value(column.slice(row, 1)) for row in range(len(column))]
+    return values
+
+
+def _value(cell: pa.Array) -> object:
+    try:
+        return cell.to_pylist()[0]
+    except NO_PYTHON_VALUE:
+        return None
+
+
+def _events(row: dict[str, Any], *, acled: bool) -> list[dict[str, Any]]:
     """A row's events; under ACLED's names a row is an event, and its label does for a plain name."""
-    if "events" not in row:
-        return [{"name": row["label"], **{name: row[name] for name in ("label", "event_type", "probability")}}]
+    if acled:
+        return [{"name": row["label"], **{name: row[name] for name in _ACLED_EVENT}}]
     events: list[dict[str, Any]] = json.loads(row["events"]) if isinstance(row["events"], str) else row["events"]
     return events
 

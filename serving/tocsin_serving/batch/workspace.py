@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
@@ -117,15 +117,14 @@ class Spool:
             self._rejects = stack.enter_context(_cut(workspace.rejects, progress.rejects_bytes))
             self._stack = stack.pop_all()
 
-    def commit(self, output: bytes, rejects: bytes) -> None:
+    def commit(self, output: Iterable[bytes], rejects: bytes) -> None:
         """Append a chunk and journal it; afterwards no interruption can lose it.
 
+        :param output: in pieces, each made when the one before is written.
         :raises OSError: such as a full disk; what was journaled before stays.
         """
-        _append(self._output, output)
-        _append(self._rejects, rejects)
-        self._progress.output_bytes += len(output)
-        self._progress.rejects_bytes += len(rejects)
+        self._progress.output_bytes += _append(self._output, output)
+        self._progress.rejects_bytes += _append(self._rejects, [rejects])
         self._workspace.save(self._progress)
 
     def close(self) -> None:
@@ -147,9 +146,14 @@ def _cut(path: Path, length: int) -> FileIO:
     return file
 
 
-def _append(file: FileIO, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-    if content:
+def _append(file: FileIO, pieces: Iterable[bytes]) -> int:
+    """:return: bytes appended, all of them on disk."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[file.write(rest) :]
+    if size:
         os.fsync(file.fileno())
+    return size
