@@ -26,6 +26,7 @@ from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
 from tocsin_serving.batch.files import Place, deliver
+from tocsin_serving.batch.records import package_versions
 from tocsin_serving.batch.workspace import Spool, Workspace
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst")
@@ -194,6 +195,38 @@ def test_a_finished_output_is_left_alone_by_resume_and_a_foreign_one_refused(
     target.write_text("edited")
     with pytest.raises(UsageError, match="exists; --overwrite"):
         score_file(source, target, release=tiny_release, resume=True)
+
+
+def test_resume_names_what_a_finished_output_was_made_with_otherwise(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    score_file(source, target, release=tiny_release)
+    other = {**package_versions(), "tokenizers": "0.0.1"}
+    monkeypatch.setattr(job, "package_versions", lambda: other)
+    with pytest.raises(
+        UsageError, match=r"out\.csv exists; --overwrite replaces it\. .*versions tokenizers \(was .*, is 0\.0\.1\)"
+    ):
+        score_file(source, target, release=tiny_release, resume=True)
+
+
+@pytest.mark.parametrize("end", ["", ".rejects.jsonl"])
+@pytest.mark.parametrize(("content", "fault"), [(None, "is missing"), ("edited", "was changed since")])
+def test_a_finished_output_whose_files_are_not_as_they_were_is_not_called_finished(
+    end: str, content: str | None, fault: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    score_file(source, target, release=tiny_release)
+    companion = tmp_path / f"out.csv{end}"
+    if content is None:
+        companion.unlink()
+    else:
+        companion.write_text(content)
+    with pytest.raises(UsageError, match=rf"exists; --overwrite replaces it\. .*out\.csv{end} {fault}"):
+        score_file(source, target, release=tiny_release, resume=True)
+    assert score_file(source, target, release=tiny_release, overwrite=True).rows_rejected == 34
 
 
 @pytest.mark.parametrize("step", range(1, 4))

@@ -412,10 +412,12 @@ class _Job:
         where = _copied_pipe(workspace.input) if pair.source == STREAM else pair.source
         seen = fingerprint(where)
         identity = self._identity(pair, where)
-        if self._options.resume and (done := _finished_before(pair, identity)):
+        before = _manifest(pair) if self._options.resume else None
+        differences = [] if before is None else _differences(pair, before, identity)
+        if before is not None and not differences:
             workspace.forget()
-            return done
-        progress = self._begin(pair, workspace, identity)
+            return _summary(pair, before.counts)
+        progress = self._begin(pair, workspace, identity, differences)
         if not progress.finished:
             with closing(Input(where, pair.source_format, pair.source_name)) as source:
                 writer = self._score(pair, workspace, progress, source, score)
@@ -443,21 +445,22 @@ class _Job:
             versions=package_versions(),
         )
 
-    def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity) -> Progress:
+    def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity, differences: Sequence[str]) -> Progress:
         """The journal to go on with, or a new one.
 
+        :param differences: what keeps a finished output from being taken for this job's.
         :raises UsageError: the unfinished output is another job's, or a finished one would be replaced.
         """
         progress = workspace.progress() if self._options.resume else None
         if progress is None:
             workspace.forget()
         if not self._options.overwrite and not (progress and progress.finished):
-            check_absent(pair)
+            check_absent(pair, differences)
         if progress is None:
             return Progress(identity=identity, counts=Counts(), started=_now())
-        if differences := progress.identity.differences(identity):
+        if changes := progress.identity.differences(identity):
             raise UsageError(
-                f"{pair.target} was begun otherwise: {'; '.join(differences)}. "
+                f"{pair.target} was begun otherwise: {'; '.join(changes)}. "
                 "Resume it as it was begun, or start anew with --overwrite and without --resume."
             )
         progress.resumed += 1
@@ -557,17 +560,28 @@ class _Stdout:
             self._file.close()
 
 
-def _finished_before(pair: FilePair, identity: Identity) -> FileSummary | None:
-    """Counts of an output that is already what this job would write."""
+def _manifest(pair: FilePair) -> JobManifest | None:
+    """What a finished output was made from; none where there is no manifest of a job."""
     with reaching(pair.manifest):
         try:
-            manifest = JobManifest.model_validate_json(pair.manifest.read_bytes())
-            output = FileRecord.of(pair.target)
+            return JobManifest.model_validate_json(pair.manifest.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-    if manifest.identity != identity or manifest.output.sha256 != output.sha256:
-        return None
-    return _summary(pair, manifest.counts)
+
+
+def _differences(pair: FilePair, manifest: JobManifest, identity: Identity) -> list[str]:
+    """In words, why a finished output is not what this job would write; nothing when it is."""
+    records = {pair.target: manifest.output, pair.rejects: manifest.rejects}
+    faults = (_fault(where, record) for where, record in records.items() if record is not None)
+    return manifest.identity.differences(identity) or [fault for fault in faults if fault]
+
+
+def _fault(where: Place, record: FileRecord) -> str | None:
+    """What became of a file since it was recorded; none when it is as it was."""
+    try:
+        return None if FileRecord.of(where).sha256 == record.sha256 else f"{where} was changed since"
+    except FileNotFoundError:
+        return f"{where} is missing"
 
 
 def _ready(pair: FilePair, workspace: Workspace) -> Path:

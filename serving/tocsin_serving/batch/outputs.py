@@ -226,15 +226,17 @@ def _is_binary(start: bytes) -> bool:
     return False
 
 
-def check_absent(pair: FilePair) -> None:
+def check_absent(pair: FilePair, differences: Sequence[str] = ()) -> None:
     """Refuse an output that exists.
 
-    :raises UsageError: naming it.
+    :param differences: what keeps it from being left as it is.
+    :raises UsageError: naming it and them.
     """
+    reason = f" It is not what this job would write: {'; '.join(differences)}." if differences else ""
     for path in (pair.target, pair.rejects, pair.manifest):
         with reaching(path):
             if path.exists():
-                raise UsageError(f"{path} exists; --overwrite replaces it.")
+                raise UsageError(f"{path} exists; --overwrite replaces it.{reason}")
 
 
 def check_folder(pair: FilePair) -> None:

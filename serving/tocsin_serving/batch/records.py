@@ -114,8 +114,12 @@ def _differences(prefix: str, mine: Mapping[str, Any], others: Mapping[str, Any]
         if isinstance(left, dict) and isinstance(right, dict):
             found += _differences(f"{prefix}{key} ", left, right)
         elif left != right:
-            found.append(f"{prefix}{key} (was {left}, is {right})")
+            found.append(f"{prefix}{key} (was {_told(mine, key)}, is {_told(others, key)})")
     return found
+
+
+def _told(values: Mapping[str, Any], key: str) -> str:
+    return str(values[key]) if key in values else "not recorded"
 
 
 def package_versions() -> dict[str, str]:
