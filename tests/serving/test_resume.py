@@ -8,11 +8,14 @@ import os
 import platform
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -253,6 +256,42 @@ def test_a_job_killed_while_its_files_are_put_in_place_ends_well(
     score_file(source, target, release=tiny_release, resume=True)
     assert visible(tmp_path) == {source.name} | finished(target.name)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    """A folder of another file system than that of temporary files."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        pytest.skip("no second file system to write to")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_output_that_links_to_another_disk_is_written_there(
+    there: bool, tmp_path: Path, other_disk: Path, tiny_release: Path
+) -> None:
+    if other_disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("both are on one file system")
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    for end in ("", ".rejects.jsonl"):
+        (tmp_path / f"out.csv{end}").symlink_to(other_disk / "deep" / f"real.csv{end}")
+    if there:
+        (other_disk / "deep").mkdir()
+        (other_disk / "deep" / "real.csv").write_text("mine")
+        with pytest.raises(UsageError, match=r"out\.csv exists"):
+            score_file(source, target, release=tiny_release)
+    summary = score_file(source, target, release=tiny_release, overwrite=there)
+    assert visible(tmp_path) == {"in.csv"} | finished("out.csv")
+    assert visible(other_disk / "deep") == {"real.csv", "real.csv.rejects.jsonl"}
+    assert target.is_symlink()
+    assert not list(tmp_path.glob(".*")) + list((other_disk / "deep").glob(".*"))
+    score_file(source, tmp_path / "plain.csv", release=tiny_release)
+    assert target.read_bytes() == (tmp_path / "plain.csv").read_bytes()
+    assert score_file(source, target, release=tiny_release, resume=True) == summary
 
 
 def test_the_manifest_tells_what_the_output_was_made_from(tmp_path: Path, tiny_release: Path) -> None:

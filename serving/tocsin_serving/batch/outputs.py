@@ -6,7 +6,7 @@ import base64
 import codecs
 import glob
 import json
-import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -248,14 +248,22 @@ def check_folder(pair: FilePair) -> None:
     with reaching(pair.target):
         if pair.target.is_dir():
             raise UsageError(f"OUTPUT is a folder: {pair.target}. Give a file name.")
-    if not isinstance(pair.target, Path):
-        return
-    folder = pair.target.parent
+    # Rejects and manifest stand beside the name that was given, and the output grows beside the file it names. Any of
+    # them may be a link to another place.
+    paths = [path for path in (pair.target, pair.rejects, pair.manifest) if isinstance(path, Path)]
+    for folder in {path.parent.resolve() for path in paths} | {path.resolve().parent for path in paths}:
+        _probe(folder)
+
+
+def _probe(folder: Path) -> None:
+    """Make a folder and write something into it.
+
+    :raises TocsinError: that cannot be done.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{pair.target.name}.{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp"):
+            pass
     except OSError as error:
         raise TocsinError(f"Cannot write into {folder}: {error.strerror}") from error
 
