@@ -78,7 +78,8 @@ class FilePair:
 def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: str | None = None) -> list[FilePair]:
     """Pair the files of a path, folder or glob with those to write.
 
-    A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had.
+    A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had;
+    hidden ones are passed over, and so is what lies in the target.
 
     :param source: a path, a URL, or ``-`` for stdin.
     :param target: a path, a URL, or ``-`` for stdout.
@@ -128,9 +129,11 @@ def _format(where: Place, file_format: str | None) -> FileFormat:
 
 def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -> list[FilePair]:
     """:param found: files with their names relative to the root."""
-    sources = [(path, name) for path, name in found if _is_input(path)]
+    # Below the root, the target holds what earlier runs of this job wrote.
+    inside = target != STREAM and _lies_in(target, root)
+    sources = [(path, name) for path, name in found if _is_input(name) and not (inside and _lies_in(path, target))]
     if not sources:
-        raise InputError(f"No {', '.join(SUFFIXES)} file in {root}")
+        raise InputError(f"No {', '.join(SUFFIXES)} file in {root}{' beside those in OUTPUT' if inside else ''}")
     if target == STREAM or format_by_name(target.name) or target.is_file():
         raise UsageError(f"INPUT names several files, so OUTPUT must be a folder: {target}")
     if _same_file(root, target):
@@ -189,8 +192,13 @@ def _lies_in(target: Place, folder: Place) -> bool:
     return f"{target}/".startswith(str(folder).rstrip("/") + "/")
 
 
-def _is_input(path: Place) -> bool:
-    return format_by_name(path.name) is not None and not path.name.endswith(REJECTS_SUFFIX) and path.name[0] != "."
+def _is_input(name: str) -> bool:
+    """Whether a file found below a folder is to be read: by its relative name, and not hidden like what is unfinished.
+
+    :param name: relative to the folder.
+    """
+    hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+    return not hidden and format_by_name(name) is not None and not name.endswith(REJECTS_SUFFIX)
 
 
 def check_content(source: Input) -> None:
