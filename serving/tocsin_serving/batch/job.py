@@ -204,7 +204,7 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
     for pair in pairs:
         _check_before(pair, options)
     classifier = load_classifier(options)
-    job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
+    job = _Job(options, ReleaseRecord.at(classifier.release.folder), progressed or _ignore)
     with _engine(classifier, pairs, options) as score:
         return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
 
@@ -288,8 +288,36 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[Fi
 
 def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
     """Rows of unfinished outputs that a resumed job need not score again."""
-    found = (_workspace(pair, options).progress() for pair in pairs if pair.target != STREAM)
-    return sum(progress.counts.rows_read for progress in found if progress is not None)
+    return sum(unfinished_rows(pair, options) for pair in pairs)
+
+
+def unfinished_rows(pair: FilePair, options: JobOptions) -> int:
+    """Rows of an unfinished output that a resumed job need not score again."""
+    progress = None if pair.target == STREAM else _workspace(pair, options).progress()
+    return 0 if progress is None else progress.counts.rows_read
+
+
+def finished_rows(pair: FilePair, options: JobOptions, release: ReleaseRecord) -> int | None:
+    """Rows of a finished output that a resumed job leaves as it is; none when it is not there.
+
+    Told from sizes, without the hashes that the job compares: those would take the files to be read.
+    """
+    manifest = None if pair.target == STREAM else _manifest(pair)
+    if manifest is None:
+        return None
+    made = (manifest.release, manifest.settings, manifest.versions, manifest.input.path)
+    same = made == (release, _settings(pair, options), package_versions(), pair.source_name)
+    sizes = {pair.source: manifest.input.bytes, pair.target: manifest.output.bytes}
+    same = same and all(where == STREAM or _size(where) == size for where, size in sizes.items())
+    return manifest.counts.rows_read if same else None
+
+
+def _size(where: Place) -> int | None:
+    with reaching(where):
+        try:
+            return int(where.stat().st_size)
+        except FileNotFoundError:
+            return None
 
 
 def open_reader(source: Input, columns: Columns) -> Reader:
@@ -429,19 +457,10 @@ class _Job:
         return _summary(pair, progress.counts)
 
     def _identity(self, pair: FilePair, where: Place) -> Identity:
-        options = self._options
         return Identity(
             input=FileRecord.of(where, pair.source_name),
             release=self._release,
-            settings={
-                "text_column": options.text_column,
-                "split_sentences": options.split_sentences,
-                "scores": options.scores,
-                "output_schema": "acled" if options.acled else "tocsin",
-                "cascade": options.cascade,
-                "input_format": str(pair.source_format),
-                "output_format": str(pair.target_format),
-            },
+            settings=_settings(pair, self._options),
             versions=package_versions(),
         )
 
@@ -492,6 +511,19 @@ class _Job:
             if header:
                 spool.commit(header, b"")
         return writer
+
+
+def _settings(pair: FilePair, options: JobOptions) -> dict[str, str | bool | None]:
+    """What an output depends on besides input, release and versions."""
+    return {
+        "text_column": options.text_column,
+        "split_sentences": options.split_sentences,
+        "scores": options.scores,
+        "output_schema": "acled" if options.acled else "tocsin",
+        "cascade": options.cascade,
+        "input_format": str(pair.source_format),
+        "output_format": str(pair.target_format),
+    }
 
 
 def _chunks(reader: Reader, source: Input) -> Iterator[Chunk]:

@@ -44,8 +44,8 @@ class ParquetReader:
     def chunks(self) -> Iterator[Chunk]:
         """All rows in order."""
         for batch in self._file.iter_batches(batch_size=CHUNK_ROWS):
-            yield self._chunk(pa.Table.from_batches([batch]), self._read)
-            self._read += batch.num_rows
+            before, self._read = self._read, self._read + batch.num_rows
+            yield self._chunk(pa.Table.from_batches([batch]), before)
 
     def progress(self) -> float:
         """Share of the rows read so far."""

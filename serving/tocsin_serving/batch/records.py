@@ -14,8 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tocsin import Release
-from tocsin.release import LAYOUT, sha256
+from tocsin.release import LAYOUT, read_manifest, sha256
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.files import Place, reaching
 from tocsin_serving.batch.tally import Tally
@@ -92,10 +91,13 @@ class ReleaseRecord(_Record):
     """Of its manifest, which holds the hash of every other file."""
 
     @classmethod
-    def of(cls, release: Release) -> ReleaseRecord:
-        """Name and hash of a checked release."""
-        manifest = release.manifest
-        return cls(name=manifest.name, version=manifest.version, sha256=sha256(release.folder / LAYOUT.manifest))
+    def at(cls, folder: Path) -> ReleaseRecord:
+        """Name and hash of the release in a folder.
+
+        :raises ReleaseError: there is none.
+        """
+        manifest = read_manifest(folder)
+        return cls(name=manifest.name, version=manifest.version, sha256=sha256(folder / LAYOUT.manifest))
 
 
 class Identity(_Record):
