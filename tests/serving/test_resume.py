@@ -23,13 +23,16 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from support import make_tiny_release
 
 from tocsin import InputError, TocsinError, UsageError
+from tocsin_serving import cli
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
 from tocsin_serving.batch.files import Place, deliver
+from tocsin_serving.batch.outputs import FilePair
 from tocsin_serving.batch.records import machine_kind, package_versions
 from tocsin_serving.batch.workspace import Spool, Workspace
 
@@ -440,6 +443,47 @@ def test_a_stopped_command_says_how_to_go_on(sign: signal.Signals, tmp_path: Pat
     assert "--resume" in stderr
     assert "Traceback" not in stderr
     assert visible(tmp_path) == {"in.csv"}
+
+
+@pytest.mark.parametrize(
+    ("done", "message"), [(0, "nothing had been scored yet"), (2, "600 rows are kept. Go on with:")]
+)
+def test_a_job_stopped_between_two_files_keeps_those_that_are_finished(
+    done: int,
+    message: str,
+    tmp_path: Path,
+    tiny_release: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write(tmp_path / "in" / name)
+
+    def stop_between(pairs: list[FilePair], options: JobOptions) -> None:
+        job.run(pairs[:done], options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tocsin_serving.batch.run_with_progress", stop_between)
+    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "in", "out"])
+    with pytest.raises(typer.Exit):
+        cli._score(plan(tmp_path / "in", tmp_path / "out"), JobOptions(release=str(tiny_release)))
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said
+    assert ("tocsin score in out --resume" in said) == bool(done)
+
+
+def test_a_stopped_job_that_writes_to_stdout_promises_nothing(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(pairs: list[FilePair], options: JobOptions) -> None:
+        raise KeyboardInterrupt
+
+    write(tmp_path / "in.csv")
+    monkeypatch.setattr("tocsin_serving.batch.run_with_progress", stop)
+    with pytest.raises(typer.Exit):
+        cli._score(plan(tmp_path / "in.csv", "-"), JobOptions(release=str(tiny_release)))
+    assert "cannot be resumed" in capsys.readouterr().err
 
 
 def test_workers_end_with_a_job_that_is_killed(tmp_path: Path, tiny_release: Path) -> None:

@@ -21,6 +21,8 @@ from upath import UPath
 from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin.disk import sync
+from tocsin.release import default_release_folder
+from tocsin.stores import resolve_release
 from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
@@ -287,8 +289,14 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[Fi
 
 
 def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
-    """Rows of unfinished outputs that a resumed job need not score again."""
-    return sum(unfinished_rows(pair, options) for pair in pairs)
+    """Rows of finished and unfinished outputs that a resumed job need not score again.
+
+    :raises ReleaseError: there is no release to be compared with that of finished outputs.
+    """
+    folder = resolve_release(options.release)
+    release = ReleaseRecord.at(default_release_folder() if folder is None else Path(folder))
+    finished = {pair: finished_rows(pair, options, release) for pair in pairs}
+    return sum(unfinished_rows(pair, options) if rows is None else rows for pair, rows in finished.items())
 
 
 def unfinished_rows(pair: FilePair, options: JobOptions) -> int:
