@@ -15,6 +15,7 @@ from tocsin_serving.batch.files import Input, readable
 from tocsin_serving.batch.job import (
     FileSummary,
     JobOptions,
+    disk_errors,
     finished_rows,
     load_classifier,
     open_reader,
@@ -69,13 +70,14 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
     :raises TocsinError: a file or the release cannot be used, as in the job itself.
     """
     classifier = load_classifier(options)
-    release = ReleaseRecord.at(classifier.release.folder)
+    release = ReleaseRecord.of(classifier.release)
     limit = max(CHUNK_ROWS, _ROWS_COUNTED // len(files))
     sampled, chunk, counted = files[0], _NOTHING, list[int | None]()
     for pair in files:
         if options.resume and finished_rows(pair, options, release) is not None:
             continue
-        first, rows = _look(pair, options, limit)
+        with disk_errors(pair, lambda: "Nothing was scored."):
+            first, rows = _look(pair, options, limit)
         kept = unfinished_rows(pair, options) if options.resume else 0
         counted.append(None if rows is None else max(rows - kept, 0))
         if not chunk.read or (first.texts and not chunk.texts):

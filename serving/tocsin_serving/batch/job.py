@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -206,7 +206,7 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
     for pair in pairs:
         _check_before(pair, options)
     classifier = load_classifier(options)
-    job = _Job(options, ReleaseRecord.at(classifier.release.folder), progressed or _ignore)
+    job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
     with _engine(classifier, pairs, options) as score:
         return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
 
@@ -366,16 +366,37 @@ def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
 
 
 def _check_before(pair: FilePair, options: JobOptions) -> None:
-    """Refuse what can be refused before any work."""
-    if pair.source != STREAM:
-        with closing(Input(pair.source, pair.source_format)) as source, readable(source):
-            open_reader(source, options.columns)
-    if pair.target == STREAM:
-        if options.resume:
-            raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
-        return
-    check_folder(pair)
-    _check_output(pair, options)
+    """Refuse what can be refused before any work.
+
+    :raises TocsinError: naming the file at fault.
+    """
+    with disk_errors(pair, lambda: "Nothing was scored."):
+        if pair.source != STREAM:
+            with closing(Input(pair.source, pair.source_format)) as source, readable(source):
+                open_reader(source, options.columns)
+        if pair.target == STREAM:
+            if options.resume:
+                raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
+            return
+        check_folder(pair)
+        _check_output(pair, options)
+
+
+@contextmanager
+def disk_errors(pair: FilePair, outcome: Callable[[], str]) -> Iterator[None]:
+    """Turn what a disk in trouble raises into a message.
+
+    :param outcome: says what has become of the output.
+    :raises TocsinError: in place of the system's error.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever read our stdout went away, which is no trouble; the command ends without a word.
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise TocsinError(f"{pair.source_name} to {pair.target_name}: {reason}. {outcome()}") from error
 
 
 def _check_output(pair: FilePair, options: JobOptions) -> None:
@@ -408,21 +429,25 @@ class _Job:
         :raises TocsinError: the output is not there; what was done is kept for --resume.
         """
         workspace = _workspace(pair, self._options)
-        try:
-            with workspace.locked(pair.target):
-                # Once more, for another job may have finished since.
-                _check_output(pair, self._options)
-                return self._file(pair, workspace, score)
-        except OSError as error:
-            raise TocsinError(
-                f"{pair.source_name} to {pair.target}: {error.strerror or error}. No output was written"
-                f"{_kept(workspace)}."
-            ) from error
+        with (
+            disk_errors(pair, lambda: f"No output was written{_kept(workspace)}."),
+            workspace.locked(pair.target),
+        ):
+            # Once more, for another job may have finished since.
+            _check_output(pair, self._options)
+            return self._file(pair, workspace, score)
 
     def stream(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
-        """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored."""
+        """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored.
+
+        :raises TocsinError: what went to stdout is not complete.
+        """
         counts = Counts()
-        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with (
+            disk_errors(pair, lambda: "What went to stdout is not complete."),
+            tempfile.TemporaryDirectory() as folder,
+            ExitStack() as stack,
+        ):
             scratch = Path(folder)
             where = pair.source
             if pair.source == STREAM and self._options.engine != "local":

@@ -91,8 +91,11 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
         raise UsageError(f"--format must be one of {', '.join(KINDS)}, not {file_format}")
     start, end = place(source), place(target)
     if start == STREAM:
+        _refuse_special(end, "put in place")
         return [_pair(start, end, file_format)]
     with reaching(source):
+        _refuse_special(start, "read more than once")
+        _refuse_special(end, "put in place")
         if start.is_dir():
             if _lies_in(end, start):
                 raise UsageError(f"OUTPUT must not lie in the folder that is read: {target}")
@@ -104,6 +107,18 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
         if end != STREAM and _same_file(start, end):
             raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
     return [_pair(start, end, file_format)]
+
+
+def _refuse_special(where: Place, use: str) -> None:
+    """Refuse pipes (process substitution, ``/dev/fd/63``) and devices under a name.
+
+    :param use: what can be done with files only.
+    :raises UsageError: naming it, and what to do.
+    """
+    if where == STREAM or not isinstance(where, Path) or not where.exists() or where.is_file() or where.is_dir():
+        return
+    kind = "a pipe" if where.is_fifo() else "neither a file nor a folder"
+    raise UsageError(f"{where} is {kind}, and what it holds cannot be {use}; use - for stdin or stdout, with --format")
 
 
 def _pair(source: Place, target: Place, file_format: str | None) -> FilePair:

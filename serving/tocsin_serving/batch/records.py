@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tocsin.release import LAYOUT, read_manifest, sha256
+from tocsin import Release, ReleaseError
+from tocsin.release import LAYOUT, Manifest, read_manifest, sha256
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.files import Place, reaching
 from tocsin_serving.batch.tally import Tally
@@ -91,6 +92,16 @@ class ReleaseRecord(_Record):
     """Of its manifest, which holds the hash of every other file."""
 
     @classmethod
+    def of(cls, release: Release) -> ReleaseRecord:
+        """Name and hash of a loaded release.
+
+        :raises ReleaseError: another one has taken its place since.
+        """
+        record = cls.at(release.folder)
+        refuse_another(release.folder, read_manifest(release.folder), release.manifest)
+        return record
+
+    @classmethod
     def at(cls, folder: Path) -> ReleaseRecord:
         """Name and hash of the release in a folder.
 
@@ -98,6 +109,20 @@ class ReleaseRecord(_Record):
         """
         manifest = read_manifest(folder)
         return cls(name=manifest.name, version=manifest.version, sha256=sha256(folder / LAYOUT.manifest))
+
+
+def refuse_another(folder: Path, found: Manifest, expected: Manifest) -> None:
+    """Refuse a release that is not the one a job began with.
+
+    :raises ReleaseError: naming both.
+    """
+    # By what is in them: figures that are no numbers do not equal themselves.
+    if found.model_dump_json() != expected.model_dump_json():
+        before, now = (f"{manifest.name}-{manifest.version}" for manifest in (expected, found))
+        raise ReleaseError(
+            f"{folder} was replaced while the job started: it held {before}, and what it holds now is another release "
+            f"({now}). The answers would be of both; run the job again."
+        )
 
 
 class Identity(_Record):
