@@ -200,11 +200,13 @@ def score(
 
 def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
     from tocsin_serving.batch import rows_kept, run_with_progress
+    from tocsin_serving.batch.files import STREAM
 
     try:
         return run_with_progress(pairs, options)
     except KeyboardInterrupt:
-        err.print(_stopped(rows_kept(pairs, options)), markup=False)
+        resumable = all(pair.target != STREAM for pair in pairs)
+        err.print(_stopped(rows_kept(pairs, options), resumable=resumable), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
@@ -217,7 +219,9 @@ def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Pa
         write_report(report, _score(pairs, options), options)
 
 
-def _stopped(rows: int) -> str:
+def _stopped(rows: int, *, resumable: bool) -> str:
+    if not resumable:
+        return "stopped; what went to stdout is not complete, and such a job cannot be resumed"
     if not rows:
         return "stopped; nothing had been scored yet"
     again = [argument for argument in sys.argv[1:] if argument != "--resume"]

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -323,6 +324,41 @@ def test_a_folder_goes_to_a_folder(tmp_path: Path, tiny_release: Path) -> None:
     assert [summary.rows_scored for summary in summaries] == [6, 6]
     assert (output / "deep" / "b.jsonl").is_file()
     assert [pair.source.name for pair in plan(str(folder / "**" / "*.jsonl"), output)] == ["b.jsonl"]
+
+
+def test_a_glob_does_not_read_its_own_outputs_again(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("a.csv", "deep/b.csv"):
+        write_csv(tmp_path / name, TEXTS)
+    pattern, options = str(tmp_path / "**" / "*.csv"), JobOptions(release=str(tiny_release), resume=True)
+    first = job.run(plan(pattern, tmp_path / "out"), options)
+    assert [summary.files.source.name for summary in first] == ["a.csv", "b.csv"]
+    assert job.run(plan(pattern, tmp_path / "out"), options) == first
+    with pytest.raises(InputError, match="beside those in OUTPUT"):
+        plan(str(tmp_path / "dee*" / "*.csv"), tmp_path / "deep")
+
+
+def test_files_in_an_output_above_the_input_are_read(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_csv(tmp_path / "in" / "a.csv", TEXTS)
+    (pair,) = plan(str(tmp_path / "in" / "*.csv"), tmp_path)
+    assert pair.target == tmp_path / "a.csv"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".ipynb_checkpoints/a.csv", "deep/.trash/deeper/a.csv", ".a.csv", ".out.csv.tocsin/a.csv", "a.csv.rejects.jsonl"],
+)
+def test_hidden_files_and_folders_are_no_input(name: str, tmp_path: Path) -> None:
+    # Where the folder itself is, is the user's business.
+    folder = tmp_path / ".hidden" / "in"
+    for path in (folder / name, folder / "deep" / "seen.csv"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(path, TEXTS)
+    store = fsspec.filesystem("memory")
+    store.put(str(folder), f"/{tmp_path.name}", recursive=True)
+    for source in (str(folder), str(folder / "**" / "*.*"), f"memory://{tmp_path.name}"):
+        assert [pair.source.name for pair in plan(source, tmp_path / "out")] == ["seen.csv"]
 
 
 def _case(name: str, content: bytes) -> tuple[str, bytes]:

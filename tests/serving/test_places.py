@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import make_tiny_release
 
-from tocsin import InputError, TocsinError, UsageError
-from tocsin_serving.batch import JobOptions, files, job, plan, score_file
+from tocsin import EventClassifier, InputError, ReleaseError, TocsinError, UsageError
+from tocsin_serving.batch import JobOptions, dry_run, files, job, plan, score_file
+from tocsin_serving.batch.chunks import Chunk
 from tocsin_serving.batch.files import FileFormat, format_by_name
+from tocsin_serving.batch.records import ReleaseRecord
+from tocsin_serving.batch.scoring import scoring
 
 CONTENT = {
     "csv": b'id,text\n1,"An airstrike,\nthen more"\n2,\n3,A protest.\n',
@@ -116,6 +124,74 @@ def test_pipes_carry_rows_and_stderr_the_rest(tmp_path: Path, tiny_release: Path
     done = tocsin_score("-", "-", *release, stdin=b"", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"give --format" in done.stderr
+
+
+def test_a_pipe_under_a_name_is_refused_with_what_to_do(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(CONTENT["csv"])
+    os.mkfifo(tmp_path / "pipe.csv")
+    for source, target in (("pipe.csv", "out.csv"), ("in.csv", "pipe.csv"), ("-", "pipe.csv")):
+        with pytest.raises(UsageError, match=r"pipe\.csv is a pipe.*; use - for stdin or stdout, with --format"):
+            plan(tmp_path / source if source != "-" else "-", tmp_path / target, "csv")
+    with pytest.raises(UsageError, match="/dev/null is neither a file nor a folder"):
+        plan(tmp_path / "in.csv", "/dev/null", "csv")
+    command = f"{sys.executable} -m tocsin.cli.main score <(cat in.csv) out.csv --format csv --release {tiny_release}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is a pipe" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_stdout_is_said_plainly(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(CONTENT["csv"])
+    command = [sys.executable, "-m", "tocsin.cli.main", "score", "in.csv", "-", "--release", str(tiny_release)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1
+    assert "in.csv to stdout: No space left on device. What went to stdout is not complete." in said
+    assert "Traceback" not in said
+    assert "Exception" not in said
+
+
+def test_a_disk_that_cannot_be_read_is_said_plainly(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(CONTENT["csv"])
+    pairs, options = plan(source, tmp_path / "out.csv"), JobOptions(release=str(tiny_release))
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(job, "open_reader", broken)
+    with pytest.raises(TocsinError, match=r"in\.csv to .*out\.csv: Input/output error\. Nothing was scored\."):
+        job.run(pairs, options)
+    monkeypatch.setattr(dry_run, "open_reader", broken)
+    with pytest.raises(TocsinError, match=r"Input/output error\. Nothing was scored\."):
+        dry_run.estimate(pairs, options)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_release_that_is_replaced_while_workers_start_is_refused(
+    whole: bool, tmp_path: Path, tiny_release: Path
+) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(tiny_release, folder)
+    classifier = EventClassifier.load(folder)
+    if whole:
+        make_tiny_release(folder, window_tokens=48)
+        with pytest.raises(ReleaseError, match="was replaced while the job started"):
+            ReleaseRecord.of(classifier.release)
+    else:
+        (folder / "taxonomy.toml").write_text("")
+    chunk = Chunk(None, ["An airstrike hit the market."], np.array([1]), [], 1)
+    with (
+        pytest.raises(ReleaseError, match="was replaced while the job started" if whole else "taxonomy"),
+        scoring(classifier, JobOptions().shape, workers=2) as score,
+    ):
+        list(score([chunk], lambda: iter(())))
 
 
 def test_parquet_goes_through_pipes(tmp_path: Path, tiny_release: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from tocsin import EventClassifier, UsageError
-from tocsin_serving.batch import JobOptions, job, plan
+from tocsin_serving.batch import JobOptions, dry_run, job, plan
 from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
 from tocsin_serving.batch.records import kind_of_reason
@@ -251,6 +253,79 @@ def test_a_dry_run_estimates_and_writes_nothing(source: Path, tiny_release: Path
     assert 15_000 < found.rows < 25_000
     assert found.sample.rows_read == found.sample.tally.scored == 256
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_files_that_hold_no_text_at_their_start_are_estimated_too(tmp_path: Path, tiny_release: Path) -> None:
+    options = JobOptions(release=str(tiny_release))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text\n")
+    (pair,) = plan(folder / "a.csv", tmp_path / "out.csv")
+    found = estimate([pair], options)
+    assert (found.rows, found.rows_per_second, found.in_words(1)) == (0, None, "no rows are left to score")
+    (folder / "b.csv").write_text('text\n""\n""\n')
+    found = estimate(plan(folder, tmp_path / "out"), options)
+    assert (found.rows, found.rows_per_second) == (2, None)
+    assert found.in_words(1).startswith("about 2 rows; the first hold no text")
+    (folder / "c.csv").write_text("text\n" + "An airstrike hit.\n" * 10)
+    found = estimate(plan(folder, tmp_path / "out"), options)
+    assert (found.rows, found.sample.rows_read, found.sample.files.source.name) == (12, 10, "c.csv")
+    assert found.rows_per_second
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz", ".csv.zst"])
+def test_an_estimate_of_files_that_are_read_to_their_end_is_exact(
+    suffix: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = 3000 if suffix.startswith(".csv.") else 2000
+    texts = [f"An airstrike hit {n:06}." for n in range(rows)]
+    plain = ("text\n" + "\n".join(texts) + "\n").encode()
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        ".csv": bytes,
+        ".csv.gz": gzip.compress,
+        ".csv.zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+    }
+    for n in range(10):
+        if suffix == ".parquet":
+            pq.write_table(pa.table({"text": texts}), folder / f"{n}.parquet")
+        else:
+            (folder / f"{n}{suffix}").write_bytes(pack[suffix](plain))
+    found = estimate(plan(folder, tmp_path / "out"), JobOptions(release=str(tiny_release)))
+    assert found.rows == 10 * rows
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_compressed_files_are_estimated_by_whole_buffers(
+    codec: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, rows = random.Random(7), 20_000
+    lines = (f"{n},An airstrike hit {chance.randbytes(90).hex()}." for n in range(rows))
+    source = tmp_path / f"in.csv{ {'gzip': '.gz', 'zstd': '.zst'}[codec] }"
+    source.write_bytes(pa.compress(("id,text\n" + "\n".join(lines)).encode(), codec, asbytes=True))
+    monkeypatch.setattr(dry_run, "_ROWS_COUNTED", 1)
+    found = estimate(plan(source, tmp_path / "out.csv"), JobOptions(release=str(tiny_release)))
+    assert found.rows is not None
+    assert 0.8 * rows < found.rows < 1.2 * rows
+
+
+def test_what_is_finished_is_not_left_to_score(tmp_path: Path, tiny_release: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.csv").write_text("text\n" + "An airstrike hit.\n" * 700)
+    pairs, release = plan(folder, out), str(tiny_release)
+    job.run(pairs[:2], JobOptions(release=release))
+    assert estimate(pairs, JobOptions(release=release)).rows == 2100
+    assert estimate(pairs, JobOptions(release=release, resume=True)).rows == 700
+    # Made otherwise, or of another input, it will not be left as it is.
+    assert estimate(pairs, JobOptions(release=release, resume=True, scores=True)).rows == 2100
+    (folder / "0.csv").write_text("text\nNothing happened.\n")
+    assert estimate(pairs, JobOptions(release=release, resume=True)).rows == 701
+    job.run(pairs[2:], JobOptions(release=release))
+    (folder / "0.csv").unlink()
+    assert estimate(pairs[1:], JobOptions(release=release, resume=True)).in_words(2) == "no rows are left to score"
 
 
 def test_an_estimate_counts_workers_and_uses_units_people_read(source: Path, tmp_path: Path) -> None:

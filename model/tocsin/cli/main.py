@@ -78,7 +78,7 @@ def main() -> None:
         _fail(f"`tocsin {entry_point.name}` needs {error.name}: run `pip install 'tocsin[{extra}]'`", code=2)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is wrong, and there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
     except KeyboardInterrupt:
         err.print("stopped")
@@ -87,7 +87,17 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     err.print(f"[bold red]error:[/] {escape(message)}")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What could not be written has been told of; Python would try again, and complain, when it ends.
+        _drop_output()
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Send what is still to go to stdout nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -12,8 +12,17 @@ import numpy as np
 from tocsin.cli.console import err
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk
 from tocsin_serving.batch.files import Input, readable
-from tocsin_serving.batch.job import FileSummary, JobOptions, load_classifier, open_reader, rows_kept
+from tocsin_serving.batch.job import (
+    FileSummary,
+    JobOptions,
+    disk_errors,
+    finished_rows,
+    load_classifier,
+    open_reader,
+    unfinished_rows,
+)
 from tocsin_serving.batch.outputs import FilePair
+from tocsin_serving.batch.records import ReleaseRecord
 from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.settings import available_cores
@@ -21,8 +30,9 @@ from tocsin_serving.settings import available_cores
 # Enough for a rate that holds within some tenths, in a second or so.
 _TEXTS = 256
 _WARM_UP_TEXTS = 16
-# Rows read, over all files, to tell how many there are: of a compressed file only whole buffers can be told.
+# Rows read, over all files, to tell how many there are; of a compressed file at least a whole buffer.
 _ROWS_COUNTED = 20_000
+_NOTHING = Chunk(None, [], np.empty(0, dtype=np.int64), [], 0)
 
 
 @dataclass(frozen=True)
@@ -30,63 +40,94 @@ class Estimate:
     """What the first rows promise."""
 
     sample: FileSummary
+    """Of the first file with a text among its first rows."""
     rows: int | None
     """Left to score of all files, told from the share of each that its first rows take up; none for a pipe."""
-    rows_per_second: float
-    """Of one worker."""
+    rows_per_second: float | None
+    """Of one worker; none when the first rows hold no text."""
 
     def in_words(self, workers: int | None) -> str:
         """Rows, rate and time.
 
         :param workers: none when a cluster will tell how many there are.
         """
+        if self.rows == 0:
+            return "no rows are left to score"
+        rows = "how many rows a pipe holds is not known" if self.rows is None else f"about {self.rows:,} rows"
+        if self.rows_per_second is None:
+            return f"{rows}; the first hold no text, so how fast they will be scored is not known"
         rate = self.rows_per_second * (workers or 1)
         of = "each worker" if workers is None else "1 worker" if workers == 1 else f"{workers} workers"
         if self.rows is None:
-            return f"about {rate:,.0f} rows/s with {of}; how many rows a pipe holds is not known"
+            return f"about {rate:,.0f} rows/s with {of}; {rows}"
         time_taken = _duration(self.rows / rate) + (" divided by the number of workers" if workers is None else "")
-        return f"about {self.rows:,} rows at about {rate:,.0f} rows/s with {of}: about {time_taken}"
+        return f"{rows} at about {rate:,.0f} rows/s with {of}: about {time_taken}"
 
 
 def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
-    """Score the first rows of the first file in this process.
+    """Score the first rows of the first file that has texts there, in this process.
 
     :raises TocsinError: a file or the release cannot be used, as in the job itself.
     """
-    scorer = ChunkScorer(load_classifier(options), options.shape)
-    looks = [_look(pair, options, max(CHUNK_ROWS, _ROWS_COUNTED // len(files))) for pair in files]
-    chunk = _beginning(looks[0][0], _TEXTS)
-    scorer(_beginning(chunk, _WARM_UP_TEXTS))
+    classifier = load_classifier(options)
+    release = ReleaseRecord.of(classifier.release)
+    limit = max(CHUNK_ROWS, _ROWS_COUNTED // len(files))
+    sampled, chunk, counted = files[0], _NOTHING, list[int | None]()
+    for pair in files:
+        if options.resume and finished_rows(pair, options, release) is not None:
+            continue
+        with disk_errors(pair, lambda: "Nothing was scored."):
+            first, rows = _look(pair, options, limit)
+        kept = unfinished_rows(pair, options) if options.resume else 0
+        counted.append(None if rows is None else max(rows - kept, 0))
+        if not chunk.read or (first.texts and not chunk.texts):
+            sampled, chunk = pair, first
+    known = [rows for rows in counted if rows is not None]
+    sample, rate = _timed(ChunkScorer(classifier, options.shape), sampled, chunk)
+    return Estimate(sample, sum(known) if len(known) == len(counted) else None, rate)
+
+
+def _timed(score: ChunkScorer, pair: FilePair, chunk: Chunk) -> tuple[FileSummary, float | None]:
+    """Counts of a chunk's first rows, and how many are scored in a second; none without a text."""
+    chunk = _beginning(chunk, _TEXTS)
+    score(_beginning(chunk, _WARM_UP_TEXTS))
     begun = time.perf_counter()
-    answers = scorer(chunk)
+    answers = score(chunk)
     seconds = time.perf_counter() - begun
-    sample = FileSummary(files[0])
+    sample = FileSummary(pair)
     sample.add(chunk, answers)
-    known = [rows for _, rows in looks if rows is not None]
-    kept = rows_kept(files, options) if options.resume else 0
-    rows = max(sum(known) - kept, 0) if len(known) == len(looks) else None
-    return Estimate(sample, rows, sample.rows_read / seconds)
+    return sample, sample.rows_read / seconds if chunk.texts else None
 
 
 def dry_run_with_estimate(files: Sequence[FilePair], options: JobOptions) -> None:
     """Print on stderr what the first rows hold and what the job would take."""
     found = estimate(files, options)
-    err.print(summary_table([found.sample], title=f"The first rows of {files[0].source_name}"))
+    if found.sample.rows_read:
+        err.print(summary_table([found.sample], title=f"The first rows of {found.sample.files.source_name}"))
     workers = options.workers or (available_cores() if options.engine == "local" else None)
     err.print(f"{found.in_words(workers)}. Nothing was written.", markup=False)
 
 
 def _look(pair: FilePair, options: JobOptions, limit: int) -> tuple[Chunk, int | None]:
-    """A file's first rows, and how many it has: counted up to a limit, then by the share read; none for a pipe."""
+    """A file's first rows, if possible with a text, and how many it has: counted up to a limit, then by the share read.
+
+    :return: no number for a pipe that goes on beyond the limit.
+    """
+    first, rows, share = _NOTHING, 0, 0.0
     with closing(Input(pair.source, pair.source_format)) as source, readable(source):
         reader = open_reader(source, options.columns)
-        first, rows = None, 0
         for chunk in reader.chunks():
-            first, rows = first or chunk, rows + chunk.read
-            if rows >= limit:
-                share = reader.progress()
+            first, rows = first if first.texts else chunk, rows + chunk.read
+            before, share = share, reader.progress()
+            if rows < limit:
+                continue
+            if pair.source_format.codec is None:
                 return first, round(rows / share) if share else None
-    return first or Chunk(None, [], np.empty(0, dtype=np.int64), [], 0), rows
+            # Of a compressed file the share is that of whole buffers. When the next one is fetched, somewhere in this
+            # chunk, the rows of those before have all been counted.
+            if 0 < before < share:
+                return first, round((rows - chunk.read / 2) / before)
+    return first, rows
 
 
 def _beginning(chunk: Chunk, count: int) -> Chunk:

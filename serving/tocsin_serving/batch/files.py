@@ -6,6 +6,7 @@ The one place that knows of compression and of stores. Local files are plain `Pa
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -202,17 +203,30 @@ def fingerprint(where: Place) -> str:
 def deliver(source: Path, target: Place) -> None:
     """Put a finished file of this machine where it belongs, complete or not at all.
 
-    A local target is a rename, made to survive a power cut; in a store the upload is completed at its end.
+    A local target is a rename, made to survive a power cut; in a store the upload is completed at its end. A link
+    stays: the file it names is replaced.
 
     :raises OSError: of a local file system.
     :raises TocsinError: the store refused.
     """
     if isinstance(target, Path):
-        source.replace(target)
-        sync(target.parent)
+        _move(source, target.resolve())
         return
     with reaching(target):
         _upload(source, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # On another disk, as what belongs beside a link may be.
+        with source.open("rb") as made, atomic(target) as file:
+            shutil.copyfileobj(made, file, _BUFFER_BYTES)
+        source.unlink()
+    sync(target.parent)
 
 
 def _upload(source: Path, target: UPath) -> None:

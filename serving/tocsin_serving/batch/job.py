@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -21,6 +21,8 @@ from upath import UPath
 from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin.disk import sync
+from tocsin.release import default_release_folder
+from tocsin.stores import resolve_release
 from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
@@ -287,9 +289,43 @@ def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[Fi
 
 
 def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
-    """Rows of unfinished outputs that a resumed job need not score again."""
-    found = (_workspace(pair, options).progress() for pair in pairs if pair.target != STREAM)
-    return sum(progress.counts.rows_read for progress in found if progress is not None)
+    """Rows of finished and unfinished outputs that a resumed job need not score again.
+
+    :raises ReleaseError: there is no release to be compared with that of finished outputs.
+    """
+    folder = resolve_release(options.release)
+    release = ReleaseRecord.at(default_release_folder() if folder is None else Path(folder))
+    finished = {pair: finished_rows(pair, options, release) for pair in pairs}
+    return sum(unfinished_rows(pair, options) if rows is None else rows for pair, rows in finished.items())
+
+
+def unfinished_rows(pair: FilePair, options: JobOptions) -> int:
+    """Rows of an unfinished output that a resumed job need not score again."""
+    progress = None if pair.target == STREAM else _workspace(pair, options).progress()
+    return 0 if progress is None else progress.counts.rows_read
+
+
+def finished_rows(pair: FilePair, options: JobOptions, release: ReleaseRecord) -> int | None:
+    """Rows of a finished output that a resumed job leaves as it is; none when it is not there.
+
+    Told from sizes, without the hashes that the job compares: those would take the files to be read.
+    """
+    manifest = None if pair.target == STREAM else _manifest(pair)
+    if manifest is None:
+        return None
+    made = (manifest.release, manifest.settings, manifest.versions, manifest.input.path)
+    same = made == (release, _settings(pair, options), package_versions(), pair.source_name)
+    sizes = {pair.source: manifest.input.bytes, pair.target: manifest.output.bytes}
+    same = same and all(where == STREAM or _size(where) == size for where, size in sizes.items())
+    return manifest.counts.rows_read if same else None
+
+
+def _size(where: Place) -> int | None:
+    with reaching(where):
+        try:
+            return int(where.stat().st_size)
+        except FileNotFoundError:
+            return None
 
 
 def open_reader(source: Input, columns: Columns) -> Reader:
@@ -330,16 +366,37 @@ def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
 
 
 def _check_before(pair: FilePair, options: JobOptions) -> None:
-    """Refuse what can be refused before any work."""
-    if pair.source != STREAM:
-        with closing(Input(pair.source, pair.source_format)) as source, readable(source):
-            open_reader(source, options.columns)
-    if pair.target == STREAM:
-        if options.resume:
-            raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
-        return
-    check_folder(pair)
-    _check_output(pair, options)
+    """Refuse what can be refused before any work.
+
+    :raises TocsinError: naming the file at fault.
+    """
+    with disk_errors(pair, lambda: "Nothing was scored."):
+        if pair.source != STREAM:
+            with closing(Input(pair.source, pair.source_format)) as source, readable(source):
+                open_reader(source, options.columns)
+        if pair.target == STREAM:
+            if options.resume:
+                raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
+            return
+        check_folder(pair)
+        _check_output(pair, options)
+
+
+@contextmanager
+def disk_errors(pair: FilePair, outcome: Callable[[], str]) -> Iterator[None]:
+    """Turn what a disk in trouble raises into a message.
+
+    :param outcome: says what has become of the output.
+    :raises TocsinError: in place of the system's error.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever read our stdout went away, which is no trouble; the command ends without a word.
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise TocsinError(f"{pair.source_name} to {pair.target_name}: {reason}. {outcome()}") from error
 
 
 def _check_output(pair: FilePair, options: JobOptions) -> None:
@@ -372,21 +429,25 @@ class _Job:
         :raises TocsinError: the output is not there; what was done is kept for --resume.
         """
         workspace = _workspace(pair, self._options)
-        try:
-            with workspace.locked(pair.target):
-                # Once more, for another job may have finished since.
-                _check_output(pair, self._options)
-                return self._file(pair, workspace, score)
-        except OSError as error:
-            raise TocsinError(
-                f"{pair.source_name} to {pair.target}: {error.strerror or error}. No output was written"
-                f"{_kept(workspace)}."
-            ) from error
+        with (
+            disk_errors(pair, lambda: f"No output was written{_kept(workspace)}."),
+            workspace.locked(pair.target),
+        ):
+            # Once more, for another job may have finished since.
+            _check_output(pair, self._options)
+            return self._file(pair, workspace, score)
 
     def stream(self, pair: FilePair, score: ScoreChunks) -> FileSummary:
-        """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored."""
+        """Score a file to stdout, rejects to stderr, each chunk as soon as it is scored.
+
+        :raises TocsinError: what went to stdout is not complete.
+        """
         counts = Counts()
-        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with (
+            disk_errors(pair, lambda: "What went to stdout is not complete."),
+            tempfile.TemporaryDirectory() as folder,
+            ExitStack() as stack,
+        ):
             scratch = Path(folder)
             where = pair.source
             if pair.source == STREAM and self._options.engine != "local":
@@ -413,10 +474,12 @@ class _Job:
         where = _copied_pipe(workspace.input) if pair.source == STREAM else pair.source
         seen = fingerprint(where)
         identity = self._identity(pair, where)
-        if self._options.resume and (done := _finished_before(pair, identity)):
+        before = _manifest(pair) if self._options.resume else None
+        differences = [] if before is None else _differences(pair, before, identity)
+        if before is not None and not differences:
             workspace.forget()
-            return done
-        progress = self._begin(pair, workspace, identity)
+            return _summary(pair, before.counts)
+        progress = self._begin(pair, workspace, identity, differences)
         if not progress.finished:
             with closing(Input(where, pair.source_format, pair.source_name)) as source:
                 writer = self._score(pair, workspace, progress, source, score)
@@ -428,37 +491,29 @@ class _Job:
         return _summary(pair, progress.counts)
 
     def _identity(self, pair: FilePair, where: Place) -> Identity:
-        options = self._options
         return Identity(
             input=FileRecord.of(where, pair.source_name),
             release=self._release,
-            settings={
-                "text_column": options.text_column,
-                "split_sentences": options.split_sentences,
-                "scores": options.scores,
-                "output_schema": "acled" if options.acled else "tocsin",
-                "cascade": options.cascade,
-                "input_format": str(pair.source_format),
-                "output_format": str(pair.target_format),
-            },
+            settings=_settings(pair, self._options),
             versions=package_versions(),
         )
 
-    def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity) -> Progress:
+    def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity, differences: Sequence[str]) -> Progress:
         """The journal to go on with, or a new one.
 
+        :param differences: what keeps a finished output from being taken for this job's.
         :raises UsageError: the unfinished output is another job's, or a finished one would be replaced.
         """
         progress = workspace.progress() if self._options.resume else None
         if progress is None:
             workspace.forget()
         if not self._options.overwrite and not (progress and progress.finished):
-            check_absent(pair)
+            check_absent(pair, differences)
         if progress is None:
             return Progress(identity=identity, counts=Counts(), started=_now())
-        if differences := progress.identity.differences(identity):
+        if changes := progress.identity.differences(identity):
             raise UsageError(
-                f"{pair.target} was begun otherwise: {'; '.join(differences)}. "
+                f"{pair.target} was begun otherwise: {'; '.join(changes)}. "
                 "Resume it as it was begun, or start anew with --overwrite and without --resume."
             )
         progress.resumed += 1
@@ -491,6 +546,19 @@ class _Job:
             if header:
                 spool.commit([header], b"")
         return writer
+
+
+def _settings(pair: FilePair, options: JobOptions) -> dict[str, str | bool | None]:
+    """What an output depends on besides input, release and versions."""
+    return {
+        "text_column": options.text_column,
+        "split_sentences": options.split_sentences,
+        "scores": options.scores,
+        "output_schema": "acled" if options.acled else "tocsin",
+        "cascade": options.cascade,
+        "input_format": str(pair.source_format),
+        "output_format": str(pair.target_format),
+    }
 
 
 def _chunks(reader: Reader, source: Input) -> Iterator[Chunk]:
@@ -559,17 +627,28 @@ class _Stdout:
             self._file.close()
 
 
-def _finished_before(pair: FilePair, identity: Identity) -> FileSummary | None:
-    """Counts of an output that is already what this job would write."""
+def _manifest(pair: FilePair) -> JobManifest | None:
+    """What a finished output was made from; none where there is no manifest of a job."""
     with reaching(pair.manifest):
         try:
-            manifest = JobManifest.model_validate_json(pair.manifest.read_bytes())
-            output = FileRecord.of(pair.target)
+            return JobManifest.model_validate_json(pair.manifest.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-    if manifest.identity != identity or manifest.output.sha256 != output.sha256:
-        return None
-    return _summary(pair, manifest.counts)
+
+
+def _differences(pair: FilePair, manifest: JobManifest, identity: Identity) -> list[str]:
+    """In words, why a finished output is not what this job would write; nothing when it is."""
+    records = {pair.target: manifest.output, pair.rejects: manifest.rejects}
+    faults = (_fault(where, record) for where, record in records.items() if record is not None)
+    return manifest.identity.differences(identity) or [fault for fault in faults if fault]
+
+
+def _fault(where: Place, record: FileRecord) -> str | None:
+    """What became of a file since it was recorded; none when it is as it was."""
+    try:
+        return None if FileRecord.of(where).sha256 == record.sha256 else f"{where} was changed since"
+    except FileNotFoundError:
+        return f"{where} is missing"
 
 
 def _ready(pair: FilePair, workspace: Workspace) -> Path:

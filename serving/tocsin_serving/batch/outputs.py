@@ -6,7 +6,7 @@ import base64
 import codecs
 import glob
 import json
-import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,7 +78,8 @@ class FilePair:
 def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: str | None = None) -> list[FilePair]:
     """Pair the files of a path, folder or glob with those to write.
 
-    A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had.
+    A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had;
+    hidden ones are passed over, and so is what lies in the target.
 
     :param source: a path, a URL, or ``-`` for stdin.
     :param target: a path, a URL, or ``-`` for stdout.
@@ -90,8 +91,11 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
         raise UsageError(f"--format must be one of {', '.join(KINDS)}, not {file_format}")
     start, end = place(source), place(target)
     if start == STREAM:
+        _refuse_special(end, "put in place")
         return [_pair(start, end, file_format)]
     with reaching(source):
+        _refuse_special(start, "read more than once")
+        _refuse_special(end, "put in place")
         if start.is_dir():
             if _lies_in(end, start):
                 raise UsageError(f"OUTPUT must not lie in the folder that is read: {target}")
@@ -103,6 +107,18 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
         if end != STREAM and _same_file(start, end):
             raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
     return [_pair(start, end, file_format)]
+
+
+def _refuse_special(where: Place, use: str) -> None:
+    """Refuse pipes (process substitution, ``/dev/fd/63``) and devices under a name.
+
+    :param use: what can be done with files only.
+    :raises UsageError: naming it, and what to do.
+    """
+    if where == STREAM or not isinstance(where, Path) or not where.exists() or where.is_file() or where.is_dir():
+        return
+    kind = "a pipe" if where.is_fifo() else "neither a file nor a folder"
+    raise UsageError(f"{where} is {kind}, and what it holds cannot be {use}; use - for stdin or stdout, with --format")
 
 
 def _pair(source: Place, target: Place, file_format: str | None) -> FilePair:
@@ -128,9 +144,11 @@ def _format(where: Place, file_format: str | None) -> FileFormat:
 
 def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -> list[FilePair]:
     """:param found: files with their names relative to the root."""
-    sources = [(path, name) for path, name in found if _is_input(path)]
+    # Below the root, the target holds what earlier runs of this job wrote.
+    inside = target != STREAM and _lies_in(target, root)
+    sources = [(path, name) for path, name in found if _is_input(name) and not (inside and _lies_in(path, target))]
     if not sources:
-        raise InputError(f"No {', '.join(SUFFIXES)} file in {root}")
+        raise InputError(f"No {', '.join(SUFFIXES)} file in {root}{' beside those in OUTPUT' if inside else ''}")
     if target == STREAM or format_by_name(target.name) or target.is_file():
         raise UsageError(f"INPUT names several files, so OUTPUT must be a folder: {target}")
     if _same_file(root, target):
@@ -189,8 +207,13 @@ def _lies_in(target: Place, folder: Place) -> bool:
     return f"{target}/".startswith(str(folder).rstrip("/") + "/")
 
 
-def _is_input(path: Place) -> bool:
-    return format_by_name(path.name) is not None and not path.name.endswith(REJECTS_SUFFIX) and path.name[0] != "."
+def _is_input(name: str) -> bool:
+    """Whether a file found below a folder is to be read: by its relative name, and not hidden like what is unfinished.
+
+    :param name: relative to the folder.
+    """
+    hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+    return not hidden and format_by_name(name) is not None and not name.endswith(REJECTS_SUFFIX)
 
 
 def check_content(source: Input) -> None:
@@ -226,15 +249,17 @@ def _is_binary(start: bytes) -> bool:
     return False
 
 
-def check_absent(pair: FilePair) -> None:
+def check_absent(pair: FilePair, differences: Sequence[str] = ()) -> None:
     """Refuse an output that exists.
 
-    :raises UsageError: naming it.
+    :param differences: what keeps it from being left as it is.
+    :raises UsageError: naming it and them.
     """
+    reason = f" It is not what this job would write: {'; '.join(differences)}." if differences else ""
     for path in (pair.target, pair.rejects, pair.manifest):
         with reaching(path):
             if path.exists():
-                raise UsageError(f"{path} exists; --overwrite replaces it.")
+                raise UsageError(f"{path} exists; --overwrite replaces it.{reason}")
 
 
 def check_folder(pair: FilePair) -> None:
@@ -246,14 +271,22 @@ def check_folder(pair: FilePair) -> None:
     with reaching(pair.target):
         if pair.target.is_dir():
             raise UsageError(f"OUTPUT is a folder: {pair.target}. Give a file name.")
-    if not isinstance(pair.target, Path):
-        return
-    folder = pair.target.parent
+    # Rejects and manifest stand beside the name that was given, and the output grows beside the file it names. Any of
+    # them may be a link to another place.
+    paths = [path for path in (pair.target, pair.rejects, pair.manifest) if isinstance(path, Path)]
+    for folder in {path.parent.resolve() for path in paths} | {path.resolve().parent for path in paths}:
+        _probe(folder)
+
+
+def _probe(folder: Path) -> None:
+    """Make a folder and write something into it.
+
+    :raises TocsinError: that cannot be done.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{pair.target.name}.{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp"):
+            pass
     except OSError as error:
         raise TocsinError(f"Cannot write into {folder}: {error.strerror}") from error
 

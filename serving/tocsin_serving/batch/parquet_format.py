@@ -47,8 +47,8 @@ class ParquetReader:
         """All rows in order."""
         for batch in self._file.iter_batches(batch_size=self._rows_at_once()):
             for rows in _cut(pa.Table.from_batches([batch])):
-                yield self._chunk(rows, self._read)
-                self._read += rows.num_rows
+                before, self._read = self._read, self._read + rows.num_rows
+                yield self._chunk(rows, before)
 
     def _rows_at_once(self) -> int:
         """Rows to decode together: few where the file's metadata tells of long ones."""

