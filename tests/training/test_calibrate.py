@@ -14,7 +14,7 @@ from tocsin.drift import Profile
 from tocsin.release import Release
 from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main
 from tocsin_training.config import CalibrateSettings, Settings
-from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right
+from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right, wilson
 from tocsin_training.run import Run
 
 SETTINGS = CalibrateSettings()
@@ -79,6 +79,21 @@ def test_the_review_band_keeps_its_promise_where_it_was_chosen() -> None:
     assert right[kept].mean() == pytest.approx(fitted.review_promise.validation_accuracy)
     assert 1 - kept.mean() == pytest.approx(fitted.review_promise.validation_review_share)
     assert right[~kept].mean() < right[kept].mean()
+
+
+def test_a_promise_by_the_low_end_keeps_less_and_surer_answers() -> None:
+    logits, truth = sample(2000, 6, seed=5)
+    lines, shares = [], []
+    for low_end in (False, True):
+        settings = SETTINGS.model_copy(update={"target_accuracy": 0.9, "target_low_end": low_end})
+        fitted = fit_calibration(logits, truth, settings)
+        probabilities = fitted.probabilities(logits)
+        kept = fitted.confidence(probabilities) >= fitted.review_below
+        right = top_is_right(truth, top_answers(probabilities, fitted.decide(probabilities)))[kept]
+        lines.append(fitted.review_below)
+        shares.append(wilson(float(right.mean()), len(right))[0])
+    assert lines[1] > lines[0]
+    assert shares[0] < 0.9 <= shares[1]
 
 
 def test_text_that_is_not_read_is_no_part_of_the_fit_and_counts_as_sent_to_review() -> None:

@@ -27,7 +27,7 @@ from tocsin.language import detect_language
 from tocsin.release import LAYOUT, Release
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
-from tocsin_training.metrics import expected_calibration_error, proportion, top_answers, top_is_right
+from tocsin_training.metrics import expected_calibration_error, proportion, top_answers, top_is_right, wilson
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,9 @@ def fit_calibration(
     probabilities = start.probabilities(logits)
     thresholds = fit_thresholds(probabilities, truth, prior=settings.threshold_prior)
     decided = start.model_copy(update={"thresholds": tuple(thresholds)})
-    review_below, promise = fit_review(decided, probabilities, truth, settings.target_accuracy, unread=unread)
+    review_below, promise = fit_review(
+        decided, probabilities, truth, settings.target_accuracy, unread=unread, low_end=settings.target_low_end
+    )
     more: dict[str, Any] = {"review_below": review_below, "review_promise": promise}
     if settings.target_precision:
         precise = fit_precision(probabilities, truth, thresholds, settings)
@@ -162,15 +164,20 @@ def _best(scores: Floats, *, centre: float) -> float:
 
 
 def fit_review(
-    calibration: Calibration, probabilities: Floats, truth: Bools, target: float, *, unread: int = 0
+    calibration: Calibration,
+    probabilities: Floats,
+    truth: Bools,
+    target: float,
+    *,
+    unread: int = 0,
+    low_end: bool = False,
 ) -> tuple[float, ReviewPromise]:
     """The lowest confidence at which the answers from there upwards are right as often as promised.
 
-    Right as often, that is, among these very texts: the share itself is asked to reach the target and not the low end
-    of its interval, as it is for `precision`. Even without a mistake that end reaches 95 % only from 73 texts upwards
-    and 98 % from 189, so whoever trains on few texts of their own would see all of them sent to review.
-
     :param unread: further texts that go to review whatever the line, for their language.
+    :param low_end: ask the low end of the share's 95 % interval to reach the target, and not only the share among
+        these very texts. A promise so made is kept more often; but even without a mistake that end reaches 95 % only
+        from 73 texts upwards and 98 % from 189, so with few texts of one's own all of them would go to review.
     :return: ``review_below`` and what it kept on these very texts. If no cut keeps the promise, everything goes to
     review.
     """
@@ -182,7 +189,8 @@ def fit_review(
     # Texts of equal confidence are kept or sent together, so only the last of each run may be the cut.
     ordered = confidence[order]
     last_of_run = np.append(ordered[1:] < ordered[:-1], True)
-    kept = np.flatnonzero((running >= target) & last_of_run)
+    counted = np.array([wilson(share, count)[0] for count, share in enumerate(running, 1)]) if low_end else running
+    kept = np.flatnonzero((counted >= target) & last_of_run)
     if not len(kept):
         return 1.0, ReviewPromise(target_accuracy=target, validation_accuracy=1.0, validation_review_share=1.0)
     cut = int(kept[-1])

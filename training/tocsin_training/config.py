@@ -111,6 +111,9 @@ class CalibrateSettings(_Section):
     scale_spread: float = Field(0.1, gt=0, description="how far a label's scale may stray from the shared one")
     threshold_prior: float = Field(50, ge=0, description="pooled examples that a label's own must outweigh")
     target_accuracy: float = Field(0.95, gt=0, lt=1, description="of the answers not sent to review")
+    target_low_end: bool = Field(
+        False, description="that the low end of its 95 % interval reaches it, too; takes hundreds of validation texts"
+    )
     target_precision: float = Field(0.95, ge=0, lt=1, description="of the objective `precision`; 0: no such objective")
 
 
