@@ -152,7 +152,7 @@ def test_the_library_and_classify_need_no_heavy_package(release: tuple[str, str]
 
 def test_lineage_says_what_an_older_release_did_not_record(release: tuple[str, str]) -> None:
     told = json.loads(tocsin("info", "--lineage", "--json", *release).stdout)
-    assert told["data"] == {"sha256": "0" * 64, "records": 0}
+    assert told["data"] == {"sha256": "0" * 64, "records": 0, "augmented": 0}
     assert told["settings"].startswith("not recorded")
     assert len(told["digest"]) == 64
     people = tocsin("info", "--lineage", *release).stdout.decode()
