@@ -28,7 +28,8 @@ Fault = Callable[["Handler"], None]
 
 
 def event(number: int) -> dict[str, Any]:
-    notes = f'Residents of village {number} said "armed men" came,\nand went.'
+    # Half of them with a carriage return and nothing else that asks for quotes.
+    notes = f'Residents of village {number} said "armed men" came,\nand went.' if number % 2 else f"Shots\rin {number}."
     return dict(zip(COLUMNS, (f"MLI{number}", "2024-03-05", "Battles", "Mali", notes, number), strict=True))
 
 

@@ -471,7 +471,8 @@ def _ids(file: BinaryIO) -> set[str]:
 
 def _csv_bytes(columns: Sequence[str], rows: Sequence[Row], *, header: bool) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    # As RFC 4180 has it. Before Python 3.13 a carriage return in a note is quoted only where it is part of the line end.
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     if header:
         writer.writeheader()
     for row in rows:
