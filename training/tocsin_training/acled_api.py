@@ -471,7 +471,7 @@ def _ids(file: BinaryIO) -> set[str]:
 
 def _csv_bytes(columns: Sequence[str], rows: Sequence[Row], *, header: bool) -> bytes:
     text = io.StringIO(newline="")
-    # As RFC 4180 has it. Before Python 3.13 a carriage return in a note is quoted only where it is part of the line end.
+    # As RFC 4180 has it. Before Python 3.13 a carriage return is quoted only where it is part of the line end.
     writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     if header:
         writer.writeheader()
