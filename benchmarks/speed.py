@@ -42,7 +42,7 @@ from rich.table import Table
 
 from tocsin import EventClassifier, Release
 from tocsin.encoder import Encoder, open_session
-from tocsin_serving.batch.chunks import CHUNK_ROWS
+from tocsin_serving.batch.jsonl_format import _BYTES_AT_ONCE
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = os.cpu_count() or 1
@@ -60,9 +60,9 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="measure other runtimes, too")
     parser.add_argument("--save", action="store_true", help="write benchmarks/speed.md")
     arguments = parser.parse_args()
-    if arguments.texts <= CHUNK_ROWS:
-        parser.error(f"--texts {arguments.texts}: give more than {CHUNK_ROWS}, or the job meets texts twice in a chunk")
     texts = corpus_texts(arguments.texts)
+    if sum(map(len, texts)) <= _BYTES_AT_ONCE:
+        parser.error(f"--texts {arguments.texts}: give more, or the job finds texts twice in a chunk")
     rows = [load_row()]
     one_core = in_process(texts)
     rows.append(speed_row("library, one thread", one_core))
@@ -72,7 +72,7 @@ def main() -> None:
     with peer_model() as folder:
         pipeline = hugging_face_pipeline(folder, few)
         rows.append(speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline))
-        job, peak = batch_job(texts)
+        job, peak = batch_job(texts * _JOB_ROUNDS)
         rows += batch_job_rows(job, peak, pipeline)
         if arguments.peers:
             rows += peer_rows(folder, few, job)
@@ -205,17 +205,19 @@ def hugging_face_pipeline(folder: Path, texts: Sequence[str]) -> Speed:
     return measured(lambda: classify(list(texts), truncation=True), len(texts))
 
 
-def batch_job(texts: Sequence[str]) -> tuple[Speed, int]:
-    """A whole job's speed, start-up included, and its peak memory in bytes."""
+def batch_job(texts: Sequence[str], *options: str) -> tuple[Speed, int]:
+    """A whole job's speed, start-up included, and the most bytes its processes held.
+
+    :param texts: what stands twice in a chunk of the file is scored once.
+    :param options: of `tocsin score`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "texts.jsonl"
-        # Over and over, as they are: what stands twice in a chunk is scored once, and no chunk is that long.
-        rows = [{"text": text} for _ in range(_JOB_ROUNDS) for text in texts]
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        command = [sys.executable, "-m", "tocsin.cli.main", "score", str(source), str(Path(scratch) / "out.jsonl")]
+        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        command = [sys.executable, "-m", "tocsin.cli.main", "score", str(source), f"{scratch}/out.jsonl", *options]
         begun, cpu = time.perf_counter(), children_cpu()
         peak = peak_memory(command)
-        return Speed(len(rows) / (time.perf_counter() - begun), 1000 * (children_cpu() - cpu) / len(rows)), peak
+        return Speed(len(texts) / (time.perf_counter() - begun), 1000 * (children_cpu() - cpu) / len(texts)), peak
 
 
 def children_cpu() -> float:
