@@ -85,6 +85,8 @@ class FinetuneSettings(_Section):
     records_without_teacher: Literal["refuse", "labels alone"] = Field(
         "refuse", description="what a training record is learned from where the teacher has not read it"
     )
+    activation_limit: float = Field(8.0, gt=0, description="magnitude above which an activation costs")
+    activation_weight: float = Field(0.0, ge=0, description="of that cost; see ``activation_range``; 0: none")
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
     )
@@ -107,8 +109,8 @@ class ExportSettings(_Section):
 class CalibrateSettings(_Section):
     """How logits become probabilities and decisions."""
 
-    bias_spread: float = Field(0.5, gt=0, description="how far a label's bias may stray from the shared one")
-    scale_spread: float = Field(0.1, gt=0, description="how far a label's scale may stray from the shared one")
+    bias_spread: float = Field(0.3, gt=0, description="how far a label's bias may stray from the shared one")
+    scale_spread: float = Field(0.03, gt=0, description="how far a label's scale may stray from the shared one")
     threshold_prior: float = Field(50, ge=0, description="pooled examples that a label's own must outweigh")
     target_accuracy: float = Field(0.95, gt=0, lt=1, description="of the answers not sent to review")
     target_low_end: bool = Field(
