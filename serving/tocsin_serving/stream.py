@@ -70,6 +70,10 @@ class LineStream:
         self._settings = settings
         self._exchange = exchange
         self._send_message = send
+        self._read = 0
+        """Lines taken from the request."""
+        self._answered = 0
+        """Lines whose answers are sent."""
         self._bad_lines = 0
         """Lines in a row, up to the newest, that could not be used."""
 
@@ -96,36 +100,37 @@ class LineStream:
                     await self._answer(chunk)
                     # Problems are answered without anything to wait for; other requests have to get a turn.
                     await asyncio.sleep(0)
-        except RefusedError:
-            # Headers are gone, so all that can be done is not to end the answer properly: clients notice that.
+        except RefusedError as refused:
+            # Headers are gone: a last line says why, and the answer is not ended properly, which clients notice.
+            await self._send(self._last_words(refused), more=True)
             raise ClientGoneError from None
         await self._send(b"", more=False)
 
     async def _chunks(self, groups: AsyncIterator[list[bytes | None]]) -> AsyncIterator[Chunk]:
         """What is complete is answered at once: a client may wait for an answer before its next line.
 
-        :raises RefusedError: 400, too many lines in a row could not be used; the last one says so.
+        :raises RefusedError: 400, too many lines in a row could not be used.
         """
-        number = 0
         async for lines in groups:
             chunk = Chunk()
             for line in lines:
-                number += 1
-                await self._put(chunk, line, number)
+                self._read += 1
+                await self._put(chunk, line)
                 hopeless = self._bad_lines >= self._settings.max_bad_lines
                 if hopeless or chunk.cost >= self._settings.batch_tokens:
                     yield chunk
                     chunk = Chunk()
                 if hopeless:
-                    raise RefusedError(400, "Too many lines in a row could not be used.")
+                    raise RefusedError(400, f"{self._bad_lines:,} lines in a row could not be used.")
             if chunk.lines:
                 yield chunk
 
-    async def _put(self, chunk: Chunk, line: bytes | None, number: int) -> None:
+    async def _put(self, chunk: Chunk, line: bytes | None) -> None:
         text = self._text_of(line)
         if isinstance(text, Problem):
             # Problems are answers too: a stream of nothing else must not gather in memory.
-            chunk.add(self._told(text, number), 1)
+            self._bad_lines += 1
+            chunk.add(LineProblem(line=self._read, error=text.error, detail=text.detail), 1)
         else:
             self._bad_lines = 0
             (cost,) = await count_tokens(self._ticket.classifier, [text])
@@ -138,13 +143,13 @@ class LineStream:
         found = parsed_or_problem(Line, line)
         return found if isinstance(found, Problem) else found[0].text
 
-    def _told(self, problem: Problem, number: int) -> LineProblem:
-        """What stands in the place of the line's answer."""
-        self._bad_lines += 1
-        error = problem.error
-        if self._bad_lines >= self._settings.max_bad_lines:
-            error += f" The stream ends here: {self._bad_lines:,} lines in a row could not be used."
-        return LineProblem(line=number, error=error, detail=problem.detail)
+    def _last_words(self, refused: RefusedError) -> bytes:
+        """A line after the answers that says why there are no more."""
+        problem = refused.problem
+        last = LineProblem(
+            line=self._answered + 1, error=f"{problem.error} The stream ends here.", detail=problem.detail
+        )
+        return last.model_dump_json().encode() + b"\n"
 
     async def _answer(self, chunk: Chunk) -> None:
         texts = chunk.texts
@@ -153,6 +158,7 @@ class LineStream:
         work = Ticket(self._ticket.classifier, self._ticket.options, texts, list(costs))
         predictions = await self._desk.answer(work) if texts else []
         await self._send(chunk.answered(predictions), more=True)
+        self._answered += len(chunk.lines)
 
     async def _start(self) -> None:
         headers = [(b"content-type", NDJSON.encode())]

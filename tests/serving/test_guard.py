@@ -19,11 +19,12 @@ from prometheus_client import REGISTRY
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from tocsin import EventClassifier, UsageError
-from tocsin_serving.desk import ADMITTED, Desk
+from tocsin import EventClassifier, Prediction, UsageError
+from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
 from tocsin_serving.rate_limit import RateLimiter
+from tocsin_serving.refusal import overloaded
 from tocsin_serving.releases import ServedRelease
 from tocsin_serving.settings import Settings
 
@@ -425,7 +426,10 @@ def test_a_byte_now_and_then_keeps_no_stream_alive(desk: Desk) -> None:
 
     exchange = Trickle(headers=NDJSON)
     run(exchange.through(guarded(Application(), desk, Settings(idle_seconds=1))))
-    assert [message["type"] for message in exchange.sent] == ["http.response.start"]
+    assert [answer["error"] for answer in lines_of(exchange)] == [
+        "No line was complete after 1 s. The stream ends here."
+    ]
+    assert exchange.sent[-1]["more_body"] is True
 
 
 def _logged(caplog: pytest.LogCaptureFixture, desk: Desk, settings: Settings) -> str:
@@ -658,10 +662,37 @@ def test_a_stream_of_nothing_but_bad_lines_ends_and_says_why(desk: Desk) -> None
     body = b'{"text": "one"}\n' + b"\n" * 2 + b'{"text": "two"}\n' + b"\n" * 65_536
     exchange = run(Exchange(body, headers=NDJSON).through(guarded(Application(), desk, Settings(max_bad_lines=3))))
     answers = lines_of(exchange)
-    assert [answer.get("line") for answer in answers] == [None, 2, 3, None, 5, 6, 7]
-    assert "3 lines in a row" in answers[-1]["error"]
-    assert not any("ends here" in answer["error"] for answer in answers[1:3])
+    assert [answer.get("line") for answer in answers] == [None, 2, 3, None, 5, 6, 7, 8]
+    assert answers[-1]["error"] == "3 lines in a row could not be used. The stream ends here."
+    assert sum("ends here" in answer.get("error", "") for answer in answers) == 1
     # Cut off, which clients notice, and not ended as if all had been answered.
+    assert exchange.sent[-1]["more_body"] is True
+
+
+def test_a_stream_over_its_share_of_memory_ends_and_says_why(desk: Desk) -> None:
+    settings = Settings(max_body_bytes=10_000, max_held_bytes=1000)
+    parts = [b'{"text": "one"}\n', b'{"text": "' + b"a" * 2000]
+    exchange = run(Exchange(*parts, headers=NDJSON).through(guarded(Application(), desk, settings)))
+    answers = lines_of(exchange)
+    assert [answer.get("line") for answer in answers] == [None, 2]
+    assert answers[-1]["error"].endswith("The stream ends here.")
+    assert exchange.sent[-1]["more_body"] is True
+
+
+def test_a_stream_that_the_service_cannot_go_on_with_names_the_first_line_without_an_answer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = desk.answer
+
+    async def busy(ticket: Ticket) -> list[Prediction]:
+        if "three" in ticket.texts:
+            raise overloaded(2)
+        return await answer(ticket)
+
+    monkeypatch.setattr(desk, "answer", busy)
+    parts = [b'{"text": "one"}\n{"text": "two"}\n', b'{"text": "three"}\n{"text": "four"}\n']
+    exchange = run(Exchange(*parts, headers=NDJSON).through(guarded(Application(), desk)))
+    assert [answer.get("line") for answer in lines_of(exchange)] == [None, None, 3]
     assert exchange.sent[-1]["more_body"] is True
 
 

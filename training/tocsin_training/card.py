@@ -218,7 +218,7 @@ def _data_name(manifest: Manifest) -> str:
     if manifest.lineage is None:
         return "a corpus that is not recorded"
     data = manifest.lineage.data
-    return f"data of the trainer's own ({data.name})" if data.files else f"the corpus `{data.name}`"
+    return f"data of the trainer's own ({data.name})" if data.files else f"the corpus in the folder `{data.name}`"
 
 
 def _is_theirs(manifest: Manifest) -> bool:
