@@ -85,8 +85,6 @@ class FinetuneSettings(_Section):
     records_without_teacher: Literal["refuse", "labels alone"] = Field(
         "refuse", description="what a training record is learned from where the teacher has not read it"
     )
-    activation_limit: float = Field(8.0, gt=0, description="magnitude above which an activation costs")
-    activation_weight: float = Field(0.0, ge=0, description="of that cost; see ``activation_range``; 0: none")
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
     )

@@ -26,7 +26,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots
-from tocsin_training.activation_range import ActivationRange
 from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.distil import read_teacher
@@ -103,8 +102,6 @@ class EventTrainer(Trainer):
             parents=self._parents.to(logits.device),
             weights=inputs.get("weight"),
         )
-        if self.event_model.activation_range is not None and model.training:
-            loss = loss + self._settings.activation_weight * self.event_model.activation_range.penalty()
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
 
@@ -187,8 +184,6 @@ def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
     attention = "eager" if settings.finetune.device == "cpu" else None
     encoder = load_encoder(base.path, attention=attention)
     model = EventModel(encoder=encoder, labels=labels, dropout=settings.model.dropout)
-    if settings.finetune.activation_weight:
-        model.activation_range = ActivationRange(encoder, limit=settings.finetune.activation_limit)
     if settings.finetune.freeze_word_embeddings:
         model.freeze_word_embeddings()
     return model

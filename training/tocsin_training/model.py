@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
-from tocsin_training.activation_range import ActivationRange
 from tocsin_training.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ class EventModel(nn.Module):
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, labels)
-        self.activation_range: ActivationRange | None = None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits of shape (batch, labels) from token ids and mask of shape (batch, sequence)."""
