@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError, ReleaseError, TaxonomyError, TocsinError, UsageError
 from tocsin.prediction import DocumentPrediction, Event, Prediction, SentencePrediction
 from tocsin.release import Release
 from tocsin.taxonomy import EventType, Label, Taxonomy
 
-__version__ = "0.1.0"
+__version__: str
 
 __all__ = [
     "DocumentPrediction",
@@ -28,3 +30,10 @@ __all__ = [
     "UsageError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> str:
+    # Asked for and not looked up at import: in a bento the library is there without a distribution that has a version.
+    if name == "__version__":
+        return version("tocsin")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
