@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError, ReleaseError, TaxonomyError, TocsinError, UsageError
@@ -32,8 +33,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    # Asked for and not looked up at import: in a bento the library is there without a distribution that has a version.
-    if name == "__version__":
-        return version("tocsin")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Type checkers would take any misspelt name for an attribute.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        # Asked for and not looked up at import: in a bento the library is there without a distribution with a version.
+        if name == "__version__":
+            return version("tocsin")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

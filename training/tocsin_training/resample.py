@@ -54,7 +54,8 @@ def share_by_draw(draws: Floats, holds: Bools, among: Bools | None = None) -> Fl
 def calibration_bin(probabilities: Floats) -> NDArray[np.intp]:
     """Bin of each probability, from 0. Bins are closed on the right, as in the paper, and the first one takes 0 too."""
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    return np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
+    place: NDArray[np.intp] = np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
+    return place
 
 
 def ece_by_draw(draws: Floats, probabilities: Floats, given: Bools, truth: Bools) -> Floats:
