@@ -8,9 +8,10 @@ from tocsin_training.activation_range import ActivationRange
 
 def small_encoder() -> nn.Sequential:
     """Passes its input on to a second layer unchanged, so that both see the same."""
-    first = nn.Linear(2, 2, bias=False)
-    nn.init.eye_(first.weight)
-    return nn.Sequential(first, nn.Linear(2, 2, bias=False))
+    encoder = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        encoder[0].weight.copy_(torch.eye(2))
+    return encoder
 
 
 def test_what_sticks_out_costs_its_square_meaned_over_tokens_and_summed_over_layers() -> None:
@@ -51,10 +52,10 @@ def test_learning_by_it_brings_activations_into_range() -> None:
     optimizer = torch.optim.SGD(encoder.parameters(), lr=1e-3)
     tokens = torch.tensor([[[5.0, 0.0]]])
     with torch.no_grad():
-        next(encoder.parameters()).mul_(4)
+        encoder[0].weight.mul_(4)
     for _ in range(200):
         encoder(tokens)
         optimizer.zero_grad()
-        torch.autograd.backward(watched.penalty())
+        watched.penalty().backward()
         optimizer.step()
     assert encoder[0](tokens).abs().max() < 8.1
