@@ -135,8 +135,7 @@ class EventClassifier:
 
         :raises InputError: the text is not a string or holds nothing but white space.
         """
-        if not isinstance(text, str):
-            raise InputError(f"text must be a string, not {type(text).__name__}")
+        _check([text], what="text")
         return self.classify_batch([text])[0]
 
     def classify_batch(self, texts: Sequence[str]) -> list[Prediction]:

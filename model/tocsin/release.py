@@ -101,6 +101,11 @@ class Manifest(BaseModel):
     forced: ForcedPromotion | None = Field(None, description="only on a release promoted although it was worse")
     files: dict[str, str] = Field(default_factory=dict, description="file name -> sha256")
 
+    @property
+    def release_name(self) -> str:
+        """Name and version, as predictions carry it in ``model_version``."""
+        return f"{self.name}-{self.version}"
+
     @model_validator(mode="after")
     def _windows_move_on(self) -> Self:
         if self.window_overlap >= self.window_tokens - 2:
@@ -165,8 +170,8 @@ class Release:
 
     @property
     def name(self) -> str:
-        """Name and version, as predictions carry it in ``model_version``."""
-        return f"{self.manifest.name}-{self.manifest.version}"
+        """Name and version; see `Manifest.release_name`."""
+        return self.manifest.release_name
 
     @property
     def digest(self) -> str:

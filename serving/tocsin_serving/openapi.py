@@ -15,6 +15,9 @@ from pydantic.json_schema import JsonSchemaMode
 from tocsin import DocumentPrediction, EventClassifier, Prediction, Taxonomy
 from tocsin.drift import Profile
 from tocsin.sentences import Sentence, split_sentences
+from tocsin_serving.admin import RELOAD_PATH
+from tocsin_serving.guard import HEALTH_PATHS, MODEL_HEADER
+from tocsin_serving.request_log import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from tocsin_serving.schemas import (
     EXAMPLE_DOCUMENT,
     EXAMPLE_TEXTS,
@@ -29,6 +32,7 @@ from tocsin_serving.schemas import (
     ReloadRequest,
     StreamOptions,
 )
+from tocsin_serving.stream import NDJSON
 
 _DESCRIPTION = """Says which events a news text reports, in the vocabulary of the release that is serving (`/taxonomy`).
 
@@ -43,7 +47,6 @@ as `Authorization: Bearer KEY` to everything but /healthz, /livez and /readyz.""
 _MODEL = """The release that is serving and this service's limits. `languages` are those it reads; `thresholds` are
 objective -> label -> the probability from which on the label is given; first answers below `review_below` go to
 review; `metrics` were measured on the test split."""
-_NDJSON = "application/x-ndjson"
 _REFUSALS = {
     "400": "The body, a header or an option breaks a rule; `detail` names the fields.",
     "401": "The server was started with API keys, and none of them was sent.",
@@ -62,16 +65,15 @@ _RETRY_AFTER = {
     "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
 }
 _HEADERS = {
-    "X-Tocsin-Model-Version": {"description": "the release that answered", "schema": {"type": "string"}},
-    "X-Request-ID": {"description": "the id sent, or one made for the request", "schema": {"type": "string"}},
+    MODEL_HEADER: {"description": "the release that answered", "schema": {"type": "string"}},
+    REQUEST_ID_HEADER: {"description": "the id sent, or one made for the request", "schema": {"type": "string"}},
 }
 _REQUEST_ID = {
-    "name": "X-Request-ID",
+    "name": REQUEST_ID_HEADER,
     "in": "header",
     "description": "given back in the answer and written into the log",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    "schema": {"type": "string", "pattern": REQUEST_ID_PATTERN},
 }
-_HEALTH = ("/healthz", "/livez", "/readyz")
 _REQUESTS = (ClassifyRequest, DocumentRequest, Line, ReloadRequest)
 _ANSWERS = (Problem, LineProblem, FieldProblem, Taxonomy, Profile, Prediction, DocumentPrediction, ReloadAnswer)
 
@@ -93,7 +95,7 @@ def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str,
     paths["/profile"] = {
         "get": _get("How the newest texts were answered, as counts; a file for TOCSIN_DRIFT_REFERENCE.", Profile)
     }
-    paths["/admin/reload"] = {"post": _reload()}
+    paths[RELOAD_PATH] = {"post": _reload()}
     _complete_system(paths)
     _name_operations(paths)
     # The empty one: a server without keys asks for none.
@@ -128,9 +130,9 @@ def _complete_classify(operation: dict[str, Any], classifier: EventClassifier) -
     )
     operation["parameters"] += _stream_parameters()
     text = "\n".join(json.dumps({"text": text}) for text in EXAMPLE_TEXTS) + "\n"
-    operation["requestBody"]["content"][_NDJSON] = {"schema": {"type": "string"}, "example": text}
+    operation["requestBody"]["content"][NDJSON] = {"schema": {"type": "string"}, "example": text}
     lines = "".join(prediction.model_dump_json() + "\n" for prediction in example)
-    operation["responses"]["200"]["content"][_NDJSON] = {"schema": {"type": "string"}, "example": lines}
+    operation["responses"]["200"]["content"][NDJSON] = {"schema": {"type": "string"}, "example": lines}
 
 
 def _stream_parameters() -> list[dict[str, Any]]:
@@ -210,9 +212,9 @@ def _name_operations(paths: dict[str, Any]) -> None:
 
 def _complete_system(paths: dict[str, Any]) -> None:
     """BentoML's own paths: what the guard in front of them adds."""
-    for path in (*_HEALTH, "/metrics"):
+    for path in (*HEALTH_PATHS, "/metrics"):
         operation = paths[path]["get"]
         operation["parameters"] = [_REQUEST_ID]
-        operation["responses"].update(_refusals(("400",) if path in _HEALTH else _ANYWHERE))
-        if path in _HEALTH:
+        operation["responses"].update(_refusals(("400",) if path in HEALTH_PATHS else _ANYWHERE))
+        if path in HEALTH_PATHS:
             operation["security"] = []

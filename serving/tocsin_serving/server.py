@@ -9,7 +9,7 @@ from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.drift import References
 from tocsin_serving.keys import ADDRESS_VARIABLE, Keyring
-from tocsin_serving.settings import PREFIX, Settings
+from tocsin_serving.settings import PREFIX, RELEASE_VARIABLE, Settings
 from tocsin_serving.shadow import ShadowSettings
 
 
@@ -23,7 +23,7 @@ def run(*, host: str, port: int, workers: int | None, release: str | None) -> No
     address = resolve(host)
     check_port_is_free(address, port)
     classifier = EventClassifier.load(release)
-    os.environ["TOCSIN_RELEASE"] = str(classifier.release.folder.resolve())
+    os.environ[RELEASE_VARIABLE] = str(classifier.release.folder.resolve())
     if workers is not None:
         os.environ[f"{PREFIX}WORKERS"] = str(workers)
     # Fails here by name rather than in every worker.

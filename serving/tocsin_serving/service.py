@@ -35,12 +35,12 @@ from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.releases import LOOK_SECONDS, ServedRelease
 from tocsin_serving.run_folder import run_folder
 from tocsin_serving.schemas import BODIES, SETTINGS, ClassifyRequest, DocumentRequest
+from tocsin_serving.settings import RELEASE_VARIABLE
 from tocsin_serving.shadow import Shadow
 from tocsin_serving.site import PATHS, create_site
 from tocsin_serving.traffic import bound_endpoints
 from tocsin_serving.watch import UPDATE_SECONDS, Watch
 
-RELEASE_VARIABLE = "TOCSIN_RELEASE"
 # BentoML's own time limit, which only matters should the guard's fail.
 _BACKSTOP_SECONDS = 10
 _OPEN = (

@@ -15,6 +15,8 @@ from typing import Any, Self
 from tocsin import UsageError
 
 PREFIX = "TOCSIN_"
+RELEASE_VARIABLE = f"{PREFIX}RELEASE"
+"""Environment variable that names the release to serve: a folder or store:name; the shipped one without it."""
 # Fields that may be 0; every other one must be at least 1.
 _MAY_BE_ZERO = frozenset({"workers", "log_texts"})
 # JSON may escape a character as two \\uXXXX (RFC 8259, section 7).

@@ -10,6 +10,7 @@ import tarfile
 import venv
 import zipfile
 from dataclasses import astuple
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from support import ROOT
 
+import tocsin
 from tocsin import EventClassifier
 from tocsin.release import LAYOUT
 
 HEAVY = ("torch", "transformers", "datasets", "bentoml", "pyarrow", "onnx")
+
+
+def test_the_library_tells_the_version_that_is_installed() -> None:
+    assert tocsin.__version__ == version("tocsin")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from tocsin.release import LAYOUT
 from tocsin_serving import keys, shadow
 from tocsin_serving.guard import HEALTH_PATHS
 from tocsin_serving.load import WAITING
-from tocsin_serving.settings import PREFIX, Settings
+from tocsin_serving.settings import PREFIX, RELEASE_VARIABLE, Settings
 
 TEXTS = ["An airstrike hit the market.", "A peaceful protest in the capital.", "Rates were left unchanged."]
 COMPOSE = ROOT / "deploy" / "compose.yaml"
@@ -314,7 +314,7 @@ def test_every_variable_set_for_the_service_is_read_by_it(compose: dict[str, Any
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     given = {*compose["services"]["tocsin"]["environment"], *(each["name"] for each in container["env"])}
     known = {PREFIX + field.name.upper() for field in fields(Settings)}
-    known |= {keys.FILE_VARIABLE, keys.VARIABLE, shadow.RELEASE_VARIABLE, shadow.SHARE_VARIABLE, "TOCSIN_RELEASE"}
+    known |= {keys.FILE_VARIABLE, keys.VARIABLE, shadow.RELEASE_VARIABLE, shadow.SHARE_VARIABLE, RELEASE_VARIABLE}
     assert given <= known | {"BENTOML_DO_NOT_TRACK"}
 
 

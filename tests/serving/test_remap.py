@@ -99,6 +99,17 @@ def test_a_map_that_changes_nothing_gives_the_same_bytes(kind: str, tiny_release
     assert target.read_bytes() == scored.read_bytes()
 
 
+def test_the_delimiter_is_the_one_it_was_written_with_whatever_stands_in_a_name(
+    tiny_release: Path, tmp_path: Path
+) -> None:
+    source, scored, target = (tmp_path / f"{name}.csv" for name in ("in", "scored", "out"))
+    with source.open("w", newline="") as stream:
+        csv.writer(stream, delimiter=";").writerows([["text", "notes" + 30 * ","], *([text, ""] for text in TEXTS)])
+    score_file(source, scored, release=tiny_release)
+    remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY)))
+    assert target.read_bytes() == scored.read_bytes()
+
+
 def test_labels_that_become_one_are_one_event_with_the_highest_probability(renaming: Renaming) -> None:
     old = [{"label": "arrests", "probability": 0.9}, {"label": "looting_property_destruction", "probability": 0.6}]
     (event,) = renaming.events(old)

@@ -25,7 +25,7 @@ def test_tfidf_learns_the_words_that_make_a_label() -> None:
 def test_every_rival_is_measured_on_the_texts_of_the_test_split(settings: Settings) -> None:
     taxonomy = Taxonomy.load(settings.data.taxonomy)
     corpus = load_corpus(settings.data.corpus)
-    truth = {name: label_matrix(list(corpus[name]["labels"]), taxonomy) > 0 for name in ("train", "test")}
+    truth = {name: label_matrix(list(corpus[name]["labels"]), taxonomy) for name in ("train", "test")}
     figures = list(measure_baselines(corpus["train"], truth["train"], corpus["test"], truth["test"], taxonomy, None))
     assert len(figures) == 3
     keywords, tfidf, frozen = figures

@@ -62,7 +62,7 @@ def test_a_corpus_that_is_not_json_is_refused_with_a_hint(corpus: Path) -> None:
 def test_label_matrix_has_the_taxonomy_s_columns(taxonomy_file: Path) -> None:
     taxonomy = Taxonomy.load(taxonomy_file)
     matrix = label_matrix([["apple", "storm"], []], taxonomy)
-    assert matrix.dtype == np.float32
+    assert matrix.dtype == np.bool_
     assert [taxonomy.names[column] for column in np.flatnonzero(matrix[0])] == ["storm", "apple"]
     assert not matrix[1].any()
     with pytest.raises(TaxonomyError, match="hail"):

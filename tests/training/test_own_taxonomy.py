@@ -59,7 +59,6 @@ SPELLINGS = {
     "wildfire": "Wild fire",
     "outbreak": "Sick",
 }
-KEYWORDS = {name: name for name in SPELLINGS}
 _WORDS = """
 relief trucks clinic district families shelter water road bridge school volunteers assessment team officials morning
 evening valley coast hillside market farmers crops boats radio warned moved camp tents blankets supplies helicopter

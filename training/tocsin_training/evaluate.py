@@ -37,7 +37,6 @@ from tocsin_training.run import Run
 
 CONFUSION, RELIABILITY = "confusion_matrix.png", "reliability.png"
 
-
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +64,7 @@ def evaluate(
     corpus = limit(load_corpus(data.corpus), data)
     records = corpus[split]
     scores = classifier.score_batch(list(records["text"]))
-    truth = label_matrix(list(records["labels"]), classifier.taxonomy) > 0
+    truth = label_matrix(list(records["labels"]), classifier.taxonomy)
     reasons = list(records["reason"])
     figures: dict[str, Any] = {
         "model_version": classifier.version,
@@ -82,7 +81,7 @@ def evaluate(
     if rivals:
         from tocsin_training.baselines import figures_of, measure_baselines
 
-        learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy) > 0
+        learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy)
         measured = list(measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case))
         if teacher_logits is not None:
             ids, texts = list(records["id"]), list(records["text"])
@@ -210,9 +209,9 @@ def _summary(figures: dict[str, Any]) -> Table:
         low_high = " - ".join(map(_number, intervals[name])) if name in intervals else ""
         table.add_row(name.replace("_", " "), _number(figures[name]), low_high)
     table.add_row("texts without event given a label", _number(figures["false_alarms"]["all"]["share"]), "")
-    review = figures["review"]
-    table.add_row("sent to review", _number(review["share"]), "")
-    table.add_row("first answer right among the others", _number(review["accuracy_of_the_others"]), "")
+    table.add_row("sent to review", _number(figures["review"]["share"]), "")
+    kept = figures["review"]["accuracy_of_the_others"]
+    table.add_row("first answer right among the others", _number(kept), "")
     table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
     if figures["language"]["other_flagged"] is not None:
         table.add_row("foreign texts flagged", _number(figures["language"]["other_flagged"]), "")

@@ -121,7 +121,7 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
 
     taxonomy = Taxonomy.load(settings.data.taxonomy)
     test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
-    truth = label_matrix(list(test["labels"]), taxonomy) > 0
+    truth = label_matrix(list(test["labels"]), taxonomy)
     figures = f1_figures(truth, logits(test["text"]).numpy() > 0)
     case = None if settings.data.benchmark is None else read_benchmark(settings.data.benchmark)
     return {

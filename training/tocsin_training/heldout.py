@@ -45,7 +45,7 @@ def read_corpus(data: DataSettings, taxonomy: Taxonomy) -> HeldOut:
     :raises TaxonomyError: a record has a label that is not in the taxonomy.
     """
     records = limit(load_corpus(data.corpus), data)["test"]
-    truth = label_matrix(list(records["labels"]), taxonomy) > 0
+    truth = label_matrix(list(records["labels"]), taxonomy)
     return HeldOut(f"test split of {data.corpus.name}", list(records["text"]), truth, list(records["reason"]))
 
 
@@ -72,7 +72,7 @@ def read_file(path: Path, taxonomy: Taxonomy, options: ImportOptions | None = No
     _refuse_many(path, left_out, rows, options)
     if not texts:
         raise InputError(f"{path}: holds no text with labels")
-    truth = label_matrix(labels, taxonomy) > 0
+    truth = label_matrix(labels, taxonomy)
     reasons = [None if own else text.reason or _NO_REASON for text, own in zip(texts, labels, strict=True)]
     return HeldOut(_named(path, left_out), [text.text for text in texts], truth, reasons)
 

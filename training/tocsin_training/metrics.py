@@ -18,7 +18,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from tocsin_training.resample import draw_texts, f1_by_draw, interval
+from tocsin_training.resample import CALIBRATION_BINS, calibration_bin, draw_texts, f1_by_draw, interval
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -72,10 +72,10 @@ def label_figures(truth: Bools, given: Bools, names: Sequence[str]) -> dict[str,
     }
 
 
-def bootstrap_f1(truth: Bools, given: Bools, *, samples: int, seed: int = 0) -> dict[str, Interval]:
+def bootstrap_f1(truth: Bools, given: Bools, *, samples: int) -> dict[str, Interval]:
     """Weighted and macro F1 with percentile intervals over texts drawn anew with replacement."""
     values = f1_figures(truth, given)
-    drawn = f1_by_draw(draw_texts(len(truth), samples=samples, seed=seed), truth, given)
+    drawn = f1_by_draw(draw_texts(len(truth), samples=samples), truth, given)
     return {name: Interval(values[name], *interval(figures)) for name, figures in drawn.items()}
 
 
@@ -103,24 +103,22 @@ def proportion(hits: int, count: int, *, observations: int | None = None, of_non
     return Interval(share, *wilson(share, count if observations is None else observations))
 
 
-def expected_calibration_error(probabilities: Floats, right: Bools, *, bins: int = 15) -> float:
+def expected_calibration_error(probabilities: Floats, right: Bools) -> float:
     """Mean distance between stated probability and share that was right, over equal-width bins (Guo et al. 2017).
 
     :param probabilities: of the answers given, any shape.
     :param right: whether each was right, same shape.
     """
-    table = reliability(probabilities, right, bins=bins)
+    table = reliability(probabilities, right)
     total = sum(count for _, _, count in table)
     return sum(abs(stated - held) * count for stated, held, count in table) / total if total else 0.0
 
 
-def reliability(probabilities: Floats, right: Bools, *, bins: int = 15) -> list[tuple[float, float, int]]:
+def reliability(probabilities: Floats, right: Bools) -> list[tuple[float, float, int]]:
     """Mean stated probability, share right and number of answers for every bin that has any."""
-    edges = np.linspace(0, 1, bins + 1)
-    # Bins are closed on the right, as in the paper, and the first one takes 0 too.
-    place = np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, bins - 1)
+    place = calibration_bin(probabilities)
     rows = []
-    for index in range(bins):
+    for index in range(CALIBRATION_BINS):
         inside = place == index
         if inside.any():
             rows.append((float(probabilities[inside].mean()), float(right[inside].mean()), int(inside.sum())))

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import AugmentSettings, DataSettings
 from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, learned_records, limit, load_corpus
@@ -36,8 +38,8 @@ def prepare(
     def encode(rows: dict[str, list[Any]]) -> dict[str, Any]:
         tokens = tokenizer(rows["text"], truncation=True, max_length=max_tokens, return_token_type_ids=False)
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        # Plain lists: the column's type is then inferred, and is float32 when it is read as tensors.
-        labels = label_matrix(rows["labels"], taxonomy).tolist()
+        # Plain lists of floats: the column's type is then inferred, and is float32 when it is read as tensors.
+        labels = label_matrix(rows["labels"], taxonomy).astype(np.float32).tolist()
         return {**tokens, "length": lengths, "targets": labels}
 
     records = learned_records(data, augmentation or AugmentSettings())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,9 +204,3 @@ def _filled(text: str, actor: Actor) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def all_texts(folder: Path) -> Iterator[str]:
-    """Every text of a folder, its frames filled."""
-    yield from (probe.text for probe in fill(read_actors(folder)))
-    yield from (plain.text for plain in read_no_event(folder))

@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
+CALIBRATION_BINS = 15
+"""Of equal width, by which stated probabilities are held against what came of them (Guo et al. 2017)."""
+# The same draws each time, so that a model has one interval and two models meet the same texts.
+_SEED = 0
 
 
-def draw_texts(texts: int, *, samples: int, seed: int = 0) -> NDArray[np.float32]:
+def draw_texts(texts: int, *, samples: int) -> NDArray[np.float32]:
     """How often each text was drawn, shape (samples, texts)."""
-    counts = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=samples)
+    counts = np.random.default_rng(_SEED).multinomial(texts, np.full(texts, 1 / texts), size=samples)
     return counts.astype(np.float32)
 
 
@@ -47,14 +51,20 @@ def share_by_draw(draws: Floats, holds: Bools, among: Bools | None = None) -> Fl
     return result
 
 
-def ece_by_draw(draws: Floats, probabilities: Floats, given: Bools, truth: Bools, *, bins: int = 15) -> Floats:
-    """Calibration error of the labels given, in each draw; bins as in ``metrics.reliability``.
+def calibration_bin(probabilities: Floats) -> NDArray[np.intp]:
+    """Bin of each probability, from 0. Bins are closed on the right, as in the paper, and the first one takes 0 too."""
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    place: NDArray[np.intp] = np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
+    return place
+
+
+def ece_by_draw(draws: Floats, probabilities: Floats, given: Bools, truth: Bools) -> Floats:
+    """Calibration error of the labels given, in each draw; see ``metrics.expected_calibration_error``.
 
     :param probabilities: shape (texts, labels), as ``given`` and ``truth``.
     """
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.digitize(probabilities, edges[1:-1], right=True), 0, bins - 1)
-    gaps = np.zeros((len(given), bins), dtype=np.float32)
+    place = calibration_bin(probabilities)
+    gaps = np.zeros((len(given), CALIBRATION_BINS), dtype=np.float32)
     rows, columns = np.nonzero(given)
     # Stated less held, summed over the labels that a text has in a bin.
     np.add.at(gaps, (rows, place[rows, columns]), probabilities[rows, columns] - truth[rows, columns])

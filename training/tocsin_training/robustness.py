@@ -195,7 +195,7 @@ def actor_figures(asked: Sequence[Probe], given: Bools, confusions: Sequence[Con
 
     :param given: shape (probes, labels).
     """
-    truth = label_matrix([list(probe.labels) for probe in asked], taxonomy) > 0
+    truth = label_matrix([list(probe.labels) for probe in asked], taxonomy)
     right: Bools = np.all(truth == given, axis=1)
     alike = [row for row, probe in enumerate(asked) if not probe.depends]
     depends = [row for row, probe in enumerate(asked) if probe.depends]

@@ -87,7 +87,7 @@ def main(run: Run) -> None:
     release = Release.open(run.release)
     tokenizer = load_tokenizer(release)
     tokens = {name: token_ids(tokenizer, list(splits[name]["text"])) for name in ("train", "validation")}
-    truth = {name: label_matrix(list(splits[name]["labels"]), release.taxonomy) > 0 for name in tokens}
+    truth = {name: label_matrix(list(splits[name]["labels"]), release.taxonomy) for name in tokens}
     events: Bools = np.any(truth["train"], axis=1)
     if events.all() or not events.any() or not truth["validation"].any():
         _log.warning("no screen: it takes training texts with and without events, and validation texts with some")

@@ -83,7 +83,7 @@ def verify(
     """
     fp32 = EventClassifier.load(reference, threads=threads)
     int8 = EventClassifier.load(release, threads=threads)
-    truth = label_matrix(labels, int8.taxonomy) > 0
+    truth = label_matrix(labels, int8.taxonomy)
     alone, padded = graph_differences(
         EventModel.load(model),
         load_tokenizer(str(model)),

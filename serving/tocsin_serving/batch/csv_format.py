@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,19 +30,18 @@ from tocsin_serving.batch.chunks import (
 )
 from tocsin_serving.batch.files import Input
 
-_BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
-# A quote that is never closed would otherwise read any file into memory.
-_MAX_CELL = 64 * 1024 * 1024
+MAX_CELL = 64 * 1024 * 1024
+"""Characters in a cell: a quote that is never closed would otherwise read any file into memory."""
 
 
 class CsvReader:
     """Reads a CSV file with a header; the delimiter is told from the header."""
 
     def __init__(self, source: Input, columns: Columns) -> None:
-        csv.field_size_limit(_MAX_CELL)
+        csv.field_size_limit(MAX_CELL)
         self._source = source
-        self.has_bom = source.start().startswith(_BOM)
+        self.has_bom = source.start().startswith(BOM_UTF8)
         # surrogateescape carries undecodable bytes as far as the rejects file.
         self._file = source.text("utf-8-sig", errors="surrogateescape")
         first_line = self._next_line()
@@ -72,9 +72,9 @@ class CsvReader:
         return self._source.progress()
 
     def _next_line(self) -> str:
-        line = self._file.readline(_MAX_CELL)
-        if len(line) == _MAX_CELL:
-            raise InputError(f"{self._source.name} is not CSV: it has a line of more than {_MAX_CELL:,} characters")
+        line = self._file.readline(MAX_CELL)
+        if len(line) == MAX_CELL:
+            raise InputError(f"{self._source.name} is not CSV: it has a line of more than {MAX_CELL:,} characters")
         return line
 
     def _checked(self, first_line: str) -> Iterator[_Record]:
@@ -194,7 +194,7 @@ class CsvWriter:
     """Gives back the rows read with cells added: lists and maps as JSON, null as nothing, true and false in words."""
 
     def __init__(self, reader: CsvReader, added: pa.Schema) -> None:
-        self._start = _BOM if reader.has_bom else b""
+        self._start = BOM_UTF8 if reader.has_bom else b""
         self._header = [*reader.header, *added.names]
         self._delimiter = reader.delimiter
         self._encoders = [_encoder(field.type) for field in added]
@@ -241,12 +241,12 @@ class _LineFeeds:
         self._put(row.removesuffix("\r\n") + "\n")
 
 
-def delimiter_of(header: str, text_column: str) -> str:
-    """The delimiter under which the header has the text's column, and then the most columns."""
+def delimiter_of(header: str, column: str) -> str:
+    """The delimiter under which the header has a column that must be there, and then the most columns."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
         cells = next(csv.reader([header], delimiter=delimiter), [])
-        return text_column in cells, len(cells)
+        return column in cells, len(cells)
 
     return max(_DELIMITERS, key=fit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, in_pieces, text_problem
 from tocsin_serving.batch.files import Input
 
-_BOM = b"\xef\xbb\xbf"
 # Lines are short, so a chunk of this size already holds a thousand or more.
 _BYTES_AT_ONCE = 256 * 1024
 # Objects and bytes at the start of a file in which its fields are looked for.
@@ -59,7 +59,7 @@ class JsonlReader:
         while size < _BYTES_LOOKED_AT and (line := self._next_line(len(self._seen) + 1)):
             size += len(line)
             self._seen.append(line)
-            if stripped := line.removeprefix(_BOM).strip():
+            if stripped := line.removeprefix(BOM_UTF8).strip():
                 yield stripped
 
     def _is_whole(self, record: dict[str, Any]) -> bool:
@@ -118,7 +118,7 @@ class JsonlReader:
         numbers: list[int] = []
         rejects: list[Reject] = []
         for number, line in enumerate(lines, before + 1):
-            line = line.removeprefix(_BOM if number == 1 else b"").strip()
+            line = line.removeprefix(BOM_UTF8 if number == 1 else b"").strip()
             if not line:
                 continue
             text, problem = self._text(line)

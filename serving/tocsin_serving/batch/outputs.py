@@ -230,7 +230,7 @@ def check_content(source: Input) -> None:
         raise InputError(f"{name} is not Parquet{f' but {actual}' if actual else ''}")
     if kind != "parquet" and actual is not None:
         raise InputError(f"{name} is not {kind.upper()} but {actual}")
-    if kind == "csv" and start.lstrip(b"\xef\xbb\xbf \r\n")[:1] in (b"{", b"["):
+    if kind == "csv" and start.lstrip(codecs.BOM_UTF8 + b" \r\n")[:1] in (b"{", b"["):
         raise InputError(f"{name} is not CSV: it looks like JSON")
     if kind == "csv" and _is_binary(start):
         raise InputError(f"{name} is not CSV: its bytes are no text")

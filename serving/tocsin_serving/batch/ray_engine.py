@@ -150,7 +150,7 @@ class PackedRelease:
         """Put a checked release into the object store."""
         files = {name: (release.folder / name).read_bytes() for name in release.files}
         digest = sha256(files[LAYOUT.manifest]).hexdigest()
-        return cls(f"{release.manifest.name}-{release.manifest.version}", digest, ray.put(files), cascade=cascade)
+        return cls(release.name, digest, ray.put(files), cascade=cascade)
 
     def unpack(self, parent: Path) -> Path:
         """The release's folder on this machine; whoever comes first makes it, complete or not at all.

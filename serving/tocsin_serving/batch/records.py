@@ -118,7 +118,7 @@ def refuse_another(folder: Path, found: Manifest, expected: Manifest) -> None:
     """
     # By what is in them: figures that are no numbers do not equal themselves.
     if found.model_dump_json() != expected.model_dump_json():
-        before, now = (f"{manifest.name}-{manifest.version}" for manifest in (expected, found))
+        before, now = expected.release_name, found.release_name
         raise ReleaseError(
             f"{folder} was replaced while the job started: it held {before}, and what it holds now is another release "
             f"({now}). The answers would be of both; run the job again."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
 from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
-from tocsin_serving.batch.csv_format import row_writer
+from tocsin_serving.batch.csv_format import MAX_CELL, delimiter_of, row_writer
 from tocsin_serving.batch.files import atomic
 from tocsin_serving.batch.parquet_format import open_parquet
 
@@ -141,11 +142,11 @@ def _jsonl_row(line: bytes, place: str, renaming: Renaming) -> bytes:
 
 
 def _csv(source: Path, output: BinaryIO, renaming: Renaming) -> int:
-    csv.field_size_limit(64 * 1024 * 1024)
+    csv.field_size_limit(MAX_CELL)
     with source.open("rb") as binary:
         start = binary.readline()
-    delimiter = max(",;\t|", key=start.decode("utf-8", "replace").count)
-    encoding = "utf-8-sig" if start.startswith(b"\xef\xbb\xbf") else "utf-8"
+    encoding = "utf-8-sig" if start.startswith(BOM_UTF8) else "utf-8"
+    delimiter = delimiter_of(start.decode(encoding, "replace"), "events")
     rows = 0
     with source.open(encoding=encoding, newline="") as stream:
         reader = csv.reader(stream, delimiter=delimiter)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from tocsin import TocsinError, UsageError
-from tocsin.disk import sync
+from tocsin.disk import cache_folder, sync
 from tocsin_serving.batch.files import Place
 from tocsin_serving.batch.records import Progress
 
@@ -47,7 +47,7 @@ class Workspace:
             # As it really is, so that two ways to one file meet in one folder.
             resolved = target.resolve()
             return cls(resolved.with_name(f".{resolved.name}.tocsin"))
-        base = work_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tocsin" / "jobs"
+        base = work_dir or cache_folder() / "jobs"
         return cls(base / f"{target.name}.{hashlib.sha256(str(target).encode()).hexdigest()[:16]}")
 
     @contextmanager

@@ -25,7 +25,7 @@ from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256
+from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256, label_matrix
 from tocsin_training.importing.checks import hints, judge
 from tocsin_training.importing.dates import Order, parse_date
 from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
@@ -376,9 +376,7 @@ def _look_closer(work: _Work) -> None:
     report.languages = {name: round(count / len(sample), 4) for name, count in languages.most_common()}
     if work.options.label_errors and can_doubt():
         sample = list(_sampled(work, MOST_TEXTS))
-        truth = np.zeros((len(sample), len(work.taxonomy.labels)), dtype=np.bool_)
-        for row, text in enumerate(sample):
-            truth[row, [work.taxonomy.index(label) for label in work.labels(text) or ()]] = True
+        truth = label_matrix([list(work.labels(text) or ()) for text in sample], work.taxonomy)
         report.doubts_of = len(sample)
         names = np.array(work.taxonomy.names)
         report.doubts = [

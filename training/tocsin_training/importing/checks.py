@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tocsin.language import UNKNOWN
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.importing.layouts import NOT_CODED, UNSOUND
+from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, UNSOUND
+from tocsin_training.importing.names import UNKNOWN_NAME
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE
 from tocsin_training.importing.report import ImportReport
@@ -28,8 +30,8 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
         "encoding": f"save the file as UTF-8 in one go; if only some rows are affected, it mixes encodings{like}",
         "cells": "put a cell that holds the delimiter or a line break into quotes, or name the --delimiter",
         "json": "each line must be one JSON object",
-        "no text": "name the right --text-column, or take the rows out",
-        "unknown label": "give the label of each such name in a --names file; --suggest-names FILE writes a beginning",
+        NO_TEXT.kind: "name the right --text-column, or take the rows out",
+        UNKNOWN_NAME: "give the label of each such name in a --names file; --suggest-names FILE writes a beginning",
         "no labels": "give every row the field; empty means no event",
         "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
         "annotators disagree": "decide these tasks, or export one annotation of each",
@@ -115,7 +117,7 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
     few = [name for name, count in report.labels.items() if 0 < count.all < FEW]
     if few:
         yield f"fewer than {FEW} texts have these labels, too few to rely on: {', '.join(few)}"
-    foreign = {name: share for name, share in report.languages.items() if name not in ("en", "und")}
+    foreign = {name: share for name, share in report.languages.items() if name not in ("en", UNKNOWN)}
     if sum(foreign.values()) > _FOREIGN_SHARE:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(foreign.items())[:5])
         yield (

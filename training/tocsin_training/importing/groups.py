@@ -153,9 +153,9 @@ def splits_by_date(leaders: Integers, days: Integers, held_out: float) -> NDArra
     newer = np.cumsum(sizes[order])
     share = newer / len(leaders)
     split = np.zeros(len(firsts), dtype=np.int8)
-    split[order] = np.where(share <= held_out / 2, 2, np.where(share <= held_out, 1, 0))
+    split[order] = np.where(share <= held_out / 2, _TEST, np.where(share <= held_out, _VALIDATION, _TRAIN))
     # A day is in one split as a whole: what was reported together is judged together.
-    for bound in (2, 1):
+    for bound in (_TEST, _VALIDATION):
         if np.any(split == bound):
             split[(oldest == oldest[split == bound].min()) & (split < bound)] = bound
     return split[group_of]

@@ -12,6 +12,7 @@ import io
 import json
 import warnings
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -260,7 +261,7 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     import ijson  # type: ignore[import-untyped]
 
     raw = _opened(path, stack)
-    start = raw.peek(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    start = raw.peek(4096).lstrip(BOM_UTF8 + b" \t\r\n")
     if start[:1] == b"{" and _is_whole_object(start):
         return _of_objects(path, "JSON Lines", _jsonl_rows(raw))
     if start[:1] not in (b"[", b"{"):
