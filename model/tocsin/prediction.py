@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+ReviewReason = Literal["language_not_read", "low_probability"]
+"""Why a person should look; one reason only, for where a text is not read its probabilities mean nothing."""
 
 
 class _Answer(BaseModel):
@@ -45,6 +50,12 @@ class Prediction(_Answer):
             "has its own probability"
         )
     )
+    review_reason: ReviewReason | None = Field(
+        description=(
+            "why needs_review is true: low_probability, that of the first answer is below review_below; or "
+            "language_not_read, whatever the probabilities are. Null where needs_review is false"
+        )
+    )
     truncated: bool = Field(
         description="the text was longer than the model's window and was read in overlapping windows, all of it"
     )
@@ -85,6 +96,10 @@ class DocumentSummary(_Answer):
     sentences: int = Field(ge=0, description="how many there are")
     sentences_with_events: int = Field(ge=0, description="those with at least one event")
     sentences_to_review: int = Field(ge=0, description="those with needs_review, unread ones among them")
+    sentences_unread: int = Field(
+        ge=0,
+        description="those not read, for their language: without events whatever they report, so no sign of quiet",
+    )
     events: tuple[EventSummary, ...] = Field(description="the kinds of event reported, most sentences first")
 
 

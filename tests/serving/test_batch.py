@@ -104,7 +104,10 @@ def _int96(day: datetime) -> bytes:
 
 def prediction(row: dict[str, Any]) -> Prediction:
     names = ("events", "no_event_probability", "needs_review", "truncated", "language", "model_version")
-    return Prediction(**{name: row[name] for name in names}, scores=row.get("scores"), event_type_scores=None)
+    # The reason for a review is no column.
+    return Prediction(
+        **{name: row[name] for name in names}, review_reason=None, scores=row.get("scores"), event_type_scores=None
+    )
 
 
 def rejects(output: Path) -> list[dict[str, Any]]:
