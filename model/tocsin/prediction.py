@@ -28,8 +28,8 @@ class Event(_Answer):
 class Prediction(_Answer):
     """What one text reports.
 
-    Text in a language that the release does not list is not read, and `language` alone says so: it has no `events`,
-    whatever it reports, `needs_review` is true, and its probabilities mean nothing.
+    Text in a language that the release does not list is not read, which `language` and `review_reason` tell: it has no
+    `events`, whatever it reports, `needs_review` is true, and its probabilities mean nothing.
     """
 
     events: tuple[Event, ...] = Field(
