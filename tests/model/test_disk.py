@@ -37,7 +37,7 @@ def test_a_file_whose_writing_breaks_off_stays_the_old_one_and_nothing_lies_besi
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal"
-    named = []
+    named: list[bool] = []
     monkeypatch.setattr(os, "fsync", lambda handle: named.append(path.exists()))
     with atomic(path) as file:
         file.write(b"new")
