@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from rich.table import Table
 
 from tocsin import EventClassifier, Release
 from tocsin.encoder import Encoder, open_session
-from tocsin_serving.batch.jsonl_format import _BYTES_AT_ONCE
+from tocsin_serving.batch.chunks import CHUNK_ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = os.cpu_count() or 1
@@ -50,6 +50,9 @@ PORT = 3719
 _HTTP_TEXTS = 64
 # How often the job meets each text: some minute and a half, so that start-up weighs little, as in a job of any size.
 _JOB_ROUNDS = 20
+# Seconds. To read a process's share of its pages the kernel goes through all of them, which takes time from the job
+# that is being timed.
+_READ_MEMORY_EVERY = 2.0
 
 Row = tuple[str, str, str]
 
@@ -61,8 +64,8 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/speed.md")
     arguments = parser.parse_args()
     texts = corpus_texts(arguments.texts)
-    if sum(map(len, texts)) <= _BYTES_AT_ONCE:
-        parser.error(f"--texts {arguments.texts}: give more, or the job finds texts twice in a chunk")
+    if len(texts) < CHUNK_ROWS:
+        parser.error(f"--texts {arguments.texts}: give {CHUNK_ROWS} or more, or the job finds texts twice in a chunk")
     rows = [load_row()]
     one_core = in_process(texts)
     rows.append(speed_row("library, one thread", one_core))
@@ -216,7 +219,7 @@ def batch_job(texts: Sequence[str], *options: str) -> tuple[Speed, int]:
         source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
         command = [sys.executable, "-m", "tocsin.cli.main", "score", str(source), f"{scratch}/out.jsonl", *options]
         begun, cpu = time.perf_counter(), children_cpu()
-        peak = peak_memory(command)
+        peak = peak_memory(command, every=_READ_MEMORY_EVERY)
         return Speed(len(texts) / (time.perf_counter() - begun), 1000 * (children_cpu() - cpu) / len(texts)), peak
 
 
@@ -234,14 +237,18 @@ def batch_job_rows(job: Speed, peak: int, pipeline: Speed) -> list[Row]:
     ]
 
 
-def peak_memory(command: Sequence[str]) -> int:
-    """Run a command; the most memory it and its children held at once, shared pages counted once (PSS), in bytes."""
+def peak_memory(command: Sequence[str], every: float = 0.2) -> int:
+    """Run a command; the most memory it and its children held at once, shared pages counted once (PSS), in bytes.
+
+    :param every: seconds between two looks, each of which takes time from the command.
+    """
     process = psutil.Popen(command, stderr=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         family = [process, *process.children(recursive=True)]
         peak = max(peak, sum(proportional_memory(member) for member in family))
-        time.sleep(0.2)
+        with suppress(psutil.TimeoutExpired):
+            process.wait(every)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
     return peak

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tocsin.calibration import DEFAULT_OBJECTIVE, union, union_by_parent
 from tocsin.encoder import Encoder
-from tocsin.errors import InputError, ReleaseError
+from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.prediction import (
     DocumentPrediction,
@@ -20,9 +20,10 @@ from tocsin.prediction import (
     Event,
     EventSummary,
     Prediction,
+    ReviewReason,
     SentencePrediction,
 )
-from tocsin.release import LAYOUT, Release
+from tocsin.release import Release
 from tocsin.sentences import Sentence, split_sentences
 from tocsin.stores import resolve_release
 from tocsin.taxonomy import Taxonomy
@@ -47,6 +48,8 @@ class Scores:
     """How sure the first answer is, shape (texts,); see `Calibration.confidence`."""
     needs_review: NDArray[np.bool_]
     """Whether `confidence` is below the release's line or the model cannot read the language, shape (texts,)."""
+    read: NDArray[np.bool_]
+    """Whether the text is in a language that the model can read, shape (texts,)."""
     truncated: NDArray[np.bool_]
     """Whether the text was read in several windows, shape (texts,)."""
     settled: NDArray[np.bool_]
@@ -74,12 +77,18 @@ class Scores:
             events=tuple(self._event(row, position) for position in self.ranked(row)),
             no_event_probability=float(self.no_event[row]),
             needs_review=bool(self.needs_review[row]),
+            review_reason=self._review_reason(row),
             truncated=bool(self.truncated[row]),
             language=self.languages[row],
             scores=_table(self.taxonomy.names, self.probabilities[row]) if scores else None,
             event_type_scores=_table(parents, self.event_type_probabilities[row]) if scores else None,
             model_version=self.model_version,
         )
+
+    def _review_reason(self, row: int) -> ReviewReason | None:
+        if not self.needs_review[row]:
+            return None
+        return "low_probability" if self.read[row] else "language_not_read"
 
     def _event(self, row: int, position: int) -> Event:
         label = self.taxonomy.labels[position]
@@ -102,16 +111,11 @@ class EventClassifier:
     """
 
     def __init__(self, release: Release, *, threads: int = 1, cascade: bool = False) -> None:
-        if cascade and release.screen is None:
-            raise ReleaseError(
-                f"{release.folder}: has no {LAYOUT.screen}, so it cannot score in a cascade. Leave --cascade out, or "
-                "take a release that has one; `tocsin train` makes it."
-            )
         self.release = release
         self.taxonomy = release.taxonomy
         self.cascade = cascade
         self.version = f"{release.name}+cascade" if cascade else release.name
-        self._screen = release.screen if cascade else None
+        self._screen = release.require_screen() if cascade else None
         self._calibration = release.calibration
         self.languages = release.manifest.languages
         self._encoder = Encoder(release, threads=threads)
@@ -195,18 +199,19 @@ class EventClassifier:
         if self._screen is not None:
             probabilities[settled] = self._screen.rates
         languages = [detect_language(text, self.languages) for text in texts]
-        readable = np.array([language in self.languages for language in languages], dtype=np.bool_)
+        read = np.array([language in self.languages for language in languages], dtype=np.bool_)
         confidence = self._calibration.confidence(probabilities, objective).astype(np.float32)
         parents, count = self.taxonomy.parents, len(self.taxonomy.event_types)
         return Scores(
             taxonomy=self.taxonomy,
             model_version=self.version,
             probabilities=probabilities,
-            given=self._calibration.decide(probabilities, objective) & readable[:, None],
+            given=self._calibration.decide(probabilities, objective) & read[:, None],
             event_type_probabilities=union_by_parent(probabilities, parents, count),
             no_event=1.0 - union(probabilities).astype(np.float32),
             confidence=confidence,
-            needs_review=(confidence < self._calibration.review_below) | ~readable,
+            needs_review=(confidence < self._calibration.review_below) | ~read,
+            read=read,
             truncated=windows > 1,
             settled=settled,
             languages=languages,
@@ -252,5 +257,6 @@ def _summarize(sentences: Sequence[SentencePrediction]) -> DocumentSummary:
         sentences=len(sentences),
         sentences_with_events=sum(bool(sentence.events) for sentence in sentences),
         sentences_to_review=sum(sentence.needs_review for sentence in sentences),
+        sentences_unread=sum(sentence.review_reason == "language_not_read" for sentence in sentences),
         events=tuple(sorted(events, key=lambda event: (-len(event.sentences), -event.max_probability))),
     )

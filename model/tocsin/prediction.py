@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+ReviewReason = Literal["language_not_read", "low_probability"]
+"""Why a person should look; one reason only, for where a text is not read its probabilities mean nothing."""
 
 
 class _Answer(BaseModel):
@@ -23,8 +28,8 @@ class Event(_Answer):
 class Prediction(_Answer):
     """What one text reports.
 
-    Text in a language that the release does not list is not read, and `language` alone says so: it has no `events`,
-    whatever it reports, `needs_review` is true, and its probabilities mean nothing.
+    Text in a language that the release does not list is not read, which `language` and `review_reason` tell: it has no
+    `events`, whatever it reports, `needs_review` is true, and its probabilities mean nothing.
     """
 
     events: tuple[Event, ...] = Field(
@@ -43,6 +48,12 @@ class Prediction(_Answer):
             "a person should look: the probability of the first event, or of no event where none is given, is below "
             "the release's review_below, or the language is not read. Events after the first play no part in it; each "
             "has its own probability"
+        )
+    )
+    review_reason: ReviewReason | None = Field(
+        description=(
+            "why needs_review is true: low_probability, that of the first answer is below review_below; or "
+            "language_not_read, whatever the probabilities are. Null where needs_review is false"
         )
     )
     truncated: bool = Field(
@@ -85,6 +96,10 @@ class DocumentSummary(_Answer):
     sentences: int = Field(ge=0, description="how many there are")
     sentences_with_events: int = Field(ge=0, description="those with at least one event")
     sentences_to_review: int = Field(ge=0, description="those with needs_review, unread ones among them")
+    sentences_unread: int = Field(
+        ge=0,
+        description="those not read, for their language: without events whatever they report, so no sign of quiet",
+    )
     events: tuple[EventSummary, ...] = Field(description="the kinds of event reported, most sentences first")
 
 

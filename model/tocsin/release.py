@@ -188,6 +188,18 @@ class Release:
         """Names of all its files, the manifest last."""
         return (*self.manifest.files, LAYOUT.manifest)
 
+    def require_screen(self) -> Screen:
+        """The screen, for a cascade.
+
+        :raises ReleaseError: there is none.
+        """
+        if self.screen is None:
+            raise ReleaseError(
+                f"{self.folder}: has no {LAYOUT.screen}, so it cannot score in a cascade. Leave --cascade out, or "
+                "take a release that has one; `tocsin train` makes it."
+            )
+        return self.screen
+
     @property
     def thresholds(self) -> dict[str, dict[str, float]]:
         """Objective -> label -> the probability from which on the label is given."""

@@ -40,7 +40,8 @@ Look at `language` before you count: text in a language that is not among those 
 events, whatever it reports, and its probabilities mean nothing: `no_event_probability` may be low beside no `events`.
 
 `needs_review` judges the first answer: the probability of the first event, or of no event where none is given, is
-below the `review_below` of `/model`, or the language is not read. Further events of the same text are not judged by it.
+below the `review_below` of `/model`, or the language is not read; `review_reason` says which. Further events of the
+same text are not judged by it.
 
 Every answer carries `X-Tocsin-Model-Version` and `X-Request-ID`. Where the server was started with API keys, send one
 as `Authorization: Bearer KEY` to everything but /healthz, /livez and /readyz."""

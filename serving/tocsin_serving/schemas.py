@@ -52,7 +52,7 @@ class Options(BaseModel):
         return (self.top_k, self.min_probability, self.objective) == (None, None, DEFAULT_OBJECTIVE)
 
     def narrowed(self, prediction: Prediction) -> Prediction:
-        """The prediction with the events asked for; `no_event_probability` and `needs_review` stay what they were."""
+        """The prediction with the events asked for; what it says of no event and of review stays what it was."""
         if self.top_k is None and self.min_probability is None:
             return prediction
         least = self.min_probability or 0.0

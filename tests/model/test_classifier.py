@@ -69,6 +69,7 @@ def test_an_unsupported_language_is_flagged_and_never_labelled(tiny_classifier: 
     prediction = tiny_classifier.classify("Le ministre a parlé de la guerre: airstrike, shelling et autres attaques.")
     assert prediction.language == "fr"
     assert prediction.needs_review
+    assert prediction.review_reason == "language_not_read"
     assert prediction.events == ()
 
 
@@ -79,6 +80,24 @@ def test_review_judges_the_first_answer_and_no_other(tiny_classifier: EventClass
     assert first.probability > 0.6 > second.probability
     assert not tiny_classifier.classify("A planted bomb and an airstrike were reported in the town.").needs_review
     assert [event.label for event in alone.events] == [second.label] and alone.needs_review
+    assert alone.review_reason == "low_probability"
+
+
+def test_a_reason_for_review_is_given_exactly_where_there_is_one(tiny_classifier: EventClassifier) -> None:
+    texts = [*TEXTS, "A planted bomb was reported in the town on Tuesday.", "Le ministre a parlé de la guerre.", "!"]
+    predictions = tiny_classifier.classify_batch(texts)
+    assert {prediction.review_reason for prediction in predictions} == {None, "low_probability", "language_not_read"}
+    for prediction in predictions:
+        assert prediction.needs_review == (prediction.review_reason is not None)
+        unread = prediction.language not in tiny_classifier.languages
+        assert unread == (prediction.review_reason == "language_not_read")
+
+
+def test_a_document_s_summary_counts_sentences_that_were_not_read(tiny_classifier: EventClassifier) -> None:
+    foreign = "Le ministre a parlé de la guerre et des autres attaques."
+    summary = tiny_classifier.classify_document(f"An airstrike hit the market on Tuesday.\n\n{foreign}").summary
+    assert (summary.sentences, summary.sentences_unread) == (2, 1)
+    assert summary.sentences_to_review >= summary.sentences_unread
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,10 @@ def _int96(day: datetime) -> bytes:
 
 def prediction(row: dict[str, Any]) -> Prediction:
     names = ("events", "no_event_probability", "needs_review", "truncated", "language", "model_version")
-    return Prediction(**{name: row[name] for name in names}, scores=row.get("scores"), event_type_scores=None)
+    # The reason for a review is no column.
+    return Prediction(
+        **{name: row[name] for name in names}, review_reason=None, scores=row.get("scores"), event_type_scores=None
+    )
 
 
 def rejects(output: Path) -> list[dict[str, Any]]:
@@ -143,11 +146,36 @@ def test_workers_change_nothing(suffix: str, tmp_path: Path, release: Path, monk
     FORMATS[suffix][0](source, [f"{text} {n}" for n in range(5) for text in TEXTS])
     for module in ("csv_format", "parquet_format"):
         monkeypatch.setattr(f"tocsin_serving.batch.{module}.CHUNK_ROWS", 4)
-    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._BYTES_AT_ONCE", 500)
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._CHUNK_BYTES", 500)
     outputs = [tmp_path / f"{workers}{suffix}" for workers in (1, 2)]
     for workers, output in enumerate(outputs, 1):
         score_file(source, output, release=release, workers=workers)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_beside_workers_the_job_s_own_process_has_no_encoder(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an encoder was loaded that nobody asks")
+
+    # Workers start anew and know nothing of this.
+    monkeypatch.setattr("tocsin.classifier.Encoder", refuse)
+    FORMATS[".csv"][0](tmp_path / "in.csv", TEXTS)
+    assert score_file(tmp_path / "in.csv", tmp_path / "out.csv", release=tiny_release, workers=2).rows_scored
+    with pytest.raises(AssertionError):
+        score_file(tmp_path / "in.csv", tmp_path / "alone.csv", release=tiny_release, workers=1)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_last_chunk_keeps_other_workers_waiting_for_few_rows(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / f"in{suffix}"
+    FORMATS[suffix][0](source, [f"text {number}" for number in range(chunks.CHUNK_ROWS + 1)])
+    read_as = format_by_name(source.name)
+    assert read_as is not None
+    with closing(Input(source, read_as)) as file:
+        found = [chunk.read for chunk in job.open_reader(file, JobOptions().columns).chunks()]
+    assert found == [chunks.CHUNK_ROWS, 1]
 
 
 def test_csv_cells_are_kept_as_text(tmp_path: Path, tiny_release: Path) -> None:

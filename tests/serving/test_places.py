@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import make_tiny_release
 
-from tocsin import EventClassifier, InputError, ReleaseError, TocsinError, UsageError
+from tocsin import InputError, Release, ReleaseError, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, dry_run, files, job, plan, score_file
 from tocsin_serving.batch.chunks import Chunk
 from tocsin_serving.batch.files import FileFormat, format_by_name
@@ -179,17 +179,17 @@ def test_a_release_that_is_replaced_while_workers_start_is_refused(
 ) -> None:
     folder = tmp_path / "release"
     shutil.copytree(tiny_release, folder)
-    classifier = EventClassifier.load(folder)
+    opened = Release.open(folder)
     if whole:
         make_tiny_release(folder, window_tokens=48)
         with pytest.raises(ReleaseError, match="was replaced while the job started"):
-            ReleaseRecord.of(classifier.release)
+            ReleaseRecord.of(opened)
     else:
         (folder / "taxonomy.toml").write_text("")
     chunk = Chunk(None, ["An airstrike hit the market."], np.array([1]), [], 1)
     with (
         pytest.raises(ReleaseError, match="was replaced while the job started" if whole else "taxonomy"),
-        scoring(classifier, JobOptions().shape, workers=2) as score,
+        scoring(opened, JobOptions().shape, workers=2) as score,
     ):
         list(score([chunk], lambda: iter(())))
 

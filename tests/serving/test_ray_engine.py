@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pytest
 
-from tocsin import EventClassifier, InputError, ReleaseError, TocsinError, UsageError
+from tocsin import InputError, Release, ReleaseError, TocsinError, UsageError
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan
 from tocsin_serving.batch.chunks import Chunk
 from tocsin_serving.batch.outputs import MANIFEST_SUFFIX
@@ -150,7 +150,7 @@ def test_an_error_in_the_cluster_is_told_in_a_line(
     chunk = Chunk(None, ["An airstrike hit the market."], np.array([1]), [], 1)
     with (
         pytest.raises(TocsinError, match=message),
-        ray_scoring(EventClassifier.load(tiny_release), JobOptions().shape, [broken], address=None, workers=1) as score,
+        ray_scoring(Release.open(tiny_release), JobOptions().shape, [broken], address=None, workers=1) as score,
     ):
         list(score([chunk], broken))
 
@@ -162,7 +162,7 @@ def test_a_client_connection_is_refused_with_what_to_do(monkeypatch: pytest.Monk
     with (
         pytest.raises(UsageError, match="ray job submit"),
         ray_engine.ray_scoring(
-            EventClassifier.load(tiny_release), JobOptions().shape, [], address="ray://head:10001", workers=1
+            Release.open(tiny_release), JobOptions().shape, [], address="ray://head:10001", workers=1
         ),
     ):
         pass

@@ -45,7 +45,7 @@ FORMATS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.zst")
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("csv_format", "parquet_format"):
         monkeypatch.setattr(f"tocsin_serving.batch.{module}.CHUNK_ROWS", 20)
-    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._CHUNK_BYTES", 1000)
     monkeypatch.setattr("tocsin_serving.batch.parquet_format._ROW_GROUP_ROWS", 70)
 
 

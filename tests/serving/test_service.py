@@ -168,10 +168,11 @@ def test_every_field_of_an_answer_is_described(client: TestClient, answer: str) 
     assert [name for name, field in schema["properties"].items() if not field.get("description")] == []
 
 
-def test_an_unread_text_is_told_by_its_language_alone(client: TestClient) -> None:
+def test_an_unread_text_is_told_by_its_language_and_the_reason_for_review(client: TestClient) -> None:
     (answer,) = client.post("/classify", json={"texts": ["Homens armados mataram onze aldeões nas suas casas."]}).json()
     assert answer["language"] not in client.get("/model").json()["languages"]
     assert (answer["events"], answer["needs_review"]) == ([], True)
+    assert answer["review_reason"] == "language_not_read"
 
 
 def _references(node: object) -> list[str]:

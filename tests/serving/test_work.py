@@ -42,6 +42,7 @@ class Answers:
             events=(),
             no_event_probability=1,
             needs_review=False,
+            review_reason=None,
             truncated=False,
             language=self._texts[row],
             scores={} if scores else None,

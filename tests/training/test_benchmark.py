@@ -27,6 +27,7 @@ def scores(taxonomy: Taxonomy, answers: list[tuple[str, float]]) -> Scores:
         no_event=1 - probabilities.max(axis=1),
         confidence=probabilities.max(axis=1),
         needs_review=np.zeros(len(answers), dtype=np.bool_),
+        read=np.ones(len(answers), dtype=np.bool_),
         truncated=np.zeros(len(answers), dtype=np.bool_),
         settled=np.zeros(len(answers), dtype=np.bool_),
         languages=["en"] * len(answers),

@@ -36,7 +36,7 @@ import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError
 from urllib3.util import Retry, Timeout
 
-from tocsin.disk import sync
+from tocsin.disk import atomic, sync
 from tocsin.errors import InputError, UsageError
 from tocsin_training.errors import AcledError
 
@@ -428,12 +428,8 @@ class _Partial:
         sync(self._target.parent)
 
     def _save(self) -> None:
-        path = _journal(self._target)
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.write_text(self.journal.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        sync(fresh)
-        fresh.replace(path)
-        sync(path.parent)
+        with atomic(_journal(self._target)) as file:
+            file.write((self.journal.model_dump_json(indent=2) + "\n").encode())
 
 
 def _part(target: Path) -> Path:

@@ -124,7 +124,7 @@ def _add_row(table: Table, text: str, prediction: Prediction, classifier: EventC
 
 def _cells(prediction: Prediction, classifier: EventClassifier) -> tuple[str, str, str]:
     """What is reported, how probable it is and of which kind it is, a line an event."""
-    if prediction.language not in classifier.languages:
+    if prediction.review_reason == "language_not_read":
         # Not "no event": nobody looked, and the probability means nothing.
         return f"not read: language {_named(prediction.language)}", "-", "-"
     if not prediction.events:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tocsin import UsageError
 from tocsin_serving.batch.tally import Tally
 
-# A chunk ends at whichever comes first; together with the number of workers they bound a job's memory.
+# A chunk ends at whichever comes first; together with the number of workers they bound a job's memory. Small
+# enough that the last one, over which the other workers wait, is some seconds' work.
 CHUNK_ROWS = 512
 CHUNK_BYTES = 1_000_000
 # Output made at once: with --split-sentences each sentence repeats its whole row, a chunk a thousand times over.

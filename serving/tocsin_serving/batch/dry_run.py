@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tocsin import EventClassifier
 from tocsin.cli.console import err
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk
 from tocsin_serving.batch.files import Input, readable
@@ -17,8 +18,8 @@ from tocsin_serving.batch.job import (
     JobOptions,
     disk_errors,
     finished_rows,
-    load_classifier,
     open_reader,
+    open_release,
     unfinished_rows,
 )
 from tocsin_serving.batch.outputs import FilePair
@@ -69,7 +70,7 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
 
     :raises TocsinError: a file or the release cannot be used, as in the job itself.
     """
-    classifier = load_classifier(options)
+    classifier = EventClassifier(open_release(options), cascade=options.cascade)
     release = ReleaseRecord.of(classifier.release)
     limit = max(CHUNK_ROWS, _ROWS_COUNTED // len(files))
     sampled, chunk, counted = files[0], _NOTHING, list[int | None]()

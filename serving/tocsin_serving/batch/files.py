@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import math
-import os
 import re
 import shutil
 import sys
@@ -25,7 +24,7 @@ import pyarrow as pa
 from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
-from tocsin.disk import sync
+from tocsin.disk import atomic, sync
 
 Place = Path | UPath
 """A file or folder, here or in a store."""
@@ -251,18 +250,3 @@ def _upload_options(source: Path, target: UPath) -> dict[str, int]:
         return {}
     part = max(_UPLOAD_PART_BYTES, math.ceil(source.stat().st_size / _UPLOAD_PARTS))
     return {"chunksize": part, "max_concurrency": 2}
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A local file under a temporary name, which gets its own when the block ends well and vanishes otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,9 +18,9 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from upath import UPath
 
-from tocsin import EventClassifier, InputError, TocsinError, UsageError
+from tocsin import InputError, Release, TocsinError, UsageError
 from tocsin.cli.console import err
-from tocsin.disk import sync
+from tocsin.disk import atomic, sync
 from tocsin.release import default_release_folder
 from tocsin.stores import resolve_release
 from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
@@ -51,7 +51,7 @@ from tocsin_serving.batch.records import (
 )
 from tocsin_serving.batch.scoring import ScoreChunks, scoring
 from tocsin_serving.batch.summary import summary_table
-from tocsin_serving.batch.workspace import Spool, Workspace, write_synced
+from tocsin_serving.batch.workspace import Spool, Workspace
 from tocsin_serving.settings import available_cores
 
 Engine = Literal["local", "ray"]
@@ -205,38 +205,46 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
     """Score files one after the other with the same workers; see `score_file`."""
     for pair in pairs:
         _check_before(pair, options)
-    classifier = load_classifier(options)
-    job = _Job(options, ReleaseRecord.of(classifier.release), progressed or _ignore)
-    with _engine(classifier, pairs, options) as score:
+    release = open_release(options)
+    job = _Job(options, ReleaseRecord.of(release), progressed or _ignore)
+    with _engine(release, pairs, options) as score:
         return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
 
 
-def load_classifier(options: JobOptions) -> EventClassifier:
-    """The release that is to answer.
+def open_release(options: JobOptions) -> Release:
+    """The release that is to answer, checked; whoever scores loads its encoder.
 
     :raises ReleaseError: it cannot be used.
     :raises UsageError: its labels have no place in the columns asked for.
     """
-    classifier = EventClassifier.load(options.release, cascade=options.cascade)
-    if options.acled and not classifier.taxonomy.has_acled_names:
+    release = Release.open(resolve_release(options.release))
+    if options.cascade:
+        release.require_screen()
+    if options.acled and not release.taxonomy.has_acled_names:
         raise UsageError(
-            f"--output-schema acled: not every label of {classifier.version} has ACLED's names (sub_event_type and "
+            f"--output-schema acled: not every label of {release.name} has ACLED's names (sub_event_type and "
             "disorder_type in its taxonomy), so ACLED's columns cannot be filled. Leave the option out."
         )
-    return classifier
+    return release
 
 
-def _engine(
-    classifier: EventClassifier, pairs: Sequence[FilePair], options: JobOptions
-) -> AbstractContextManager[ScoreChunks]:
+def _engine(release: Release, pairs: Sequence[FilePair], options: JobOptions) -> AbstractContextManager[ScoreChunks]:
     if options.engine == "local":
-        return scoring(classifier, options.shape, workers=options.workers or available_cores())
+        workers = options.workers or available_cores()
+        return scoring(release, options.shape, workers=workers, cascade=options.cascade)
     try:
         from tocsin_serving.batch.ray_engine import ray_scoring
     except ModuleNotFoundError as error:
         raise UsageError(f"--engine ray needs {error.name}: run `pip install 'tocsin[ray]'`") from error
     expected = list(_expected(pairs, options))
-    return ray_scoring(classifier, options.shape, expected, address=options.ray_address, workers=options.workers)
+    return ray_scoring(
+        release,
+        options.shape,
+        expected,
+        address=options.ray_address,
+        workers=options.workers,
+        cascade=options.cascade,
+    )
 
 
 def _expected(pairs: Sequence[FilePair], options: JobOptions) -> Iterator[Reading]:
@@ -677,7 +685,8 @@ def _finish(pair: FilePair, workspace: Workspace, progress: Progress, writer: Wr
         finished=_now(),
         resumed=progress.resumed,
     )
-    write_synced(workspace.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
+    with atomic(workspace.manifest) as file:
+        file.write((manifest.model_dump_json(indent=2) + "\n").encode())
     progress.finished = True
     workspace.save(progress)
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from tocsin import InputError
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reject, in_pieces, text_problem
+from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk, Columns, Reject, in_pieces, text_problem
 from tocsin_serving.batch.files import Input
 
-# Lines are short, so a chunk of this size already holds a thousand or more.
-_BYTES_AT_ONCE = 256 * 1024
+# Of long texts so many bytes are already several times the work of so many rows of short ones.
+_CHUNK_BYTES = 256 * 1024
 # Objects and bytes at the start of a file in which its fields are looked for.
 _RECORDS_LOOKED_AT = 300
 _BYTES_LOOKED_AT = 8 * 1024 * 1024
@@ -89,7 +89,7 @@ class JsonlReader:
         for line in self._lines():
             lines.append(line)
             size += len(line)
-            if size >= _BYTES_AT_ONCE:
+            if len(lines) >= CHUNK_ROWS or size >= _CHUNK_BYTES:
                 yield self._chunk(lines, before)
                 before, size, lines = before + len(lines), 0, []
         if lines:

@@ -73,12 +73,13 @@ Key = tuple[int, int, str]
 
 @contextmanager
 def ray_scoring(
-    classifier: EventClassifier,
+    release: Release,
     shape: Shape,
     expected: Sequence[ReadChunks],
     *,
     address: str | None,
     workers: int | None,
+    cascade: bool = False,
 ) -> Iterator[ScoreChunks]:
     """A function that scores the chunks of one file after the other on Ray; see `scoring` for one machine.
 
@@ -87,10 +88,10 @@ def ray_scoring(
     :param workers: of one CPU each; none for as many as there are CPUs.
     :raises TocsinError: the cluster cannot be reached.
     """
-    checked = Release.open(classifier.release.folder)
+    checked = Release.open(release.folder)
     with _connected(address, workers), _plain_errors():
-        release, size = PackedRelease.of(checked, cascade=classifier.cascade), workers or _cluster_cpus()
-        with closing(_Files(expected, lambda files: _pipeline(files, release, shape, size))) as files:
+        packed, size = PackedRelease.of(checked, cascade=cascade), workers or _cluster_cpus()
+        with closing(_Files(expected, lambda files: _pipeline(files, packed, shape, size))) as files:
             yield files.score
 
 

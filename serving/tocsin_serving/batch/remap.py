@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
+from tocsin.disk import atomic
 from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
 from tocsin_serving.batch.csv_format import MAX_CELL, delimiter_of, row_writer
-from tocsin_serving.batch.files import atomic
 from tocsin_serving.batch.parquet_format import open_parquet
 
 _FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")

@@ -25,10 +25,11 @@ import numpy as np
 import pyarrow as pa
 
 from tocsin import TocsinError, UsageError
+from tocsin.disk import atomic
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import delimiter_of
-from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, atomic
+from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place
 from tocsin_serving.batch.job import FileSummary, JobOptions
 from tocsin_serving.batch.parquet_format import open_parquet
 from tocsin_serving.batch.tally import Tally

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tocsin import EventClassifier, TocsinError
+from tocsin import EventClassifier, Release, TocsinError
 from tocsin.release import Manifest
 from tocsin.sentences import split_sentences
 from tocsin_serving.batch.chunks import Answers, Chunk
@@ -76,10 +76,13 @@ ScoreChunks = Callable[[Iterable[Chunk], ReadChunks], Scored]
 
 
 @contextmanager
-def scoring(classifier: EventClassifier, shape: Shape, *, workers: int) -> Iterator[ScoreChunks]:
-    """A function that scores chunks in order, lazily, with as many processes as asked for."""
+def scoring(release: Release, shape: Shape, *, workers: int, cascade: bool = False) -> Iterator[ScoreChunks]:
+    """A function that scores chunks in order, lazily, with as many processes as asked for.
+
+    Beside workers this process has no encoder of its own: it reads and writes.
+    """
     if workers == 1:
-        scorer = ChunkScorer(classifier, shape)
+        scorer = ChunkScorer(EventClassifier(release, cascade=cascade), shape)
         yield lambda chunks, _: ((chunk, scorer(chunk)) for chunk in chunks)
         return
     # spawn: a forked copy of onnxruntime's and Arrow's threads may hang.
@@ -87,7 +90,7 @@ def scoring(classifier: EventClassifier, shape: Shape, *, workers: int) -> Itera
         workers,
         mp_context=get_context("spawn"),
         initializer=_start_worker,
-        initargs=(classifier.release.folder, classifier.release.manifest, shape, classifier.cascade),
+        initargs=(release.folder, release.manifest, shape, cascade),
     )
     try:
         with _deaf_to_ctrl_c():

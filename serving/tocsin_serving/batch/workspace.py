@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from tocsin import TocsinError, UsageError
-from tocsin.disk import cache_folder, sync
+from tocsin.disk import atomic, cache_folder
 from tocsin_serving.batch.files import Place
 from tocsin_serving.batch.records import Progress
 
@@ -87,23 +87,12 @@ class Workspace:
 
     def save(self, progress: Progress) -> None:
         """Replace the journal, whole or not at all."""
-        write_synced(self._journal, progress.model_dump_json().encode())
+        with atomic(self._journal) as file:
+            file.write(progress.model_dump_json().encode())
 
     def forget(self) -> None:
         """Give an unfinished job up; its files go when the lock does."""
         self._journal.unlink(missing_ok=True)
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Replace a small file so that a power cut leaves the old or the new one."""
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Spool:
