@@ -87,13 +87,19 @@ def import_for(
     """Import files as a recipe's data; also the taxonomy file that was used."""
     from tocsin_training.importing.build import import_corpus
     from tocsin_training.importing.derived import derived_taxonomy
+    from tocsin_training.importing.names import told_spellings
 
     root = settings.runs / "imports"
     if taxonomy == DERIVE:
         chosen = derived_taxonomy(files, root, options)
     else:
         chosen = settings.data.taxonomy if taxonomy is None else Path(taxonomy).resolve()
-    return import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus), chosen
+    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus)
+    if taxonomy == DERIVE:
+        counts = {name: count.all for name, count in imported.report.labels.items()}
+        if told := told_spellings(counts):
+            imported.report.warnings.append(told)
+    return imported, chosen
 
 
 def with_data(
@@ -103,14 +109,19 @@ def with_data(
 
     :raises InputError: the files are nothing to train on; the message says why and what to do.
     """
-    from tocsin_training.importing.report import show
+    from tocsin_training.calibrate import too_few_to_promise
+    from tocsin_training.importing.report import note, show
 
     imported, chosen = import_for(settings, files, options, taxonomy)
-    show(imported.report, err)
+    report = imported.report
+    show(report, err)
     if imported.folder is None:
         raise InputError(refusal(imported))
+    read = report.splits["validation"] + report.mixed.get("validation", 0)
+    if unkept := too_few_to_promise(read, settings.calibrate):
+        note(unkept, err)
     err.print(f"data: {imported.folder}{'' if imported.fresh else ' (imported before)'}", markup=False, soft_wrap=True)
-    return recipe_for(settings, imported.folder, imported.report, options, chosen, licence=licence)
+    return recipe_for(settings, imported.folder, report, options, chosen, licence=licence)
 
 
 def recipe_for(
