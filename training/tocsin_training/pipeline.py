@@ -78,7 +78,8 @@ def _speed(run: Run, minutes: dict[str, float]) -> str:
     if "finetune" not in minutes or found.get("texts_per_second") is None:
         return ""
     rate, threads = found["texts_per_second"], found["threads"]
-    return f", {minutes['finetune']:.1f} of them fine-tuning at {rate:.0f} texts a second in {threads} threads"
+    said = f"{rate:.0f} texts a second with {threads} thread{'s' if threads > 1 else ''}"
+    return f", {minutes['finetune']:.1f} of them fine-tuning at {said}"
 
 
 def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | None = None) -> Run:
