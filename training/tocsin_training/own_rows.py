@@ -30,7 +30,7 @@ from tocsin_training.importing.options import NO_MIX, ImportOptions
 _FOLDER = "own-rows"
 _TEXT, _CODE, _NOTHING = "note", "code", "no event"
 _LAST = "calibrate"
-"""The stage after which a release answers as it will by default; those after it make the cascade, judge and describe."""
+"""The stage after which a release answers as it will; those after it make the cascade, judge and describe."""
 
 
 def try_rows(settings: Settings, rows: int, seed: int, console: Console, *, mix: str = NO_MIX) -> dict[str, Any]:
