@@ -181,6 +181,18 @@ def test_the_rows_of_one_note_are_one_text_with_all_their_labels(do: Callable[..
     assert_every_row_is_accounted_for(imported.report)
 
 
+def test_a_text_that_is_no_event_in_one_row_and_one_in_another_is_told(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
+    other = [rows[0] | {"labels": ""}, rows[1] | {"labels": "Arrests"}, rows[2]]
+    report = do(write_csv(tmp_path / "a.csv", [*rows, *other, other[0]])).report
+    assert report.disputed == 1
+    assert any("1 texts are called no event in one row" in warning for warning in report.warnings)
+    assert_every_row_is_accounted_for(report)
+    assert not do(write_csv(tmp_path / "b.csv", [*rows, *other[1:]])).report.disputed
+
+
 def test_the_shapes_of_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
     rows = list(notes(90))
     want = expected(rows)

@@ -265,6 +265,7 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
             report.unread_dates += [date for date in text.dates[:1] if date and date not in report.unread_dates]
         report.repeated += text.copies - 1 - text.merged
         report.merged += text.merged
+        report.disputed += text.disputed
         work.ids.append(text.id)
         work.days.append(0 if day is None else date.fromisoformat(day).toordinal())
         work.keys.append(int.from_bytes(text.key[:8], "big"))

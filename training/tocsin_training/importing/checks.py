@@ -119,6 +119,11 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
             "no text is without event, so a model learns to find one in everything; "
             "code such texts too, or add the project's with --mix 0.3"
         )
+    if report.disputed:
+        yield (
+            f"{report.disputed:,} texts are called no event in one row and given labels in another; the labels stand: "
+            "decide such texts, and take the other rows out"
+        )
     missing = [name for name, count in report.labels.items() if not count.all]
     if missing and not report.mixed:
         yield f"no text has these labels, so a model will not give them: {', '.join(missing)}"

@@ -59,6 +59,7 @@ class ImportReport(_Part):
     texts: int = 0
     repeated: int = Field(0, description="rows whose text and labels were there already")
     merged: int = Field(0, description="rows whose text was there with other labels; its labels were put together")
+    disputed: int = Field(0, description="texts that one row calls no event and another gives labels, which then stand")
     dropped: dict[str, int] = Field(default_factory=dict, description="reason -> rows")
     html: int = 0
     openings: int = 0
