@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -196,7 +197,10 @@ def test_a_curve_over_rows_stands_beside_one_over_shares(
 ) -> None:
     recipe, out = tmp_path / "recipe.toml", tmp_path / "curve.json"
     recipe.write_text(to_toml(settings))
-    here = {"corpus_sha256": corpus_sha256(settings.data.corpus), "recipe_sha256": curve_sha256(load_settings(recipe))}
+    here: dict[str, Any] = {
+        "corpus_sha256": corpus_sha256(settings.data.corpus),
+        "recipe_sha256": curve_sha256(load_settings(recipe)),
+    }
     before = point(1.0, 1, epochs=8.0, augmented=False, **here)
     out.write_text(json.dumps([asdict(before)]))
 
