@@ -12,9 +12,9 @@ from tocsin.calibration import Calibration
 from tocsin.classifier import EventClassifier
 from tocsin.drift import Profile
 from tocsin.release import Release
-from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main
+from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main, too_few_to_promise
 from tocsin_training.config import CalibrateSettings, Settings
-from tocsin_training.metrics import expected_calibration_error, top_answers, top_is_right, wilson
+from tocsin_training.metrics import expected_calibration_error, least_count, top_answers, top_is_right, wilson
 from tocsin_training.run import Run
 
 SETTINGS = CalibrateSettings()
@@ -94,6 +94,23 @@ def test_a_promise_by_the_low_end_keeps_less_and_surer_answers() -> None:
         shares.append(wilson(float(right.mean()), len(right))[0])
     assert lines[1] > lines[0]
     assert shares[0] < 0.9 <= shares[1]
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.95, 0.98, 0.995])
+def test_so_few_texts_that_all_would_go_to_review_are_told_and_not_one_more(target: float) -> None:
+    least = least_count(target)
+    assert wilson(1.0, least - 1)[0] < target <= wilson(1.0, least)[0]
+    settings = SETTINGS.model_copy(update={"target_accuracy": target, "target_low_end": True})
+    assert too_few_to_promise(least, settings) is None
+    told = too_few_to_promise(least - 1, settings)
+    assert told is not None and f"it takes {least} such texts" in told
+    assert too_few_to_promise(1, settings.model_copy(update={"target_low_end": False})) is None
+    for texts, shares in ((least - 1, 1.0), (least, 0.0)):
+        # Without a mistake: each text has its own label, far from every doubt.
+        truth = np.eye(4, dtype=np.bool_)[np.arange(texts) % 4]
+        fitted = fit_calibration(np.where(truth, 9, -9).astype(np.float32), truth, settings)
+        assert fitted.review_promise is not None
+        assert fitted.review_promise.validation_review_share == shares
 
 
 def test_text_that_is_not_read_is_no_part_of_the_fit_and_counts_as_sent_to_review() -> None:

@@ -181,6 +181,18 @@ def test_the_rows_of_one_note_are_one_text_with_all_their_labels(do: Callable[..
     assert_every_row_is_accounted_for(imported.report)
 
 
+def test_a_text_that_is_no_event_in_one_row_and_one_in_another_is_told(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
+    other = [rows[0] | {"labels": ""}, rows[1] | {"labels": "Arrests"}, rows[2]]
+    report = do(write_csv(tmp_path / "a.csv", [*rows, *other, other[0]])).report
+    assert report.disputed == 1
+    assert any("1 texts are called no event in one row" in warning for warning in report.warnings)
+    assert_every_row_is_accounted_for(report)
+    assert not do(write_csv(tmp_path / "b.csv", [*rows, *other[1:]])).report.disputed
+
+
 def test_the_shapes_of_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
     rows = list(notes(90))
     want = expected(rows)
@@ -339,6 +351,9 @@ def test_markup_goes_and_the_text_s_own_brackets_stay() -> None:
     assert found.text == "Troops & police fired. <unknown group> said 3 < 5 &c; AT&T"
     assert found.html
     assert not clean("A plain text with < and > in it.").html
+    feed = clean("&lt;p&gt;Troops &amp;amp; police&lt;br/&gt;fired.&lt;/p&gt;")
+    assert (feed.text, feed.html) == ("Troops & police fired.", True)
+    assert clean("&lt;unknown group&gt; shot at &lt; 3 cars").text == "<unknown group> shot at < 3 cars"
 
 
 @pytest.mark.parametrize(
@@ -368,6 +383,8 @@ def test_text_is_in_one_normal_form_with_single_spaces() -> None:
     [
         *("2024-08-25", "2024/08/25", "25 August 2024", "25-Aug-2024", "25-August-2024", "August 25, 2024"),
         *("25/08/2024", "08/25/2024", "25.08.2024", "20240825", "2024-08-25T10:00:00Z", "45529"),
+        *("25.08.24", "8/25/24", "25th August 2024", "25th of Aug 2024", "Aug. 25, 2024", "August 25th, 2024"),
+        *("Sun, 25 Aug 2024 10:00:00 GMT", "Sunday, 25 August 2024", "Sunday 25/08/2024 10:00"),
     ],
 )
 def test_one_day_in_many_formats(text: str) -> None:
@@ -378,6 +395,9 @@ def test_a_date_that_may_be_two_is_none_until_the_order_is_known() -> None:
     assert parse_date("05/08/2024") is None
     assert parse_date("05/08/2024", "day-first") == "2024-08-05"
     assert parse_date("05/08/2024", "month-first") == "2024-05-08"
+    assert parse_date("5/8/24", "month-first") == "2024-05-08"
+    assert parse_date("25/08/98") == "1998-08-25"
+    assert parse_date("24-08-25") is None, "the year may come first"
     assert parse_date("31/31/2024") is None
     assert parse_date("soon") is None
 
@@ -388,6 +408,17 @@ def test_one_date_of_a_file_tells_how_the_others_are_meant(do: Callable[..., Imp
     assert any("--dates day-first" in refusal for refusal in refused.refusals)
     told = do(write_csv(tmp_path / "b.csv", [rows[0] | {"event_date": "25/01/2024"}, *rows[1:]]))
     assert (told.report.first, told.report.last, told.report.undated) == ("2024-01-05", "2024-12-05", 0)
+
+
+@pytest.mark.parametrize("text", ["1 Sept 2024", "Sept. 1, 2024", "Sep. 1, 2024", "September 1st, 2024"])
+def test_a_shortened_september_is_one(text: str) -> None:
+    assert parse_date(text) == "2024-09-01"
+
+
+def test_dates_that_cannot_be_read_are_shown(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"event_date": "" if number % 2 else "late summer"} for number, row in enumerate(notes(80))]
+    said = refusals(do(write_csv(tmp_path / "a.csv", rows), split_by="date"))
+    assert "80 of 80 texts have no date that can be read (such as 'late summer')" in said
 
 
 def test_names_in_a_cell() -> None:
@@ -606,6 +637,47 @@ def test_mixed_encodings_are_told_by_line_and_guessed(do: Callable[..., Imported
     said = refusals(do(whole))
     assert "100% of the rows cannot be used" in said and "--encoding cp1252" in said
     assert do(whole, encoding="cp1252").report.texts == 80
+
+
+def test_a_file_of_two_encodings_is_read_in_both(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"notes": f"{row['notes']} Préfecture d’été, Abéché."} for row in notes(80)]
+    path = write_csv(tmp_path / "a.csv", rows)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line.decode().encode("cp1252") if n % 2 else line for n, line in enumerate(lines)))
+    assert by_text(do(path, encoding="cp1252")) == expected(rows)
+    broken = path.read_bytes().replace(b"\xe9", b"\x81", 1)
+    (tmp_path / "b.csv").write_bytes(broken)
+    report = do(tmp_path / "b.csv", encoding="cp1252").report
+    assert report.dropped == {"encoding": 1}
+    assert report.problems == ["b.csv:2: holds bytes that are neither UTF-8 nor cp1252"]
+
+
+def test_an_encoding_that_no_utf8_stands_beside_is_that_of_the_whole_file(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    path = write_csv(tmp_path / "a.csv", rows, encoding="utf-16-le")
+    assert by_text(do(path, encoding="utf-16-le")) == expected(rows)
+    with pytest.raises(InputError, match="no encoding is called 'klingon'"):
+        do(path, encoding="klingon")
+
+
+def test_a_workbook_that_is_called_csv_is_told_apart(do: Callable[..., Imported], tmp_path: Path) -> None:
+    path = as_excel(tmp_path, list(notes(60))).rename(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"a\.csv: is a workbook .* name it \.xlsx"):
+        do(path)
+
+
+def test_names_with_another_mark_between_are_refused_with_the_option_that_takes_them_apart(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [{"note": row["notes"], "code": f"{row['sub_event_type']}, Arrests"} for row in notes(60)]
+    path = write_csv(tmp_path / "a.csv", rows)
+    named = {"text_column": "note", "label_column": ("code",)}
+    assert "--separator ',' takes them apart" in refusals(do(path, **named))
+    assert all("arrests" in labels for labels in by_text(do(path, separator=",", **named)).values())
+    strange = write_csv(tmp_path / "b.csv", [row | {"code": "Picnic, Arrests"} for row in rows])
+    assert "--separator" not in refusals(do(strange, **named))
 
 
 def test_three_hundred_spellings_are_refused_with_merges_suggested(do: Callable[..., Imported], tmp_path: Path) -> None:

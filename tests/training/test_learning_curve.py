@@ -4,11 +4,13 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
+from tocsin.errors import UsageError
 from tocsin_training.config import Settings, load_settings, to_toml
 from tocsin_training.corpus import corpus_sha256
 from tocsin_training.errors import ConfigError
@@ -20,9 +22,11 @@ from tocsin_training.learning_curve import (
     grid,
     main,
     measure,
+    measure_rows,
     minutes_left,
     read_points,
 )
+from tocsin_training.own_rows import write_table
 from tocsin_training.run import Run
 
 
@@ -142,3 +146,82 @@ def test_a_curve_is_of_one_recipe_whatever_its_share_seed_and_machine(settings: 
         assert curve_sha256(changed(section, **values)) == same, values
     assert curve_sha256(changed("finetune", learning_rate=1e-5)) != same
     assert curve_sha256(changed("model", dropout=0.2)) != same
+
+
+def test_rows_are_trained_on_as_their_owner_would_and_measured_on_the_corpus_s_own_test(
+    settings: Settings, console: Console
+) -> None:
+    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
+    point = measure_rows(few, 80, 3, console)
+    assert (point.rows, point.mix, point.seed, point.share) == (80, "none", 3, 0.25)
+    assert 50 < point.records < 80, "a share is held out"
+    for figure in (point.macro_f1, point.weighted_f1, point.false_alarms, point.sent_to_review):
+        assert figure is not None and 0 <= figure <= 1
+    assert not list(settings.runs.glob("*-rows-80-3")) and not list(settings.runs.glob("own-rows/*"))
+    mixed = measure_rows(few, 80, 3, console, mix="0.5")
+    assert mixed.records == 2 * point.records
+    assert mixed.made != point.made, "another curve"
+
+
+def test_a_try_of_rows_goes_on_where_it_was_stopped(
+    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tocsin_training.own_rows.release_figures", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measure_rows(few, 90, 4, console)
+    (left,) = settings.runs.glob("*-rows-90-4")
+    begun = Run(left).figures()["minutes"]
+    assert "evaluate" not in begun, "nothing that a curve does not need"
+    assert measure_rows(few, 90, 4, console).minutes == sum(begun.values()), "not trained again"
+
+
+def test_a_seed_draws_its_own_rows_and_always_the_same(settings: Settings) -> None:
+    def rows(seed: int) -> list[str]:
+        return write_table(settings, 60, seed).read_text().splitlines()
+
+    assert rows(1) == rows(1)
+    assert set(rows(1)) != set(rows(2))
+    assert len(set(rows(1))) == 61
+    with pytest.raises(UsageError, match=r"has 320 texts to draw from, so --rows 321 is too many"):
+        write_table(settings, 321, 1)
+
+
+def test_a_curve_over_rows_stands_beside_one_over_shares(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "curve.json"
+    recipe.write_text(to_toml(settings))
+    here: dict[str, Any] = {
+        "corpus_sha256": corpus_sha256(settings.data.corpus),
+        "recipe_sha256": curve_sha256(load_settings(recipe)),
+    }
+    before = point(1.0, 1, epochs=8.0, augmented=False, **here)
+    out.write_text(json.dumps([asdict(before)]))
+
+    def measured(settings: Settings, rows: int, seed: int, _: object, *, mix: str) -> Point:
+        more = {"epochs": 8.0, "augmented": False, "sent_to_review": 0.25, **here}
+        return point(rows / 320, seed, 0.5, rows=rows, mix=mix, **more)
+
+    monkeypatch.setattr("tocsin_training.learning_curve.measure_rows", measured)
+    command = ["learning_curve", str(recipe), str(out), "--rows", "80", "160", "--seeds", "1", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    main()
+    shares, rows = curves(read_points(out))
+    assert shares == [before]
+    assert [(one.rows, one.seed) for one in rows] == [(80, 1), (160, 1), (80, 2), (160, 2)], "none measured twice"
+    assert grid(rows).rows[0] == ("80", "50", "2", *("0.500 ± 0.000",) * 2, "", "", "0.250 ± 0.000")
+    assert "labelled rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [["--mix", "0.3"], ["--rows", "80", "--mix", "2"], ["--rows", "80", "--shares", "1"]])
+def test_options_of_a_curve_that_make_no_sense_are_refused(more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["learning_curve", "recipe.toml", "curve.json", *more])
+    with pytest.raises(SystemExit, match="2"):
+        main()

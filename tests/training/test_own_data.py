@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tocsin_training.corpus import learned_records
 from tocsin_training.distil import read_teacher
 from tocsin_training.heldout import read_file
 from tocsin_training.importing.build import import_corpus
-from tocsin_training.importing.cli import with_data
+from tocsin_training.importing.cli import import_for, with_data
 from tocsin_training.importing.derived import MOST_LABELS, derived_taxonomy
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.lineage import describe_data
@@ -103,6 +104,16 @@ def test_the_lineage_names_the_files_and_their_span(own: Own) -> None:
     )
 
 
+def test_that_every_text_will_go_to_review_is_said_before_the_training(
+    own: Own, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = own()
+    told = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"note: \d+ validation texts are too few to promise that 98%", told)
+    assert "it takes 189 such texts" in told
+    assert settings.calibrate.target_low_end, "the recipe's promise is kept as it is"
+
+
 def test_what_is_refused_never_gets_to_training(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "few.csv", list(notes(10)))
     recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
@@ -147,6 +158,26 @@ def test_held_out_text_is_left_out_by_the_rules_of_the_import(tmp_path: Path) ->
     assert set(found.texts) == learned and len(found) == len(learned) == 77
     with pytest.raises(InputError, match=r"own\.csv:32: .*4 of 101 rows cannot be used \(--bad-rows allows 1%\)"):
         read_file(path, taxonomy, options.model_copy(update={"bad_rows": 0.01}))
+
+
+def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> None:
+    spelt = {"Armed clash": ("Clash", "Clashes"), "Attack": ("Attack", "Atack")}
+    rows = [
+        {"note": row["notes"], "code": spelt[row["sub_event_type"]][number % 2]}
+        for number, row in enumerate(notes(240))
+        if row["sub_event_type"] in spelt
+    ]
+    plain = [row | {"code": "Clash" if number % 2 else "Strike"} for number, row in enumerate(rows)]
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    options = ImportOptions(text_column="note", label_column=("code",), label_errors=False)
+
+    def told(path: Path) -> list[str]:
+        warnings = import_for(recipe, [path], options, "derive")[0].report.warnings
+        return [warning for warning in warnings if "another spelling" in warning]
+
+    (found,) = told(write_csv(tmp_path / "a.csv", rows))
+    assert all(f"{label} (" in found for label in ("clash", "clashes", "attack", "atack"))
+    assert not told(write_csv(tmp_path / "b.csv", plain))
 
 
 def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:

@@ -162,10 +162,8 @@ def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Setti
     )
     student = settings.model_copy(update={"finetune": options})
     base = resolve_base("tiny", scratch=tmp_path / "base")
-    history = finetune(
-        load_from_disk(trained_run.prepared), base, student, tmp_path / "model", tmp_path / "checkpoints"
-    )
-    assert max(entry.get("eval_macro_f1", 0) for entry in history) > 0.5
+    found = finetune(load_from_disk(trained_run.prepared), base, student, tmp_path / "model", tmp_path / "checkpoints")
+    assert max(entry.get("eval_macro_f1", 0) for entry in found.history) > 0.5
 
 
 def test_bf16_is_used_only_where_the_cpu_multiplies_it(tmp_path: Path) -> None:

@@ -155,6 +155,10 @@ def test_the_estimate_is_of_the_right_size(trained_run: Run) -> None:
     found = trained_run.figures()["estimate"]
     spent = trained_run.figures()["minutes"]["finetune"]
     assert found["steps"] == 160
+    assert found["schedule"] == "8 epochs of 320 texts"
+    measured = trained_run.figures()["finetune"]["texts_per_second"]
+    assert measured / 10 < found["texts_per_second"] < 10 * measured
+    assert f"at {measured:.0f} texts a second with 1 thread:" in trained_run.log.read_text()
     assert found["minutes"] < 10 * spent
     assert spent < 10 * found["minutes"] + 0.5
     assert 1e8 < found["memory_bytes"] < 1e10

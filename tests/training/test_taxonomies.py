@@ -231,6 +231,19 @@ def test_rows_that_cannot_be_read_are_told(
     assert "1 rows cannot be read and are not counted; `tocsin data` says why" in said.err.replace("\n", " ")
 
 
+def test_labels_that_may_be_spellings_of_others_are_told_and_those_of_other_case_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "reports.csv"
+    derive = ("taxonomy", "derive", data, "--label-column", "kind")
+    data.write_text("kind\nFlood\nflood\nFloods\nStorm\nSTORM\n")
+    assert run(*derive, monkeypatch=monkeypatch) == 0
+    assert "another spelling: floods (1) of flood (2); make" in " ".join(capsys.readouterr().err.split())
+    data.write_text("kind\nFlood\nflood\nStorm\n")
+    assert run(*derive, monkeypatch=monkeypatch) == 0
+    assert "spelling" not in capsys.readouterr().err
+
+
 def test_the_commands_check_and_derive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,14 @@ from tocsin.language import detect_language
 from tocsin.release import LAYOUT, Release
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
-from tocsin_training.metrics import expected_calibration_error, proportion, top_answers, top_is_right, wilson
+from tocsin_training.metrics import (
+    expected_calibration_error,
+    least_count,
+    proportion,
+    top_answers,
+    top_is_right,
+    wilson,
+)
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -161,6 +168,22 @@ def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
 def _best(scores: Floats, *, centre: float) -> float:
     tied = GRID[scores >= scores.max() - 1e-9]
     return float(tied[np.abs(tied - centre).argmin()])
+
+
+def too_few_to_promise(texts: int, settings: CalibrateSettings) -> str | None:
+    """Why so few validation texts cannot keep any text from review, and what to do; none where they can.
+
+    ``fit_review`` sends everything to review where nothing can be promised, which is sound and comes as a surprise.
+    """
+    least = least_count(settings.target_accuracy)
+    if not settings.target_low_end or texts >= least:
+        return None
+    return (
+        f"{texts} validation texts are too few to promise that {settings.target_accuracy:.0%} of the answers kept from "
+        f"review are right, so every text will go to review: it takes {least} such texts without a mistake. Code more, "
+        "raise --held-out, ask for a smaller calibrate.target_accuracy in the recipe, or say target_low_end = false "
+        "there, which promises what these few texts show"
+    )
 
 
 def fit_review(

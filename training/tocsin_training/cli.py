@@ -453,12 +453,16 @@ def taxonomy_derive(
     Write the definitions into it before you train: they stand on the model's card and at /taxonomy.
     """
     from tocsin_training.importing.derived import derive_files
+    from tocsin_training.importing.names import told_spellings
+    from tocsin_training.importing.report import note
     from tocsin_training.taxonomies import summary, to_toml
 
     found, counts = derive_files(files, output, options, overwrite=overwrite)
     err.print(f"{output or ', '.join(map(str, files))}: {summary(found)}", markup=False)
     if counts.bad_rows:
         err.print(f"{counts.bad_rows:,} rows cannot be read and are not counted; `tocsin data` says why", markup=False)
+    if told := told_spellings(counts.by_label(found)):
+        note(told, err)
     if output is None:
         print(to_toml(found), end="")
 

@@ -59,6 +59,9 @@ class FinetuneSettings(_Section):
     """How it is trained."""
 
     epochs: float = Field(6, gt=0)
+    least_steps: int = Field(
+        0, ge=0, description="more epochs where those are fewer steps, as they are of few texts; see ``schedule``"
+    )
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate_multiple: float = Field(10, gt=0, description="the head starts from nothing")

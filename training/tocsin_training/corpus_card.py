@@ -191,4 +191,5 @@ def _recipe_of(point: Point) -> str:
     recipe = "not recorded" if point.recipe_sha256 is None else f"`{point.recipe_sha256[:8]}`"
     epochs = "" if point.epochs is None else f", {point.epochs:g} epochs"
     augmented = "" if point.augmented is None else f", {'with' if point.augmented else 'without'} augmentation"
-    return f"Recipe {recipe}{epochs}{augmented}:\n\n"
+    table = "" if point.mix is None else f", from tables of one's own (`--mix {point.mix}`)"
+    return f"Recipe {recipe}{epochs}{augmented}{table}:\n\n"

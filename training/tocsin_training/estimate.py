@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from transformers import TrainerCallback
 
 from tocsin_training.base import BaseModel
 from tocsin_training.config import Settings
-from tocsin_training.finetune import EpochProgress, EventTrainer, build_trainer
+from tocsin_training.finetune import EpochProgress, EventTrainer, StepTimer, build_trainer
 from tocsin_training.run import Run
+from tocsin_training.schedule import Schedule
 
 if TYPE_CHECKING:
     from tocsin_training._datasets import Dataset, DatasetDict
@@ -38,7 +38,11 @@ class Estimate:
     """Of one fine-tuning; a search takes it once for every trial."""
 
     steps: int
+    schedule: str
+    """Epochs and texts in words, and why more epochs than the recipe's."""
     minutes: float
+    texts_per_second: float
+    """Learned from, evaluations not counted."""
     memory_bytes: int
     """Greatest resident memory of this process."""
     memory_free_bytes: int
@@ -53,30 +57,17 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"about {self.minutes:.1f} minutes for {self.steps:,} steps, "
+            f"about {self.minutes:.1f} minutes for {self.steps:,} steps at {self.texts_per_second:.0f} texts a second, "
+            f"{self.schedule}; "
             f"{self.memory_bytes / 1e9:.1f} GB of memory (free: {self.memory_free_bytes / 1e9:.1f} GB), "
             f"{self.parameters / 1e6:.1f} million parameters"
         )
 
 
-class StepTimer(TrainerCallback):
-    """Seconds of every step."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._begun = 0.0
-
-    def on_step_begin(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
-        self._begun = time.perf_counter()
-
-    def on_step_end(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
-        self.seconds.append(time.perf_counter() - self._begun)
-
-
 def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> Estimate:
     """Time some steps and multiply."""
-    options, train, validation = settings.finetune, prepared["train"], prepared["validation"]
-    steps = math.ceil(math.ceil(len(train) / options.batch_size) * options.epochs)
+    options, validation = settings.finetune, prepared["validation"]
+    schedule = Schedule.of(options, len(prepared["train"]))
     trainer = _short_trainer(prepared, base, settings, run)
     timer = StepTimer()
     trainer.add_callback(timer)
@@ -85,12 +76,14 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
     begun = time.perf_counter()
     trainer.evaluate(few)
     evaluation = (time.perf_counter() - begun) * len(validation) / len(few)
-    evaluations = steps / options.evaluate_every if options.evaluate_every else options.epochs
+    # The first step warms everything up.
+    a_step = float(np.mean(timer.seconds[1:]))
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return Estimate(
-        steps=steps,
-        # The first step warms everything up.
-        minutes=(steps * float(np.mean(timer.seconds[1:])) + evaluations * evaluation) / 60,
+        steps=schedule.steps,
+        schedule=str(schedule),
+        minutes=(schedule.steps * a_step + schedule.evaluations * evaluation) / 60,
+        texts_per_second=schedule.texts_a_step / a_step,
         memory_bytes=peak_memory(),
         memory_free_bytes=psutil.virtual_memory().available + psutil.Process().memory_info().rss,
         parameters=sum(parameter.numel() for parameter in trainer.event_model.parameters()),

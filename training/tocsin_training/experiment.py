@@ -89,19 +89,19 @@ def try_out(settings: Settings, name: str, console: Console) -> tuple[dict[str, 
 
     :return: figures under ``FIGURES``' keys, and the minutes that fine-tuning took.
     """
-    run = fine_tuned(settings, name, console)
+    run = run_until("finetune", settings, name, console)
     figures, minutes = figures_of(run, settings), run.figures()["minutes"]["finetune"]
     shutil.rmtree(run.folder)
     return figures, minutes
 
 
-def fine_tuned(settings: Settings, name: str, console: Console) -> Run:
-    """A run of these settings up to fine-tuning; one that was stopped goes on."""
+def run_until(stage: str, settings: Settings, name: str, console: Console) -> Run:
+    """A run of these settings up to a stage, and with it; one that was stopped goes on."""
     from tocsin_training.pipeline import go_on
 
     begun = [Run(path.parent) for path in sorted(settings.runs.glob(f"*-{name}/config.toml"))]
     same = [run for run in begun if run.settings() == settings]
-    return go_on(same[-1] if same else Run.create(settings, name), console, until="finetune", without=("estimate",))
+    return go_on(same[-1] if same else Run.create(settings, name), console, until=stage, without=("estimate",))
 
 
 def figures_of(run: Run, settings: Settings) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +20,7 @@ from transformers import (
     EvalPrediction,
     ProgressCallback,
     Trainer,
+    TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
@@ -33,6 +37,7 @@ from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.metrics import macro_f1, weighted_f1
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
 from tocsin_training.run import Run
+from tocsin_training.schedule import Schedule
 
 if TYPE_CHECKING:
     from tocsin_training._datasets import Dataset, DatasetDict
@@ -59,6 +64,25 @@ class EpochProgress(ProgressCallback):
                 logs["eval_loss"],
                 logs["eval_macro_f1"],
             )
+
+
+class StepTimer(TrainerCallback):
+    """Seconds of every step, from its batch to the changed weights; evaluations and checkpoints are between them."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begun = 0.0
+
+    def on_step_begin(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        self._begun = time.perf_counter()
+
+    def on_step_end(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        self.seconds.append(time.perf_counter() - self._begun)
+
+
+def texts_per_second(seconds: Sequence[float], texts_a_step: float) -> float | None:
+    """How fast a model learns, the first step left out, which warms everything up; none where there was no other."""
+    return texts_a_step * len(seconds[1:]) / sum(seconds[1:]) if len(seconds) > 1 else None
 
 
 class EventTrainer(Trainer):
@@ -131,16 +155,24 @@ def _layers_above(name: str, layers: int) -> int:
     return 0 if "pooler" in name else layers
 
 
-def finetune(
-    prepared: DatasetDict, base: BaseModel, settings: Settings, out: Path, checkpoints: Path
-) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class Finetuned:
+    """What a fine-tuning came to."""
+
+    history: list[dict[str, float]]
+    """The Trainer's log: losses by step, validation figures by evaluation."""
+    schedule: Schedule
+    texts_per_second: float | None
+    """Of the steps made by this process; see ``texts_per_second``."""
+
+
+def finetune(prepared: DatasetDict, base: BaseModel, settings: Settings, out: Path, checkpoints: Path) -> Finetuned:
     """Train on ``prepared["train"]`` and save the best model and its tokenizer to ``out``.
 
     A training that was killed goes on from the last checkpoint it left in ``checkpoints``.
-
-    :return: the Trainer's log: losses by step, validation figures by evaluation.
     """
-    trainer = build_trainer(prepared, base, settings, checkpoints)
+    trainer, timer = build_trainer(prepared, base, settings, checkpoints), StepTimer()
+    trainer.add_callback(timer)
     begun = last_checkpoint(checkpoints)
     if begun is not None:
         _log.info("going on from %s", begun.name)
@@ -148,8 +180,8 @@ def finetune(
     trainer.event_model.to("cpu").save(out)
     load_tokenizer(base.path).save_pretrained(out)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    history: list[dict[str, float]] = trainer.state.log_history
-    return history
+    schedule = Schedule.of(settings.finetune, len(prepared["train"]))
+    return Finetuned(trainer.state.log_history, schedule, texts_per_second(timer.seconds, schedule.texts_a_step))
 
 
 def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, checkpoints: Path) -> EventTrainer:
@@ -163,7 +195,7 @@ def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, ch
         parents=torch.from_numpy(Taxonomy.load(settings.data.taxonomy).parents),
         # A function, so that every trial of a search begins with weights of the same seed.
         model_init=lambda: make_model(base, settings, labels),
-        args=training_arguments(options, checkpoints),
+        args=training_arguments(options, Schedule.of(options, len(prepared["train"])), checkpoints),
         train_dataset=_inputs(prepared, "train", options, labels),
         eval_dataset=_inputs(prepared, "validation", options, labels),
         processing_class=tokenizer,
@@ -217,12 +249,12 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
     return data.remove_columns(["id", "text"])
 
 
-def training_arguments(options: FinetuneSettings, folder: Path) -> TrainingArguments:
+def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Path) -> TrainingArguments:
     """The recipe in the Trainer's words. A checkpoint holds all that going on from it takes, and is no release."""
-    interval = "epoch" if options.evaluate_every is None else "steps"
+    interval = "epoch" if schedule.evaluate_every is None else "steps"
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=options.epochs,
+        num_train_epochs=schedule.epochs,
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -237,9 +269,9 @@ def training_arguments(options: FinetuneSettings, folder: Path) -> TrainingArgum
         dataloader_pin_memory=False,
         seed=options.seed,
         eval_strategy=interval,
-        eval_steps=options.evaluate_every,
+        eval_steps=schedule.evaluate_every,
         save_strategy=interval,
-        save_steps=options.evaluate_every or 500,
+        save_steps=schedule.evaluate_every or 500,
         save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model="macro_f1",
@@ -271,9 +303,21 @@ def main(run: Run, base: BaseModel) -> None:
     """Train, keep the log and draw the curves."""
     from tocsin_training._datasets import load_from_disk
 
-    history = finetune(load_from_disk(run.prepared), base, run.settings(), run.model, run.checkpoints)
-    epochs = [entry for entry in history if "eval_macro_f1" in entry]
+    settings = run.settings()
+    found = finetune(load_from_disk(run.prepared), base, settings, run.model, run.checkpoints)
+    epochs = [entry for entry in found.history if "eval_macro_f1" in entry]
     best = max(epochs, key=lambda entry: entry["eval_macro_f1"])
-    run.record("finetune", {"best_epoch": best["epoch"], "macro_f1": best["eval_macro_f1"], "history": history})
-    plots.training_curves(history, run.plots / "training_curves.png")
+    run.record(
+        "finetune",
+        {
+            "best_epoch": best["epoch"],
+            "macro_f1": best["eval_macro_f1"],
+            "epochs": found.schedule.epochs,
+            "steps": found.schedule.steps,
+            "texts_per_second": found.texts_per_second,
+            "threads": settings.finetune.threads,
+            "history": found.history,
+        },
+    )
+    plots.training_curves(found.history, run.plots / "training_curves.png")
     _log.info("best epoch %.1f: validation macro F1 %.3f", best["epoch"], best["eval_macro_f1"])

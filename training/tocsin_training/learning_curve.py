@@ -7,6 +7,11 @@ fine-tuning: nothing is exported, calibrated or packed, the PyTorch model is mea
 above a logit of zero. Every share is run with the first seed before any is run with the second, so that a whole curve
 is there early.
 
+    python -m tocsin_training.learning_curve training/train.toml own-rows.json --rows 250 500 1000 2000 4000
+
+asks instead what so many labelled rows of their own buy somebody who gives them to `tocsin train --data`: see
+``own_rows``, which also says why this curve lies below the other. ``--mix`` is that command's.
+
 It can be made over several nights: points that the file already has are not measured again, and a run that was stopped
 goes on from its last checkpoint. ``--seeds`` without a number measures nothing and draws what the file has. What makes
 it bearable: ``--device auto`` takes a GPU where there is one; ``--no-augmentation`` and ``--epochs`` cost less and make
@@ -18,13 +23,14 @@ corpus card` puts the tables and the picture into the corpus's card.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from tocsin_training import plots
+from tocsin_training import own_rows, plots
 from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.experiment import (
     FIGURES,
@@ -36,6 +42,7 @@ from tocsin_training.experiment import (
     with_benchmark,
     with_seed,
 )
+from tocsin_training.importing.options import NO_MIX, ImportOptions
 from tocsin_training.report import Grid
 from tocsin_training.run import write_json
 
@@ -43,8 +50,9 @@ FILE = "learning_curve.json"
 """Beside the card, the points; a picture of the same name lies with it."""
 
 
-Made = tuple[str, str | None, float | None, bool | None]
-"""Hashes of corpus and recipe, epochs, and whether more was learned than the records."""
+Made = tuple[str, str | None, float | None, bool | None, str | None]
+"""Hashes of corpus and recipe, epochs, whether more was learned than the records, ``mix`` where rows are counted."""
+_OF_RELEASES = {"false_alarms": "eventless texts labelled", "sent_to_review": "sent to review"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,10 @@ class Point:
     """One run."""
 
     share: float
+    """Of the training records."""
     seed: int
     records: int
+    """Learned from."""
     corpus_sha256: str
     macro_f1: float
     """On the test split."""
@@ -65,12 +75,23 @@ class Point:
     epochs: float | None = None
     augmented: bool | None = None
     minutes: float | None = None
-    """Of fine-tuning."""
+    """Of fine-tuning; where rows are counted, of all stages."""
+    rows: int | None = None
+    """Of the table that the records were given as; none: they were taken as they are."""
+    mix: str | None = None
+    """Beside such a table, `none` or the share of the project's records."""
+    false_alarms: float | None = None
+    sent_to_review: float | None = None
 
     @property
     def made(self) -> Made:
         """What it was learned from and how; points of one curve have this in common."""
-        return self.corpus_sha256, self.recipe_sha256, self.epochs, self.augmented
+        return self.corpus_sha256, self.recipe_sha256, self.epochs, self.augmented, self.mix
+
+    @property
+    def size(self) -> float:
+        """What differs along the curve: rows, or the share."""
+        return self.share if self.rows is None else self.rows
 
 
 def measure(settings: Settings, share: float, seed: int, console: Console) -> Point:
@@ -90,6 +111,23 @@ def measure(settings: Settings, share: float, seed: int, console: Console) -> Po
         augmented=is_augmented(part),
         minutes=minutes,
         **figures,
+    )
+
+
+def measure_rows(settings: Settings, rows: int, seed: int, console: Console, *, mix: str = NO_MIX) -> Point:
+    """Train on a table of so many rows as its owner would, and measure the release."""
+    from tocsin_training.corpus import corpus_sha256, load_corpus
+
+    return Point(
+        share=rows / len(load_corpus(settings.data.corpus)["train"]),
+        seed=seed,
+        corpus_sha256=corpus_sha256(settings.data.corpus),
+        recipe_sha256=curve_sha256(settings),
+        epochs=settings.finetune.epochs,
+        augmented=is_augmented(settings),
+        rows=rows,
+        mix=mix,
+        **own_rows.try_rows(settings, rows, seed, console, mix=mix),
     )
 
 
@@ -119,13 +157,18 @@ def _part(settings: Settings, records: int | None, seed: int) -> Settings:
 
 
 def grid(points: Sequence[Point]) -> Grid:
-    """Mean and spread over the seeds for each share."""
+    """Mean and spread over the seeds for each size."""
+    of_rows = points[0].rows is not None
+    figures = FIGURES | (_OF_RELEASES if of_rows else {})
     rows = []
-    for share in sorted({point.share for point in points}):
-        of_share = [point for point in points if point.share == share]
-        cells = [spread([getattr(point, key) for point in of_share]) for key in FIGURES]
-        rows.append((f"{share:.0%}", f"{of_share[0].records:,}", str(len(of_share)), *cells))
-    return Grid("learning curve: mean ± standard deviation", ("share", "records", "seeds", *FIGURES.values()), rows)
+    for size in sorted({point.size for point in points}):
+        alike = [point for point in points if point.size == size]
+        cells = [spread([getattr(point, key) for point in alike]) for key in figures]
+        # Of tables of one length now more and now fewer repeat each other, and are held out together.
+        learned = f"{statistics.mean(point.records for point in alike):,.0f}"
+        rows.append((f"{size:,.0f}" if of_rows else f"{size:.0%}", learned, str(len(alike)), *cells))
+    heads = ("labelled rows" if of_rows else "share", "records", "seeds", *figures.values())
+    return Grid("learning curve: mean ± standard deviation", heads, rows)
 
 
 def curves(points: Sequence[Point]) -> list[list[Point]]:
@@ -145,25 +188,37 @@ def read_points(path: Path) -> list[Point]:
     return read_measured(path, Point, "points of a learning curve")
 
 
-def _missing(points: Sequence[Point], shares: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:
+def _missing(points: Sequence[Point], sizes: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:
     """What is still to be measured, in the order in which it will be."""
-    known = {(point.share, point.seed) for point in points}
-    return [(share, seed) for seed in seeds for share in shares if (share, seed) not in known]
+    known = {(point.size, point.seed) for point in points}
+    return [(size, seed) for seed in seeds for size in sizes if (size, seed) not in known]
 
 
 def minutes_left(points: Sequence[Point], missing: Sequence[tuple[float, int]]) -> float | None:
-    """How long the missing runs will take, going by the time that a share took so far; None before the first."""
-    timed = [point for point in points if point.minutes is not None]
+    """How long the missing runs will take; None before the first.
+
+    Going by runs of the same size, and where there was none, by the time that a share or a row took so far.
+    """
+    timed = [(point.size, point.minutes) for point in points if point.minutes is not None]
     if not timed:
         return None
-    a_share = sum(point.minutes or 0.0 for point in timed) / sum(point.share for point in timed)
-    return a_share * sum(share for share, _ in missing)
+    each = sum(minutes for _, minutes in timed) / sum(size for size, _ in timed)
+
+    def forecast(size: float) -> float:
+        alike = [minutes for other, minutes in timed if other == size]
+        return statistics.mean(alike) if alike else each * size
+
+    return sum(forecast(size) for size, _ in missing)
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
     """The curve as a PNG file."""
-    figures = {name: [(point.records, getattr(point, key)) for point in points] for key, name in FIGURES.items()}
-    plots.learning_curve(figures, path)
+    of_rows = points[0].rows is not None
+    figures = {
+        name: [(point.records if point.rows is None else point.rows, getattr(point, key)) for point in points]
+        for key, name in FIGURES.items()
+    }
+    plots.learning_curve(figures, path, sizes="labelled rows of one's own" if of_rows else "training records")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -172,6 +227,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     finetune = {
         "device": arguments.device or settings.finetune.device,
         "epochs": arguments.epochs or settings.finetune.epochs,
+        # Whoever asks for few epochs means them.
+        "least_steps": 0 if arguments.epochs else settings.finetune.least_steps,
     }
     return settings.model_copy(
         update={
@@ -185,13 +242,27 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("out", type=Path, help=f"a JSON file; {FILE} beside the card is taken into it")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="of the training records")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="of the training records")
+    sizes.add_argument("--rows", type=int, nargs="+", help="instead: of a table that is trained on as one's own data")
+    parser.add_argument("--mix", type=_mix, help="with --rows: share of the project's records beside it, or `none`")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="none: only draw")
     parser.add_argument("--benchmark", type=Path, help="CASE 2021 task 2 file")
     parser.add_argument("--device", choices=("cpu", "auto"), help="instead of the recipe's")
     parser.add_argument("--epochs", type=float, help="instead of the recipe's")
     parser.add_argument("--no-augmentation", action="store_true", help="learn the records alone")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.mix is not None and arguments.rows is None:
+        parser.error("--mix goes with --rows")
+    return arguments
+
+
+def _mix(value: str) -> str:
+    """What `--mix` of `tocsin train --data` takes."""
+    try:
+        return ImportOptions(mix=value).mix
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is neither `none` nor a share between 0 and 1") from error
 
 
 def _write(path: Path, points: Sequence[Point]) -> None:
@@ -205,17 +276,22 @@ def main() -> None:
     arguments = _arguments()
     settings, console = _settings(arguments), Console(stderr=True)
     now = corpus_sha256(settings.data.corpus)
-    how: Made = now, curve_sha256(settings), settings.finetune.epochs, is_augmented(settings)
+    mix = (arguments.mix or NO_MIX) if arguments.rows else None
+    how: Made = now, curve_sha256(settings), settings.finetune.epochs, is_augmented(settings), mix
     # A point of another state of the corpus, or of another recipe, is not on this curve; it cost hours all the same.
     measured = read_points(arguments.out)
     others = [point for point in measured if point.made != how]
     points = [point for point in measured if point.made == how]
-    missing = _missing(points, arguments.shares, arguments.seeds)
-    for number, (share, seed) in enumerate(missing):
+    missing = _missing(points, arguments.rows or arguments.shares, arguments.seeds)
+    for number, (size, seed) in enumerate(missing):
         left = minutes_left(points, missing[number:])
         forecast = "" if left is None else f", about {left:.0f} minutes"
-        console.print(f"{len(missing) - number} runs to go{forecast}; now {share:.0%} of the records, seed {seed}")
-        points.append(measure(settings, share, seed, console))
+        now_at = f"{size:.0%} of the records" if mix is None else f"{size:,.0f} rows"
+        console.print(f"{len(missing) - number} runs to go{forecast}; now {now_at}, seed {seed}")
+        if mix is None:
+            points.append(measure(settings, size, seed, console))
+        else:
+            points.append(measure_rows(settings, int(size), seed, console, mix=mix))
         _write(arguments.out, [*others, *points])
     if not points:
         raise SystemExit(

@@ -6,6 +6,7 @@ rare labels, and false alarms are counted apart because texts without events nev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,12 @@ def wilson(share: float, count: float) -> tuple[float, float]:
     margin = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
     # Rounding must not put the share itself outside.
     return max(0.0, min(share, float(centre - margin))), min(1.0, max(share, float(centre + margin)))
+
+
+def least_count(share: float) -> int:
+    """So many observations without a miss it takes for the low end of ``wilson`` to reach a share."""
+    # Rounded, for it may come to a whole number but for the last bit.
+    return math.ceil(round(_NORMAL_95**2 * share / (1 - share), 9))
 
 
 def proportion(hits: int, count: int, *, observations: int | None = None, of_none: float = 0.0) -> Interval:

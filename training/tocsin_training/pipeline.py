@@ -68,8 +68,18 @@ def go_on(
                 run.record("minutes", minutes)
             if stage == until:
                 break
-        _log.info("done in %.1f minutes: %s", sum(minutes.values()), run.release)
+        _log.info("done in %.1f minutes%s: %s", sum(minutes.values()), _speed(run, minutes), run.release)
     return run
+
+
+def _speed(run: Run, minutes: dict[str, float]) -> str:
+    """How much of the time fine-tuning took, and how fast it went, in words; nothing where it was not run."""
+    found = run.figures().get("finetune", {})
+    if "finetune" not in minutes or found.get("texts_per_second") is None:
+        return ""
+    rate, threads = found["texts_per_second"], found["threads"]
+    said = f"{rate:.0f} texts a second with {threads} thread{'s' if threads > 1 else ''}"
+    return f", {minutes['finetune']:.1f} of them fine-tuning at {said}"
 
 
 def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | None = None) -> Run:

@@ -75,10 +75,13 @@ def reliability_diagram(bins: Sequence[tuple[float, float, int]], error: float, 
     _save(figure, path)
 
 
-def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], path: Path) -> None:
+def learning_curve(
+    figures: Mapping[str, Sequence[tuple[int, float | None]]], path: Path, *, sizes: str = "training records"
+) -> None:
     """Every run as a dot, their mean as a line, over the number of training records.
 
     :param figures: name of a figure -> (records, value) of each run; values that were not measured are left out.
+    :param sizes: what is counted instead of records.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -86,13 +89,13 @@ def learning_curve(figures: Mapping[str, Sequence[tuple[int, float | None]]], pa
         known = [(records, value) for records, value in runs if value is not None]
         if not known:
             continue
-        sizes = sorted({records for records, _ in known})
-        means = [np.mean([value for records, value in known if records == size]) for size in sizes]
-        (line,) = axes.plot(sizes, means, label=name)
+        places = sorted({records for records, _ in known})
+        means = [np.mean([value for records, value in known if records == place]) for place in places]
+        (line,) = axes.plot(places, means, label=name)
         sizes_of_runs, values = zip(*known, strict=True)
         axes.scatter(sizes_of_runs, values, s=12, color=line.get_color())
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="training records", ylabel="F1", title="mean of the seeds, and each run")
+    axes.set(xlabel=sizes, ylabel="F1", title="mean of the seeds, and each run")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(alpha=0.3)
     axes.legend()

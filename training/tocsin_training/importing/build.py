@@ -36,21 +36,21 @@ from tocsin_training.importing.groups import (
     splits_by_hash,
     splits_by_share,
 )
-from tocsin_training.importing.names import NameFinder, suggest
+from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
 from tocsin_training.importing.store import Store, Text
 from tocsin_training.importing.tables import Problem
 
-_VERSION = 2
+_VERSION = 3
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of every row that was left out."""
 _BATCH = "imported"
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
-_KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES = 100, 50, 300
+_KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES, _KEPT_DATES = 100, 50, 300, 5
 _LANGUAGES_OF = 20_000
 _NO_SPLIT = "no split"
 _SPLIT_NAMES = (
@@ -242,6 +242,7 @@ def _understand(work: _Work) -> dict[tuple[str, ...], tuple[str, str]]:
         work.meanings[names] = None
         problems[names] = (found.kind, found.reason)
     work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
+    work.report.separator = separator_of(work.report.unknown_names, finder)
     work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)
     return problems
 
@@ -260,8 +261,11 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
         day = work.day(text)
         report.first, report.last = _widened(report.first, report.last, day)
         report.undated += day is None
+        if day is None and len(report.unread_dates) < _KEPT_DATES:
+            report.unread_dates += [date for date in text.dates[:1] if date and date not in report.unread_dates]
         report.repeated += text.copies - 1 - text.merged
         report.merged += text.merged
+        report.disputed += text.disputed
         work.ids.append(text.id)
         work.days.append(0 if day is None else date.fromisoformat(day).toordinal())
         work.keys.append(int.from_bytes(text.key[:8], "big"))

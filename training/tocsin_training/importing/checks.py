@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tocsin.language import UNKNOWN
 from tocsin.taxonomy import Taxonomy
@@ -25,13 +25,14 @@ _UNDATED_SHARE = 0.05
 def hints(odd_bytes: bytes) -> dict[str, str]:
     """What to do about each kind of problem with rows."""
     encoding = guess_encoding(odd_bytes) if odd_bytes else None
-    like = f" (it looks like {encoding}: --encoding {encoding} reads a file that is so as a whole)" if encoding else ""
+    like = f" (it looks like {encoding}: --encoding {encoding} reads what is not UTF-8 so)" if encoding else ""
     return {
         "encoding": f"save the file as UTF-8 in one go; if only some rows are affected, it mixes encodings{like}",
         "cells": "put a cell that holds the delimiter or a line break into quotes, or name the --delimiter",
         "json": "each line must be one JSON object",
         NO_TEXT.kind: "name the right --text-column, or take the rows out",
-        UNKNOWN_NAME: "give the label of each such name in a --names file; --suggest-names FILE writes a beginning",
+        UNKNOWN_NAME: 'give the label of each such name ("" for no event) in a --names file; --suggest-names FILE '
+        "writes a beginning",
         "no labels": "give every row the field; empty means no event",
         "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
         "annotators disagree": "decide these tasks, or export one annotation of each",
@@ -61,7 +62,8 @@ def _refusals(
     if len(used) + bool(report.without_event.all) < 2:
         what = used[0] if used else "no event"
         yield (
-            f"every text is labelled {what}: there is nothing to tell apart; add texts of other labels or of no event"
+            f"every text is labelled {what}: there is nothing to tell apart; add texts of other labels or of no event "
+            "(your own: --mix adds to what is learned, and the test is of your texts alone)"
         )
     if report.texts < LEAST_TEXTS:
         yield (
@@ -73,9 +75,14 @@ def _refusals(
         yield f"nothing is left for {empty}: {_why_empty(report, options)}"
     if options.split_by == DATE and report.undated > _UNDATED_SHARE * report.texts:
         yield (
-            f"{report.undated:,} of {report.texts:,} texts have no date that can be read, which --split-by date needs; "
-            "name the column with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
+            f"{report.undated:,} of {report.texts:,} texts have no date that can be read"
+            f"{_such_as(report.unread_dates)}, which --split-by date needs; name the column "
+            "with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
         )
+
+
+def _such_as(examples: Sequence[str]) -> str:
+    return f" (such as {', '.join(map(repr, examples))})" if examples else ""
 
 
 def _why_empty(report: ImportReport, options: ImportOptions) -> str:
@@ -98,6 +105,9 @@ def _too_many_bad(
         ]
         more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
         lines.append(f"  names that are no label's: {', '.join(shown)}{more}")
+    if report.separator is not None:
+        mark = repr(report.separator)
+        lines.append(f"  they look like several names with {mark} between them: --separator {mark} takes them apart")
     return "\n".join(lines)
 
 
@@ -110,6 +120,11 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
         yield (
             "no text is without event, so a model learns to find one in everything; "
             "code such texts too, or add the project's with --mix 0.3"
+        )
+    if report.disputed:
+        yield (
+            f"{report.disputed:,} texts are called no event in one row and given labels in another; the labels stand: "
+            "decide such texts, and take the other rows out"
         )
     missing = [name for name, count in report.labels.items() if not count.all]
     if missing and not report.mixed:

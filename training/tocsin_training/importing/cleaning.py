@@ -20,6 +20,7 @@ _AMPERSAND = "\ue000"
 _UNREAD = frozenset({"script", "style", "head"})
 _TAG = re.compile(r"</?(?:" + "|".join(sorted(_TAGS, key=len, reverse=True)) + r")\b[^<>]*>|<!--", re.I)
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,31}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+_ESCAPED = re.compile(r"&(?:lt|#60|#x3c);", re.I)
 # Control and format characters, joiners excepted: Persian, Hindi and other scripts need those.
 _DEBRIS = re.compile(
     r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
@@ -62,6 +63,14 @@ def clean(text: str, *, strip_opening: bool = False) -> Cleaned:
 
 def _without_html(text: str) -> str | None:
     """The text of a piece of HTML; none where it is none, as "<unknown>" and "a < b" are not."""
+    result = _layer_off(text)
+    # Feeds carry pages as text: markup that is itself written in entities.
+    if _ESCAPED.search(text) and _TAG.search(result):
+        result = _layer_off(result)
+    return None if result == text else result
+
+
+def _layer_off(text: str) -> str:
     result = text
     if "<" in text and _TAG.search(text):
         reader = _TextOf()
@@ -71,7 +80,7 @@ def _without_html(text: str) -> str | None:
         result = "".join(reader.parts).replace(_AMPERSAND, "&")
     if "&" in result:
         result = _ENTITY.sub(lambda entity: unescape(entity[0]), result)
-    return None if result == text else result
+    return result
 
 
 class _TextOf(HTMLParser):

@@ -18,6 +18,7 @@ from tocsin_training.importing.options import ImportOptions
 if TYPE_CHECKING:
     from tocsin_training.config import Settings
     from tocsin_training.importing.build import Imported
+    from tocsin_training.importing.report import ImportReport
 
 READING = (
     *("text_column", "label_column", "separator", "names", "no_event", "empty", "strip_openings"),
@@ -86,13 +87,19 @@ def import_for(
     """Import files as a recipe's data; also the taxonomy file that was used."""
     from tocsin_training.importing.build import import_corpus
     from tocsin_training.importing.derived import derived_taxonomy
+    from tocsin_training.importing.names import told_spellings
 
     root = settings.runs / "imports"
     if taxonomy == DERIVE:
         chosen = derived_taxonomy(files, root, options)
     else:
         chosen = settings.data.taxonomy if taxonomy is None else Path(taxonomy).resolve()
-    return import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus), chosen
+    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus)
+    if taxonomy == DERIVE:
+        counts = {name: count.all for name, count in imported.report.labels.items()}
+        if told := told_spellings(counts):
+            imported.report.warnings.append(told)
+    return imported, chosen
 
 
 def with_data(
@@ -102,23 +109,41 @@ def with_data(
 
     :raises InputError: the files are nothing to train on; the message says why and what to do.
     """
-    from tocsin_training.importing.report import show
+    from tocsin_training.calibrate import too_few_to_promise
+    from tocsin_training.importing.report import note, show
 
     imported, chosen = import_for(settings, files, options, taxonomy)
-    show(imported.report, err)
+    report = imported.report
+    show(report, err)
     if imported.folder is None:
         raise InputError(refusal(imported))
+    read = report.splits["validation"] + report.mixed.get("validation", 0)
+    if unkept := too_few_to_promise(read, settings.calibrate):
+        note(unkept, err)
     err.print(f"data: {imported.folder}{'' if imported.fresh else ' (imported before)'}", markup=False, soft_wrap=True)
+    return recipe_for(settings, imported.folder, report, options, chosen, licence=licence)
+
+
+def recipe_for(
+    settings: Settings,
+    corpus: Path,
+    report: ImportReport,
+    options: ImportOptions,
+    taxonomy: Path,
+    *,
+    licence: str | None = None,
+) -> Settings:
+    """What a recipe becomes for a corpus that was imported."""
     # With few texts to test on, a handful of answers that int8 changes would be more than the recipe allows.
-    cost = max(settings.verify.int8_f1_cost, _CHANGED_ANSWERS / imported.report.splits["test"])
+    cost = max(settings.verify.int8_f1_cost, _CHANGED_ANSWERS / report.splits["test"])
     # Its answers are to other texts, or for other labels.
-    keeps_teacher = bool(options.mix_share) and chosen == settings.data.taxonomy
+    keeps_teacher = bool(options.mix_share) and taxonomy == settings.data.taxonomy
     return settings.model_copy(
         update={
             # Two releases of one version could not be told apart.
-            "version": f"{settings.version}+{imported.folder.name[:8]}",
+            "version": f"{settings.version}+{corpus.name[:8]}",
             "data": settings.data.model_copy(
-                update={"corpus": imported.folder, "taxonomy": chosen, "licence": licence, "description": None}
+                update={"corpus": corpus, "taxonomy": taxonomy, "licence": licence, "description": None}
             ),
             "verify": settings.verify.model_copy(update={"int8_f1_cost": cost}),
             "finetune": settings.finetune.model_copy(

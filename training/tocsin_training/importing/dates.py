@@ -16,8 +16,16 @@ _FORMATS = (
     *("%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y", "%d/%b/%Y", "%d. %B %Y"),
     *("%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%b %d %Y"),
 )
-_NUMERIC = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})")
+# Two figures are a year behind points and strokes only: 24-08-05 may begin with it.
+_NUMERIC = re.compile(r"(\d{1,2})(?:[/.-](\d{1,2})[/.-](\d{4})|[/.](\d{1,2})[/.](\d{2}))")
 _TIME = re.compile(r"[T ]\d{1,2}:\d{2}.*$")
+_WEEKDAY = re.compile(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\.?,?\s+", re.I)
+_ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)\b(?: of\b)?", re.I)
+_MONTH_CUT = re.compile(r"\b([A-Z][a-z]{2})(?:t?\.|t\b)", re.I)
+"""Aug., Sep., Sept. and Sept; Oct and August are left as they are."""
+_CENTURY = 1900, 2000
+_PIVOT = 69
+"""Two figures from here upwards are years of the last century, as in POSIX."""
 # Days since 30 December 1899, as Excel counts them: 1954 to 2064.
 _EXCEL = re.compile(r"[2-5]\d{4}(?:\.0)?")
 _EXCEL_ZERO = date(1899, 12, 30)
@@ -29,10 +37,9 @@ def parse_date(text: str, order: Order | None = None) -> str | None:
 
     :param order: how 05/08/2024 is meant.
     """
-    text = _TIME.sub("", text.strip())
-    if match := _NUMERIC.fullmatch(text):
-        first, second, year = map(int, match.groups())
-        return _numeric(first, second, year, order)
+    text = _plain(text)
+    if numbers := _numbers(text):
+        return _numeric(*numbers, order)
     if _EXCEL.fullmatch(text):
         return (_EXCEL_ZERO + timedelta(days=int(float(text)))).isoformat()
     for form in _FORMATS:
@@ -41,6 +48,21 @@ def parse_date(text: str, order: Order | None = None) -> str | None:
         except ValueError:
             continue
     return None
+
+
+def _plain(text: str) -> str:
+    """A date without the time, the weekday and what people put behind a day or a shortened month."""
+    text = _WEEKDAY.sub("", _TIME.sub("", text.strip()))
+    return _MONTH_CUT.sub(r"\1", _ORDINAL.sub(r"\1", text))
+
+
+def _numbers(text: str) -> tuple[int, int, int] | None:
+    """First, second and year of a date that is three numbers with the year last."""
+    match = _NUMERIC.fullmatch(text)
+    if match is None:
+        return None
+    first, second, year = (int(part) for part in match.groups() if part is not None)
+    return first, second, year if match[3] else year + _CENTURY[year < _PIVOT]
 
 
 def _numeric(first: int, second: int, year: int, order: Order | None) -> str | None:
@@ -59,14 +81,15 @@ def order_of(dates: Iterable[str]) -> set[Order]:
     """Which orders the dates of a file prove: 25/08/2024 is day first. None, one or, where they contradict, both."""
     proved: set[Order] = set()
     for text in dates:
-        if match := _NUMERIC.fullmatch(_TIME.sub("", text.strip())):
-            if int(match[1]) > 12:
+        if numbers := _numbers(_plain(text)):
+            first, second, _ = numbers
+            if first > 12:
                 proved.add("day-first")
-            elif int(match[2]) > 12:
+            elif second > 12:
                 proved.add("month-first")
     return proved
 
 
 def is_numeric(text: str) -> bool:
     """Whether a date is three numbers with the year last, the only kind whose order must be known."""
-    return _NUMERIC.fullmatch(_TIME.sub("", text.strip())) is not None
+    return _numbers(_plain(text)) is not None

@@ -31,6 +31,13 @@ class LabelCounts:
     bad_rows: int = 0
     """Rows that could not be read, and so are not in the counts."""
 
+    def by_label(self, taxonomy: Taxonomy) -> Counter[str]:
+        """The same by the labels of a taxonomy that has all these names."""
+        found = Counter[str]()
+        for name, rows in self.labels.items():
+            found[taxonomy.find(name).label] += rows
+        return found
+
 
 def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) -> Path:
     """Write the taxonomy of the labels in some files under a folder, and say where.

@@ -17,6 +17,8 @@ from tocsin_training.importing.tables import Problem
 UNKNOWN_NAME = "unknown label"
 """Kind of rows with a name that is no label's."""
 _KNOWN = Path(__file__).with_name("known_names.toml")
+_MARKS = (",", "/", "+", "&", "\n")
+"""What people put between several names, besides what a cell is cut at anyway."""
 _LIKE = 80
 """Similarity (0 to 100) from which one spelling is suggested for another."""
 
@@ -80,6 +82,24 @@ class NameFinder:
         return Problem(UNSOUND if worst.undecided else UNKNOWN_NAME, str(worst.problem))
 
 
+def separator_of(unknown: Mapping[str, int], finder: NameFinder) -> str | None:
+    """The mark at which most of the texts with unknown names have several known ones; none where none is such.
+
+    :param unknown: name -> texts.
+    """
+
+    def come_apart(mark: str) -> int:
+        cut = {name: [part for part in name.split(mark) if part.strip()] for name in unknown}
+        return sum(
+            unknown[name]
+            for name, parts in cut.items()
+            if len(parts) > 1 and all(finder.find(part.strip()).problem is None for part in parts)
+        )
+
+    best = max(_MARKS, key=come_apart)
+    return best if 2 * come_apart(best) > sum(unknown.values()) else None
+
+
 def suggest(unknown: Iterable[str], taxonomy: Taxonomy) -> dict[str, str]:
     """For names that no label goes by, the label with the most similar name, where one is similar enough."""
     from rapidfuzz import fuzz, process
@@ -111,6 +131,19 @@ def suggest_merges(counts: Mapping[str, int]) -> dict[str, str]:
         else:
             merges[name] = best[0]
     return merges
+
+
+def told_spellings(counts: Mapping[str, int]) -> str | None:
+    """That some labels of a taxonomy made from data may be spellings of others, and what to do; none where none may."""
+    merges = suggest_merges({name: count for name, count in counts.items() if count})
+    if not merges:
+        return None
+    shown = ", ".join(f"{rare} ({counts[rare]:,}) of {common} ({counts[common]:,})" for rare, common in merges.items())
+    return (
+        f"each of these labels is learned by itself and may be only another spelling: {shown}; make them one in the "
+        "data, or write the labels with `tocsin taxonomy derive`, move the rarer spelling to the `aliases` of the "
+        "other there, and give that file as --taxonomy"
+    )
 
 
 def as_names_file(suggestions: Mapping[str, str], undecided: Iterable[str] = ()) -> str:

@@ -34,7 +34,7 @@ class ImportOptions(BaseModel):
     )
     empty: Literal["drop", "no-event"] = Field("drop", description="An empty label cell: not coded, or no event.")
     strip_openings: bool = Field(False, description="Take openings such as `On 5 August 2024,` off the texts.")
-    encoding: str | None = Field(None, description="Of CSV files that are not UTF-8, such as cp1252.")
+    encoding: str | None = Field(None, description="Of what is not UTF-8 in CSV files, such as cp1252.")
     delimiter: str | None = Field(None, description="Of CSV files; told from the header by default.")
     sheet: str | None = Field(None, description="Of Excel files; the first by default.")
     split_by: str | None = Field(

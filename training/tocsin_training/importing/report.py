@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tocsin_training.corpus import IMPORT_REPORT, SPLITS
@@ -58,6 +59,7 @@ class ImportReport(_Part):
     texts: int = 0
     repeated: int = Field(0, description="rows whose text and labels were there already")
     merged: int = Field(0, description="rows whose text was there with other labels; its labels were put together")
+    disputed: int = Field(0, description="texts that one row calls no event and another gives labels, which then stand")
     dropped: dict[str, int] = Field(default_factory=dict, description="reason -> rows")
     html: int = 0
     openings: int = 0
@@ -70,11 +72,13 @@ class ImportReport(_Part):
     first: str | None = None
     last: str | None = None
     undated: int = 0
+    unread_dates: list[str] = Field(default_factory=list, description="what stands for a date in the first of these")
     languages: dict[str, float] = Field(default_factory=dict, description="ISO 639 -> share of the texts looked at")
     languages_of: int = 0
     doubts: list[Doubt] | None = None
     doubts_of: int = 0
     unknown_names: dict[str, int] = Field(default_factory=dict, description="name that is no label's -> texts")
+    separator: str | None = Field(None, description="mark at which most of these names come apart into labels' names")
     suggestions: dict[str, str] = Field(default_factory=dict, description="such a name -> the label it may be")
     problems: list[str] = Field(default_factory=list, description="the first rows that were dropped: file:line: why")
     warnings: list[str] = Field(default_factory=list)
@@ -110,13 +114,12 @@ def show(report: ImportReport, console: Console) -> None:
             soft_wrap=True,
         )
     for warning in report.warnings:
-        console.print(f"[yellow]note:[/] {_escaped(warning)}", highlight=False, soft_wrap=True)
+        note(warning, console)
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def note(text: str, console: Console) -> None:
+    """Print what a person should know before they train."""
+    console.print(f"[yellow]note:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _tables(report: ImportReport) -> Iterator[Table]:

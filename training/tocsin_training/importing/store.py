@@ -18,18 +18,19 @@ from tocsin.text import fold
 _SCHEMA = """
 CREATE TABLE texts (
     id INTEGER PRIMARY KEY, key BLOB UNIQUE, text TEXT, names TEXT, dates TEXT, value TEXT, reason TEXT,
-    file INTEGER, line INTEGER, copies INTEGER, merged INTEGER
+    file INTEGER, line INTEGER, copies INTEGER, merged INTEGER, disputed INTEGER
 );
 CREATE TABLE problems (file INTEGER, line INTEGER, kind TEXT, reason TEXT, rows INTEGER);
 """
 # Nothing of it outlives the import, so nothing needs to survive a power cut.
 _SETTINGS = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; PRAGMA temp_store = FILE;"
 _INSERT = """
-INSERT INTO texts (key, text, names, dates, value, reason, file, line, copies, merged)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 0)
+INSERT INTO texts (key, text, names, dates, value, reason, file, line, copies, merged, disputed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0)
 ON CONFLICT (key) DO UPDATE SET
     copies = copies + 1,
     merged = merged + (names <> excluded.names),
+    disputed = disputed OR (names = '[]') <> (excluded.names = '[]'),
     names = CASE WHEN names = excluded.names THEN names ELSE joined(names, excluded.names) END,
     dates = CASE WHEN dates = excluded.dates THEN dates ELSE joined(dates, excluded.dates) END
 """
@@ -54,6 +55,8 @@ class Text:
     """Rows that have it."""
     merged: int
     """Of these, rows that had other labels than those before."""
+    disputed: int
+    """1 where one row has labels and another says no event; the labels then stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class Store:
     def texts(self) -> Iterator[Text]:
         """All texts in the order in which they came."""
         cursor = self._database.execute(
-            "SELECT id, key, text, names, dates, value, reason, file, line, copies, merged FROM texts ORDER BY id"
+            "SELECT id, key, text, names, dates, value, reason, file, line, copies, merged, disputed "
+            "FROM texts ORDER BY id"
         )
         for identifier, key, text, names, dates, *others in cursor:
             yield Text(identifier, key, text, tuple(json.loads(names)), tuple(json.loads(dates)), *others)

@@ -26,6 +26,9 @@ from tocsin_training.importing.options import ImportOptions
 
 _DELIMITERS = (",", ";", "\t", "|")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ZIP = b"PK\x03\x04"
+"""How archives begin, and the workbooks that are such."""
+_PRINTABLE = bytes(range(0x20, 0x7F))
 # A quote that is never closed would otherwise read any file into memory.
 _MAX_CELL = 16 * 1024 * 1024
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜÝ‘’“”„«»–—…€£°ºª§·¿¡\xa0")
@@ -120,16 +123,17 @@ def _opened(path: Path, stack: ExitStack) -> gzip.GzipFile | io.BufferedReader:
 
 def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     raw = _opened(path, stack)
+    if raw.peek(4)[:4] == _ZIP:
+        raise InputError(f"{path}: is a workbook or an archive and no CSV; name it .xlsx if it is one, or unpack it")
+    other = _beside_utf8(path, options)
+    encoding = "utf-16" if raw.peek(2)[:2] in _UTF16 else "utf-8-sig" if other else options.encoding or "utf-8-sig"
     try:
-        encoding = options.encoding or ("utf-16" if raw.peek(2)[:2] in _UTF16 else "utf-8-sig")
         # surrogateescape: a byte that is out of place spoils its row, not the file.
-        errors = "strict" if encoding == "utf-16" else "surrogateescape"
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
         text = stack.enter_context(io.TextIOWrapper(raw, encoding, errors=errors, newline=""))
-        first = text.readline(_MAX_CELL)
-    except LookupError as error:
-        raise InputError(f"{path}: no encoding is called {options.encoding!r}; cp1252 or latin-1, say") from error
+        first = _reread(text.readline(_MAX_CELL), other)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not {encoding}; save it as UTF-8, or give its --encoding") from error
+        raise InputError(f"{path}: is not {other or encoding}; save it as UTF-8, or give its --encoding") from error
     if not first.strip():
         raise InputError(f"{path}: begins with an empty line; its first line must name the columns")
     delimiter = _delimiter(path, first, options)
@@ -140,8 +144,39 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
         header, rows = next(reader), _csv_rows(reader)
     columns = _columns(path, header)
     table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()))
-    table.rows = _checked_rows(table, rows)
+    table.rows = _checked_rows(table, rows, other)
     return table
+
+
+def _beside_utf8(path: Path, options: ImportOptions) -> str | None:
+    """The encoding that the user names, if it can stand beside UTF-8 in one file; UTF-16, say, cannot.
+
+    Files are put together from many hands, so it is what is read where a cell is not UTF-8: text in it hardly ever
+    makes sense as UTF-8, while UTF-8 read in it is a mess that nothing would tell.
+    """
+    if options.encoding is None:
+        return None
+    try:
+        alike = _PRINTABLE.decode(options.encoding) == _PRINTABLE.decode("ascii")
+    except LookupError as error:
+        raise InputError(f"{path}: no encoding is called {options.encoding!r}; cp1252 or latin-1, say") from error
+    except UnicodeDecodeError:
+        alike = False
+    return options.encoding if alike else None
+
+
+def _reread(cell: str, encoding: str | None) -> str:
+    """A cell with bytes that are not UTF-8 read in another encoding, if there is one.
+
+    :raises UnicodeDecodeError: they make no sense in it either.
+    """
+    if encoding is None or cell.isascii():
+        return cell
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return cell.encode("utf-8", "surrogateescape").decode(encoding)
+    return cell
 
 
 def _delimiter(path: Path, header: str, options: ImportOptions) -> str:
@@ -190,10 +225,19 @@ def _unquoted(line: str) -> list[str]:
     return [cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
 
 
-def _checked_rows(table: Table, rows: Iterable[tuple[int, list[str]]]) -> Iterator[Row | BadRow]:
+def _checked_rows(table: Table, rows: Iterable[tuple[int, list[str]]], encoding: str | None) -> Iterator[Row | BadRow]:
+    """Rows as wide as the header, without those of empty cells.
+
+    :param encoding: of cells that are not UTF-8; none: they are bad.
+    """
     width = len(table.columns)
-    for line, cells in rows:
-        if not any(cells):
+    for line, found in rows:
+        if not any(found):
+            continue
+        try:
+            cells = [_reread(cell, encoding) for cell in found]
+        except UnicodeDecodeError:
+            yield BadRow(line, Problem("encoding", f"holds bytes that are neither UTF-8 nor {encoding}"))
             continue
         if problem := _cells_problem(table, cells, width):
             yield BadRow(line, problem)

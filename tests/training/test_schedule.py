@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tocsin_training.config import FinetuneSettings, Settings, load_settings
+from tocsin_training.experiment import run_until
+from tocsin_training.schedule import MOST_EVALUATIONS, Schedule
+
+RECIPE = Path(__file__).parents[2] / "training" / "train.toml"
+
+
+def test_where_the_epochs_are_steps_enough_they_stay_as_the_recipe_has_them() -> None:
+    schedule = Schedule.of(FinetuneSettings(epochs=2.5, batch_size=10, least_steps=25), 100)
+    assert (schedule.epochs, schedule.steps, schedule.evaluate_every) == (2.5, 25, None)
+    assert str(schedule) == "2.5 epochs of 100 texts"
+
+
+@pytest.mark.parametrize("texts", [1, 31, 32, 33, 54, 270, 1080, 2111])
+def test_few_texts_are_learned_for_the_least_number_of_steps_and_the_last_is_evaluated(texts: int) -> None:
+    options = FinetuneSettings(epochs=4, batch_size=32, least_steps=300)
+    schedule = Schedule.of(options, texts)
+    assert schedule.steps >= 300
+    assert schedule.epochs > 4
+    assert schedule.evaluate_every is not None
+    assert schedule.steps % schedule.evaluate_every == 0
+    assert schedule.evaluations <= MOST_EVALUATIONS
+    # Longer than asked for by less than an evaluation's interval and an epoch.
+    assert schedule.steps < 300 + schedule.evaluate_every + schedule.steps_an_epoch
+    assert "4 would be fewer steps than finetune.least_steps" in str(schedule)
+
+
+def test_evaluations_that_a_recipe_places_itself_stay_there() -> None:
+    assert Schedule.of(FinetuneSettings(least_steps=300, evaluate_every=7), 100).evaluate_every == 7
+
+
+def test_the_shipped_recipe_is_made_longer_for_a_few_hundred_rows_and_not_for_the_corpus() -> None:
+    for preset in ("small", "base"):
+        options = load_settings(RECIPE, preset=preset).finetune
+        assert Schedule.of(options, 30_000).epochs == options.epochs
+        assert Schedule.of(options, 270).steps >= options.least_steps > 4 * 9
+
+
+def test_a_training_makes_the_steps_of_its_schedule(settings: Settings, console: Console, tmp_path: Path) -> None:
+    few = settings.model_copy(
+        update={
+            "runs": tmp_path,
+            "data": settings.data.model_copy(update={"train_records": 50}),
+            "finetune": settings.finetune.model_copy(update={"epochs": 1, "least_steps": 90}),
+        }
+    )
+    run = run_until("finetune", few, "few", console)
+    found = run.figures()["finetune"]
+    schedule = Schedule.of(few.finetune, 50)
+    assert (found["steps"], found["epochs"]) == (schedule.steps, schedule.epochs) == (96, 24)
+    evaluated = [entry["step"] for entry in found["history"] if "eval_macro_f1" in entry]
+    assert evaluated == list(range(8, 97, 8)), "every second epoch, the last among them"
+    assert found["texts_per_second"] > 1
