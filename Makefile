@@ -89,6 +89,10 @@ bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; 
 bench-load: $(VENV)/.dev  ## the service under load and under bad clients
 	$(BIN)/python benchmarks/load.py $(ARGS)
 
+.PHONY: bench-load-peers
+bench-load-peers: $(VENV)/.dev  ## the same loads on plain FastAPI with the Hugging Face pipeline and on infinity-emb, and ratios; gigabytes once
+	$(BIN)/python benchmarks/load_peers.py $(ARGS)
+
 .PHONY: bench-load-long
 bench-load-long: $(VENV)/.dev  ## the same with five minutes beyond capacity and 10,000 idle connections, for the night
 	$(BIN)/python benchmarks/load.py --seconds 20 --overload-seconds 300 --idle 10000 $(ARGS)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import resource
 import statistics
 import time
@@ -23,6 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import httpx
 from rich.console import Console
@@ -31,11 +33,19 @@ from speed import CORES, PORT, ROOT, corpus_texts, cpu_name, service
 
 from tocsin import EventClassifier
 
-_DISTINCT_TEXTS = 256
+DISTINCT_TEXTS = 256
+LOADS = tuple((clients, size) for clients in (1, 8, 64) for size in (1, 64))
+"""Clients at once, and texts in each of their requests."""
+OVERLOAD = (256, 64)
 _BAD_CLIENTS = 50
-_OVERLOAD_CLIENTS = 256
+# Longer than a good server makes anyone wait, so that what is lost is told from what is late.
+PATIENCE_SECONDS = 120
+# What a client waits that is refused without a word of when to ask again.
+_UNTOLD_SECONDS = 1
 
 Row = tuple[str, str, str, str, str]
+# A server's answer, of a shape of its own.
+Json = Any
 
 
 @dataclass
@@ -53,8 +63,21 @@ class Outcome:
     """Until the last answer, which may come long after the last question."""
 
 
+class Questions(Protocol):
+    """What clients ask, and what becomes of the answers."""
+
+    def request(self, number: int, size: int) -> list[str]:
+        """A request of some texts, another one for each number."""
+
+    def body(self, texts: Sequence[str]) -> dict[str, Any]:
+        """What is sent to /classify for some texts."""
+
+    def check(self, texts: Sequence[str], answer: Json) -> None:
+        """Look at the answer about some texts."""
+
+
 class Checked:
-    """Requests whose answers are known."""
+    """Questions to the service whose answers are known."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         answers = EventClassifier.load().score_batch(texts).predictions(scores=False)
@@ -62,10 +85,18 @@ class Checked:
         self._texts = list(texts)
 
     def request(self, number: int, size: int) -> list[str]:
-        """A request of some texts, another one for each number."""
+        """Some of the texts, other ones for each number."""
         return [self._texts[(number * 31 + position) % len(self._texts)] for position in range(size)]
 
-    def check(self, texts: Sequence[str], answer: Sequence[dict[str, list[dict[str, str]]]]) -> None:
+    def body(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The service's own question."""
+        return {"texts": texts}
+
+    def first(self, text: str) -> str | None:
+        """The library's most probable event, none for no event."""
+        return self._labels[text][0] if self._labels[text] else None
+
+    def check(self, texts: Sequence[str], answer: Json) -> None:
         """End the run if an answer is not the library's."""
         for text, prediction in zip(texts, answer, strict=True):
             if [event["label"] for event in prediction["events"]] != self._labels[text]:
@@ -80,7 +111,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/load.md")
     arguments = parser.parse_args()
     check_open_files(arguments.idle)
-    checked = Checked(corpus_texts(_DISTINCT_TEXTS))
+    checked = Checked(corpus_texts(DISTINCT_TEXTS))
     with service():
         rows = asyncio.run(measure(checked, arguments.seconds, arguments.overload_seconds, arguments.idle))
     report(rows, arguments.save)
@@ -89,18 +120,18 @@ def main() -> None:
 def check_open_files(idle: int) -> None:
     """Refuse to begin what would end for want of file descriptors; the service has the same limit for each worker."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit < idle + _OVERLOAD_CLIENTS:
+    if limit < idle + OVERLOAD[0]:
         raise SystemExit(f"--idle {idle}: this shell allows {limit} open files; raise it with `ulimit -n {2 * idle}`")
 
 
 async def measure(checked: Checked, seconds: float, overload_seconds: float, idle_connections: int) -> list[Row]:
     rows = []
-    for clients in (1, 8, 64):
-        for size in (1, 64):
-            outcome = await load(checked, clients=clients, size=size, seconds=seconds)
-            rows.append(row(f"{clients} clients, {size} texts a request", outcome))
-    outcome = await load(checked, clients=_OVERLOAD_CLIENTS, size=64, seconds=overload_seconds)
-    rows.append(row(f"beyond capacity: {_OVERLOAD_CLIENTS} clients, 64 texts, {overload_seconds:.0f} s", outcome))
+    for clients, size in LOADS:
+        outcome = await load(checked, clients=clients, size=size, seconds=seconds)
+        rows.append(row(f"{clients} clients, {size} texts a request", outcome))
+    clients, size = OVERLOAD
+    outcome = await load(checked, clients=clients, size=size, seconds=overload_seconds)
+    rows.append(row(f"beyond capacity: {clients} clients, {size} texts, {overload_seconds:.0f} s", outcome))
     for name, misbehave in BAD_CLIENTS.items():
         crowd = idle_connections if misbehave is idle else _BAD_CLIENTS
         async with beside(misbehave, crowd):
@@ -109,19 +140,24 @@ async def measure(checked: Checked, seconds: float, overload_seconds: float, idl
     return rows
 
 
-async def load(checked: Checked, *, clients: int, size: int, seconds: float) -> Outcome:
-    """Clients that ask again as soon as they are answered, and wait as long as a 503 says."""
+async def load(
+    questions: Questions, *, clients: int, size: int, seconds: float, patience: float = PATIENCE_SECONDS
+) -> Outcome:
+    """Clients that ask at least once, again as soon as they are answered, and wait as long as a 503 says.
+
+    :param patience: seconds after which a client hangs up that has no answer.
+    """
     outcome = Outcome()
     begun = time.perf_counter()
     end = begun + seconds
     limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=120, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=patience, limits=limits) as client:
 
         async def ask_until_the_end(first: int) -> None:
-            number = first
-            while time.perf_counter() < end:
-                await ask(client, checked, number, size, outcome, end)
-                number += clients
+            for number in itertools.count(first, clients):
+                await ask(client, questions, number, size, outcome, end)
+                if time.perf_counter() >= end:
+                    return
 
         await asyncio.gather(*(ask_until_the_end(first) for first in range(clients)))
     outcome.seconds = time.perf_counter() - begun
@@ -129,25 +165,28 @@ async def load(checked: Checked, *, clients: int, size: int, seconds: float) -> 
 
 
 async def ask(
-    client: httpx.AsyncClient, checked: Checked, number: int, size: int, outcome: Outcome, end: float
+    client: httpx.AsyncClient, questions: Questions, number: int, size: int, outcome: Outcome, end: float
 ) -> None:
-    texts = checked.request(number, size)
+    texts = questions.request(number, size)
     begun = time.perf_counter()
     try:
-        answer = await client.post("/classify", json={"texts": texts})
+        answer = await client.post("/classify", json=questions.body(texts))
     except httpx.TransportError as error:
         outcome.others[type(error).__name__] += 1
         return
     took = time.perf_counter() - begun
     if answer.status_code == 200:
-        checked.check(texts, answer.json())
+        questions.check(texts, answer.json())
         outcome.latencies.append(took)
         outcome.texts += size
-    elif answer.status_code == 503 and "retry-after" in answer.headers:
+        return
+    wait = _UNTOLD_SECONDS
+    if answer.status_code == 503 and "retry-after" in answer.headers:
         outcome.refusals.append(took)
-        await asyncio.sleep(min(int(answer.headers["retry-after"]), max(0.0, end - time.perf_counter())))
+        wait = int(answer.headers["retry-after"])
     else:
         outcome.others[str(answer.status_code)] += 1
+    await asyncio.sleep(min(wait, max(0.0, end - time.perf_counter())))
 
 
 def row(name: str, outcome: Outcome) -> Row:

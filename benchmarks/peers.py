@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 ENVIRONMENTS = Path(__file__).resolve().parent / ".venvs"
@@ -43,30 +44,22 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another way to run the classifier."""
+class Environment:
+    """A virtual environment of a peer's own."""
 
     name: str
     requirements: tuple[str, ...]
-    body: str
-    """Python that defines ``run(texts)``, with ``folder`` and ``texts`` at hand."""
 
     @property
     def python(self) -> Path:
-        """The interpreter of its environment."""
-        return ENVIRONMENTS / self.name.split(",")[0].replace(" ", "-") / "bin" / "python"
+        """Its interpreter."""
+        return ENVIRONMENTS / self.name / "bin" / "python"
 
-    def measure(self, folder: Path, texts: Sequence[str]) -> Speed | str:
-        """Its speed, or in words why there is none."""
-        try:
-            self._install()
-            script = _FRAME.format(body=self.body)
-            printed = _output([str(self.python), "-c", script, str(folder)], _RUN_SECONDS, json.dumps(list(texts)))
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
-            return _reason(error)
-        return Speed(**json.loads(printed.splitlines()[-1]))
+    def install(self) -> None:
+        """Make it, unless it is there as it should be.
 
-    def _install(self) -> None:
+        :raises subprocess.SubprocessError, OSError: it cannot be made; see `reason`.
+        """
         done = self.python.parents[1] / ".installed"
         if done.is_file() and done.read_text(encoding="utf-8") == "\n".join(self.requirements):
             return
@@ -75,11 +68,33 @@ class Peer:
         done.write_text("\n".join(self.requirements), encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Peer:
+    """Another way to run the classifier."""
+
+    name: str
+    environment: Environment
+    body: str
+    """Python that defines ``run(texts)``, with ``folder`` and ``texts`` at hand."""
+
+    def measure(self, folder: Path, texts: Sequence[str]) -> Speed | str:
+        """Its speed, or in words why there is none."""
+        try:
+            self.environment.install()
+            script = _FRAME.format(body=self.body)
+            command = [str(self.environment.python), "-c", script, str(folder)]
+            printed = _output(command, _RUN_SECONDS, json.dumps(list(texts)))
+        except (subprocess.SubprocessError, OSError) as error:
+            return reason(error)
+        return Speed(**json.loads(printed.splitlines()[-1]))
+
+
 def _output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=seconds).stdout
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a command came to nothing, in a line."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in str(error.stderr).splitlines() if line.strip()]
         return lines[-1][:200] if lines else f"ended with status {error.returncode}"
@@ -88,10 +103,15 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
+# Ours, so that no peer is measured with another's kernels.
+TORCH = f"torch=={version('torch').split('+')[0]}"
+# It also holds the server that load_peers.py measures.
+INFINITY = Environment("infinity", ("infinity-emb[optimum,server,torch]", TORCH))
+
 PEERS = (
     Peer(
         "optimum, ONNX Runtime pipeline",
-        ("optimum-onnx[onnxruntime]",),
+        Environment("optimum", ("optimum-onnx[onnxruntime]",)),
         """
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer, pipeline
@@ -104,7 +124,7 @@ def run(batch):
     ),
     Peer(
         "sentence-transformers, ONNX backend, vectors alone",
-        ("sentence-transformers[onnx]",),
+        Environment("sentence-transformers", ("sentence-transformers[onnx]",)),
         """
 from sentence_transformers import SentenceTransformer
 model = SentenceTransformer(folder, backend="onnx", device="cpu")
@@ -114,7 +134,7 @@ def run(batch):
     ),
     Peer(
         "infinity, its engine",
-        ("infinity-emb[optimum,torch]",),
+        INFINITY,
         """
 import asyncio
 from infinity_emb import AsyncEmbeddingEngine, EngineArgs
