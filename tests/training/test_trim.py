@@ -52,6 +52,25 @@ def test_the_lower_layers_are_kept(tiny: BaseModel, tmp_path: Path) -> None:
         torch.testing.assert_close(weight, whole[name])
 
 
+def test_of_a_feed_forward_layer_the_units_with_the_largest_weights_are_kept(tmp_path: Path) -> None:
+    """All but five units are made to say nothing, so that nothing may change when they go."""
+    tiny = make_tiny(tmp_path / "tiny")
+    encoder = load_encoder(tiny.path)
+    with torch.no_grad():
+        for layer in encoder.encoder.layer:
+            layer.intermediate.dense.weight[5:] *= 1e-9
+            layer.intermediate.dense.bias[5:] = 0
+    encoder.save_pretrained(tiny.path)
+    trimmed = trim_base(tiny, tmp_path / "trimmed", feed_forward=5)
+    assert load_encoder(trimmed.path).encoder.layer[1].intermediate.dense.weight.shape == (5, 32)
+    torch.testing.assert_close(hidden(trimmed, TEXTS[0]), hidden(tiny, TEXTS[0]))
+
+
+def test_more_units_than_there_are_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="have 64 units; model.feed_forward asks for 65"):
+        trim_base(tiny, tmp_path / "trimmed", feed_forward=65)
+
+
 def test_more_layers_than_there_are_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="has 2 layers"):
         trim_base(tiny, tmp_path / "trimmed", layers=3, texts=None)

@@ -30,6 +30,7 @@ from tocsin_training.activation_range import ActivationRange
 from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.distil import read_teacher
+from tocsin_training.fake_int8 import learn_with_int8
 from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.metrics import macro_f1, weighted_f1
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
@@ -189,6 +190,8 @@ def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
     model = EventModel(encoder=encoder, labels=labels, dropout=settings.model.dropout)
     if settings.finetune.activation_weight:
         model.activation_range = ActivationRange(encoder, limit=settings.finetune.activation_limit)
+    if settings.finetune.quantization_aware:
+        learn_with_int8(encoder)
     if settings.finetune.freeze_word_embeddings:
         model.freeze_word_embeddings()
     return model
