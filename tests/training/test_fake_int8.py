@@ -25,7 +25,9 @@ def quantized_by_onnxruntime(values: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("shift", [0.0, 30.0, -30.0])
 def test_a_text_is_rounded_as_onnxruntime_rounds_it_alone(shift: float) -> None:
-    texts = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(1)) * torch.tensor([[[1.0]], [[9.0]], [[0.1]]])
+    texts = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(1)) * torch.tensor(
+        [[[1.0]], [[9.0]], [[0.1]]]
+    )
     rounded = rounded_activations(texts + shift)
     for text, found in zip(texts + shift, rounded, strict=True):
         torch.testing.assert_close(found, quantized_by_onnxruntime(text))

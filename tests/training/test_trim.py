@@ -67,7 +67,7 @@ def test_of_a_feed_forward_layer_the_units_with_the_largest_weights_are_kept(tmp
 
 
 def test_more_units_than_there_are_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="have 64 units; model.feed_forward asks for 65"):
+    with pytest.raises(BaseModelError, match=r"have 64 units; model\.feed_forward asks for 65"):
         trim_base(tiny, tmp_path / "trimmed", feed_forward=65)
 
 

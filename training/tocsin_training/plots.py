@@ -243,9 +243,7 @@ def _name_options(axes: Axes, options: Sequence[Option]) -> None:
         text.set_in_layout(False)
 
 
-def _is_free(
-    place: tuple[float, float, float], taken: Sequence[tuple[float, float, float]], line: float
-) -> bool:
+def _is_free(place: tuple[float, float, float], taken: Sequence[tuple[float, float, float]], line: float) -> bool:
     """Whether a line of text meets none of the others; each is its start, its height and its width."""
     start, height, width = place
     return not any(

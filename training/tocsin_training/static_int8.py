@@ -86,4 +86,6 @@ def _with_constants(path: Path) -> list[str]:
     graph = onnx.load(path).graph
     constants = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     tables = {"MatMul": 1, "Gather": 0}
-    return [node.name for node in graph.node if node.op_type in tables and node.input[tables[node.op_type]] in constants]
+    return [
+        node.name for node in graph.node if node.op_type in tables and node.input[tables[node.op_type]] in constants
+    ]

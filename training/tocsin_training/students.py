@@ -315,7 +315,9 @@ def int8_grid(measured: Sequence[Entry]) -> Grid:
         cells.append(f"{entry.mean('speed'):.2f}")
         for key in FIGURES:
             cells += [spread(entry.values(key)), "" if entry.graph == FP32 else difference(entry.rows, entry.fp32, key)]
-        rows.append([*cells, "yes" if entry in kept else "" if entry.graph == FP32 or entry.holds else "costs too much"])
+        rows.append(
+            [*cells, "yes" if entry in kept else "" if entry.graph == FP32 or entry.holds else "costs too much"]
+        )
     figures = [head for name in FIGURES.values() for head in (name, "less fp32")]
     heads = ("student", "graph", "seeds", "MB", "speed", *figures, "would ship")
     return Grid("int8 against fp32: mean ± standard deviation over the seeds", heads, rows)

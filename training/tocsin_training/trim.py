@@ -2,8 +2,9 @@
 
 The lower layers of a pretrained encoder are the general ones and serve best when some must go (Sajjad et al. 2023,
 https://arxiv.org/abs/2004.03844). Of a feed-forward layer those units are kept whose weights are largest (Han et al.
-2015, https://arxiv.org/abs/1506.02626, who cut single weights; a whole unit makes the product smaller). Words whose token is dropped are still read: WordPiece spells them with shorter
-pieces, and every piece of one character is kept for that.
+2015, https://arxiv.org/abs/1506.02626, who cut single weights; a whole unit makes the product smaller). Words whose
+token is dropped are still read: WordPiece spells them with shorter pieces, and every piece of one character is kept for
+that.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def trim_base(
     :param feed_forward: how many units to keep of each layer's feed-forward part; none keeps all.
     :param texts: whose tokens to keep; none keeps the whole vocabulary.
     :return: the trimmed base, under the name and hash of the weights it was cut from.
-    :raises BaseModelError: the encoder has fewer layers or units, is built in another way, or its tokenizer is no WordPiece.
+    :raises BaseModelError: the encoder has fewer layers or units, is built in another way, or its tokenizer is no
+        WordPiece.
     """
     from tocsin_training.model import load_encoder, load_tokenizer
 
@@ -73,7 +75,9 @@ def _layers(encoder: PreTrainedModel, name: str, setting: str) -> torch.nn.Modul
     """
     stack = getattr(getattr(encoder, "encoder", None), "layer", None)
     if not isinstance(stack, torch.nn.ModuleList):
-        raise BaseModelError(f"{name}: cannot take {setting} from a {type(encoder).__name__}; leave model.{setting} out")
+        raise BaseModelError(
+            f"{name}: cannot take {setting} from a {type(encoder).__name__}; leave model.{setting} out"
+        )
     return stack
 
 
@@ -81,9 +85,9 @@ def _keep_units(encoder: PreTrainedModel, units: int, name: str) -> None:
     """Keep the units whose weights, inwards times outwards, are largest, in their order."""
     for layer in _layers(encoder, name, "feed_forward"):
         inwards, outwards = layer.intermediate.dense, layer.output.dense
-        if units > inwards.out_features:
+        if units > (there := inwards.out_features):
             raise BaseModelError(
-                f"{name}: its feed-forward layers have {inwards.out_features} units; model.feed_forward asks for {units}"
+                f"{name}: its feed-forward layers have {there} units; model.feed_forward asks for {units}"
             )
         magnitude = inwards.weight.norm(dim=1) * outwards.weight.norm(dim=0)
         kept = magnitude.topk(units).indices.sort().values
