@@ -54,12 +54,12 @@ def test_only_learning_is_rounded_and_the_weights_keep_their_names() -> None:
 
 
 def test_gradients_pass_through_the_rounding() -> None:
-    encoder, texts = nn.Sequential(nn.Linear(16, 4)), torch.randn(2, 5, 16, requires_grad=True)
-    learn_with_int8(encoder)
-    encoder(texts).sum().backward()
+    layer, texts = nn.Linear(16, 4), torch.randn(2, 5, 16, requires_grad=True)
+    learn_with_int8(nn.Sequential(layer))
+    layer(texts).sum().backward()
     assert texts.grad is not None
     # Of a sum, an input's gradient is the sum of its weights, as they were when they were multiplied: rounded.
-    expected = rounded_weights(encoder[0].weight).sum(dim=0).expand_as(texts)
+    expected = rounded_weights(layer.weight).sum(dim=0).expand_as(texts)
     torch.testing.assert_close(texts.grad, expected)
-    assert encoder[0].weight.grad is not None
-    assert encoder[0].weight.grad.abs().min() > 0
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.abs().min() > 0

@@ -135,6 +135,8 @@ def test_of_a_student_the_fastest_int8_within_the_allowed_cost_would_ship() -> N
     fp32 = entry([student(graph=FP32, speed=9.0)])
     assert candidates([fp32, costly, slow, fast]) == [fast]
     assert candidates([fp32, costly]) == [], "a release of it would be refused"
+    hardly_faster = entry([student(graph=STATIC, f1=0.896, speed=1.04)])
+    assert candidates([slow, hardly_faster]) == [slow], "as fast, and more accurate"
 
 
 def test_int8s_cost_is_taken_seed_by_seed() -> None:

@@ -83,7 +83,8 @@ def _layers(encoder: PreTrainedModel, name: str, setting: str) -> torch.nn.Modul
 
 def _keep_units(encoder: PreTrainedModel, units: int, name: str) -> None:
     """Keep the units whose weights, inwards times outwards, are largest, in their order."""
-    for layer in _layers(encoder, name, "feed_forward"):
+    layers: Iterable[Any] = _layers(encoder, name, "feed_forward")
+    for layer in layers:
         inwards, outwards = layer.intermediate.dense, layer.output.dense
         if units > (there := inwards.out_features):
             raise BaseModelError(
