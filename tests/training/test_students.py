@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -186,7 +187,10 @@ def test_the_command_measures_what_is_missing_and_draws_all_it_has(
         settings: Settings, variant: str, graphs: Sequence[str], *_: object, keep: bool = False
     ) -> list[Student]:
         asked.append((variant, settings.finetune.seed, list(graphs)))
-        made = {"recipe_sha256": variant_sha256(settings), "corpus_sha256": corpus_sha256(settings.data.corpus)}
+        made: dict[str, Any] = {
+            "recipe_sha256": variant_sha256(settings),
+            "corpus_sha256": corpus_sha256(settings.data.corpus),
+        }
         return [student(variant, graph, seed=settings.finetune.seed, **made) for graph in graphs]
 
     monkeypatch.setattr("tocsin_training.students.measure", measured)
