@@ -11,10 +11,22 @@ from rich.console import Console
 from rich.table import Table
 
 from tocsin_training import experiment
-from tocsin_training.ablation import AS_IT_IS, plan_ablations, read_ablations
-from tocsin_training.config import Settings, to_toml
+from tocsin_training.config import Settings
 from tocsin_training.errors import ConfigError
-from tocsin_training.experiment import Outcome, measure, measure_missing, read_measured, recipe_sha256, table, with_seed
+from tocsin_training.experiment import (
+    AS_IT_IS,
+    Outcome,
+    load_variants,
+    measure,
+    measure_missing,
+    plan,
+    read_measured,
+    read_variants,
+    recipe_sha256,
+    table,
+    variant_sha256,
+    with_seed,
+)
 
 TRAINING = Path(__file__).parents[2] / "training"
 
@@ -73,9 +85,9 @@ def test_what_was_measured_is_not_measured_again_and_another_recipe_is(
 ) -> None:
     asked = pretend_to_measure(monkeypatch)
     path = tmp_path / "out.json"
-    plan: Sequence[tuple[str, Settings]] = [("a", with_seed(settings, 1)), ("a", with_seed(settings, 2))]
-    first = measure_missing(path, plan, console)
-    assert measure_missing(path, [*plan, ("a", with_seed(settings, 3))], console)[:2] == first
+    planned: Sequence[tuple[str, Settings]] = [("a", with_seed(settings, 1)), ("a", with_seed(settings, 2))]
+    first = measure_missing(path, planned, console)
+    assert measure_missing(path, [*planned, ("a", with_seed(settings, 3))], console)[:2] == first
     assert asked == [("a", 1), ("a", 2), ("a", 3)]
     changed = settings.model_copy(update={"model": settings.model.model_copy(update={"dropout": 0.5})})
     measure_missing(path, [("a", with_seed(changed, 1))], console)
@@ -112,41 +124,49 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         read_measured(tmp_path / "out.json", Outcome, "outcomes")
 
 
-def test_the_shipped_ablations_each_change_the_shipped_recipe() -> None:
-    ablations = read_ablations(TRAINING / "ablations.toml")
-    plan = dict(plan_ablations(TRAINING / "train.toml", ablations, [7]))
-    assert list(plan) == [AS_IT_IS, *ablations]
-    assert len({recipe_sha256(settings) for settings in plan.values()}) == len(plan)
-    assert {settings.finetune.seed for settings in plan.values()} == {7}
-    assert plan["without distillation"].finetune.distillation_share == 0
-    assert plan["without augmentation"].augment.joined_share == 0
+@pytest.mark.parametrize("name", ["ablations.toml", "students.toml"])
+def test_the_shipped_variants_each_change_the_shipped_recipe(name: str) -> None:
+    variants = load_variants(TRAINING / "train.toml", read_variants(TRAINING / name))
+    assert list(variants) == [AS_IT_IS, *read_variants(TRAINING / name)]
+    assert len({variant_sha256(settings) for settings in variants.values()}) == len(variants)
 
 
-def test_every_variant_has_every_seed_and_the_first_seed_is_whole_before_the_next(
-    settings: Settings, tmp_path: Path
-) -> None:
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(to_toml(settings))
-    plan = plan_ablations(recipe, {"dropped": {"model": {"dropout": 0.5}}}, [1, 2])
-    assert [(name, variant.finetune.seed) for name, variant in plan] == [
+def test_a_variant_has_its_own_settings_and_those_over_all_win() -> None:
+    recipe, own = TRAINING / "train.toml", {"short": {"finetune": {"epochs": 1}}}
+    variants = load_variants(recipe, own, over_all={"data": {"train_records": 80}})
+    assert (variants["short"].finetune.epochs, variants["short"].data.train_records) == (1, 80)
+    assert variants[AS_IT_IS].data.train_records == 80
+    assert variants[AS_IT_IS].finetune.epochs == load_variants(recipe, {})[AS_IT_IS].finetune.epochs
+    assert load_variants(recipe, own, over_all={"finetune": {"epochs": 2}})["short"].finetune.epochs == 2
+
+
+def test_every_variant_has_every_seed_and_the_first_seed_is_whole_before_the_next(settings: Settings) -> None:
+    dropped = settings.model_copy(update={"model": settings.model.model_copy(update={"dropout": 0.5})})
+    planned = plan({AS_IT_IS: settings, "dropped": dropped}, [1, 2])
+    assert [(name, variant.finetune.seed) for name, variant in planned] == [
         (AS_IT_IS, 1),
         ("dropped", 1),
         (AS_IT_IS, 2),
         ("dropped", 2),
     ]
-    assert [variant.model.dropout for _, variant in plan[:2]] == [0.1, 0.5]
+    assert [variant.model.dropout for _, variant in planned[:2]] == [0.1, 0.5]
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [("a = [", "not a TOML file"), ("a = 1", "'a' must hold sections"), ('["the recipe".model]\n', "another name")],
 )
-def test_faulty_ablations_are_refused(tmp_path: Path, content: str, complaint: str) -> None:
+def test_faulty_lists_of_variants_are_refused(tmp_path: Path, content: str, complaint: str) -> None:
     (tmp_path / "ablations.toml").write_text(content)
     with pytest.raises(ConfigError, match=complaint):
-        read_ablations(tmp_path / "ablations.toml")
+        read_variants(tmp_path / "ablations.toml")
 
 
-def test_an_ablation_of_a_setting_that_there_is_not_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"ablation 'x': .*finetune.colour"):
-        plan_ablations(TRAINING / "train.toml", {"x": {"finetune": {"colour": 1}}}, [1])
+def test_a_variant_of_a_setting_that_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"variant 'x': .*finetune.colour"):
+        load_variants(TRAINING / "train.toml", {"x": {"finetune": {"colour": 1}}})
+
+
+def test_a_variant_that_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="no variant 'y'; there are: x"):
+        load_variants(TRAINING / "train.toml", {"x": {}}, only=["y"])

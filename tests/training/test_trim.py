@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +51,26 @@ def test_the_lower_layers_are_kept(tiny: BaseModel, tmp_path: Path) -> None:
     assert 0 < len(part) < len(whole)
     for name, weight in part.items():
         torch.testing.assert_close(weight, whole[name])
+
+
+def test_of_a_feed_forward_layer_the_units_with_the_largest_weights_are_kept(tmp_path: Path) -> None:
+    """All but five units are made to say nothing, so that nothing may change when they go."""
+    tiny = make_tiny(tmp_path / "tiny")
+    encoder: Any = load_encoder(tiny.path)
+    quiet = torch.arange(64) % 13 != 0
+    with torch.no_grad():
+        for layer in encoder.encoder.layer:
+            layer.intermediate.dense.weight[quiet] *= 1e-9
+            layer.intermediate.dense.bias[quiet] = 0
+    encoder.save_pretrained(tiny.path)
+    trimmed = trim_base(tiny, tmp_path / "trimmed", feed_forward=5)
+    assert load_encoder(trimmed.path).state_dict()["encoder.layer.1.intermediate.dense.weight"].shape == (5, 32)
+    torch.testing.assert_close(hidden(trimmed, TEXTS[0]), hidden(tiny, TEXTS[0]))
+
+
+def test_more_units_than_there_are_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"have 64 units; model\.feed_forward asks for 65"):
+        trim_base(tiny, tmp_path / "trimmed", feed_forward=65)
 
 
 def test_more_layers_than_there_are_is_refused(tiny: BaseModel, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import EventClassifier
 from tocsin.drift import Profile
 from tocsin.language import detect_language
-from tocsin.release import LAYOUT, Release
-from tocsin_training.config import CalibrateSettings
+from tocsin.release import LAYOUT
+from tocsin_training.config import CalibrateSettings, Settings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
 from tocsin_training.metrics import (
     expected_calibration_error,
@@ -36,6 +36,9 @@ from tocsin_training.metrics import (
     wilson,
 )
 from tocsin_training.run import Run
+
+if TYPE_CHECKING:
+    from tocsin_training._datasets import Dataset
 
 _log = logging.getLogger(__name__)
 
@@ -227,28 +230,35 @@ def fit_review(
     return (float(ordered[cut]) + below) / 2, promise
 
 
-def main(run: Run) -> None:
-    """Calibrate the release on the validation split and record how it then answers; its fp32 twin gets the same."""
-    settings = run.settings()
-    release = Release.open(run.release)
-    validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
-    truth = label_matrix(list(validation["labels"]), release.taxonomy) > 0
-    classifier = EventClassifier.load(run.release, threads=settings.finetune.threads)
+def calibrate(release: Path, validation: Dataset, settings: Settings) -> tuple[Calibration, dict[str, Any]]:
+    """A release's calibration by its own answers to the validation split, and how it then answers.
+
+    :param release: folder; nothing is written into it.
+    """
+    classifier = EventClassifier.load(release, threads=settings.finetune.threads)
+    truth = label_matrix(list(validation["labels"]), classifier.taxonomy)
     texts = list(validation["text"])
     logits = classifier.logits(texts)
     languages = classifier.languages
     # What users meet: text in another language gets no label and always goes to review.
     readable = np.array([detect_language(text, languages) in languages for text in texts], dtype=np.bool_)
     calibration = fit_calibration(logits, truth, settings.calibrate, readable=readable)
-    run.amend(lambda folder: calibration.save(folder / LAYOUT.calibration))
-    profile = profile_of(run.release, texts, threads=settings.finetune.threads)
-    run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
-    figures = {
+    return calibration, {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits[readable], truth[readable]),
         "ece_after": _ece(calibration, logits[readable], truth[readable]),
         "objectives": list(calibration.objectives),
         "review": None if calibration.review_promise is None else calibration.review_promise.model_dump(),
     }
+
+
+def main(run: Run) -> None:
+    """Calibrate the release on the validation split and record how it then answers; its fp32 twin gets the same."""
+    settings = run.settings()
+    validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
+    calibration, figures = calibrate(run.release, validation, settings)
+    run.amend(lambda folder: calibration.save(folder / LAYOUT.calibration))
+    profile = profile_of(run.release, list(validation["text"]), threads=settings.finetune.threads)
+    run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
     run.record("calibrate", figures)
     _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
 

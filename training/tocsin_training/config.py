@@ -42,6 +42,7 @@ class ModelSettings(_Section):
 
     base: str = Field("minilm", description="minilm, mpnet, tiny, a folder or a hub id")
     layers: int | None = Field(None, ge=1, description="keep only so many, from the input up; none keeps all")
+    feed_forward: int | None = Field(None, ge=1, description="units kept of each feed-forward layer; none keeps all")
     vocabulary: Literal["full", "corpus"] = Field("full", description="corpus: only tokens of its training texts")
     dropout: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(128, ge=8, description="the window the release reads, too")
@@ -88,6 +89,7 @@ class FinetuneSettings(_Section):
     records_without_teacher: Literal["refuse", "labels alone"] = Field(
         "refuse", description="what a training record is learned from where the teacher has not read it"
     )
+    quantization_aware: bool = Field(False, description="learn with the rounding of int8; see ``fake_int8``")
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
     )

@@ -1,6 +1,7 @@
-"""Many trainings of changed recipes, measured alike and kept: what a learning curve and an ablation have in common.
+"""Many trainings of changed recipes, measured alike and kept: what learning curve, ablation and students share.
 
-Fine-tuning only, on the PyTorch model: labels are given above a logit of zero, without calibration or quantization.
+What is measured here is fine-tuning alone, on the PyTorch model: labels are given above a logit of zero, without
+calibration or quantization; ``students`` goes on to the graphs that ship.
 Runs that the file already has are not repeated, so that an experiment can be made over several nights; a run of another
 recipe or another state of the corpus does not count as had.
 """
@@ -15,19 +16,22 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from tocsin.errors import TocsinError
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.config import Settings
+from tocsin.toml import read_toml
+from tocsin_training.config import Settings, load_settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.lineage import shareable
 from tocsin_training.run import Run, write_json
 
 _Measured = TypeVar("_Measured")
+
+AS_IT_IS = "the recipe"
 
 FIGURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "case_weighted_f1": "CASE, forced"}
 
@@ -55,6 +59,52 @@ def run_for_people(command: Callable[[], None]) -> None:
         command()
     except TocsinError as error:
         sys.exit(f"error: {error}")
+
+
+def read_variants(path: Path) -> dict[str, dict[str, Any]]:
+    """Name -> section -> settings to put over a recipe's.
+
+    :raises ConfigError: the file is missing, not TOML, or holds something else than tables of tables.
+    """
+    found = read_toml(path, "the list of variants", error=ConfigError)
+    for name, sections in found.items():
+        if not isinstance(sections, dict) or not all(isinstance(values, dict) for values in sections.values()):
+            raise ConfigError(f'{path}: {name!r} must hold sections of a recipe, as in ["{name}".finetune]')
+        if name == AS_IT_IS:
+            raise ConfigError(f"{path}: {name!r} is what the others are held against; give it another name")
+    return found
+
+
+def load_variants(
+    recipe: Path,
+    variants: Mapping[str, Mapping[str, Any]],
+    *,
+    only: Sequence[str] | None = None,
+    over_all: Mapping[str, Mapping[str, Any]] | None = None,
+    benchmark: Path | None = None,
+) -> dict[str, Settings]:
+    """The recipe as it is, and each variant of it.
+
+    :param only: names of the variants to take; none takes all.
+    :param over_all: section -> settings to put over every variant and over the recipe itself.
+    :raises ConfigError: there is no such variant, or one sets what no recipe has; the message names both.
+    """
+    if unknown := sorted(set(only or ()) - variants.keys()):
+        raise ConfigError(f"no variant {', '.join(map(repr, unknown))}; there are: {', '.join(variants)}")
+    wanted = {AS_IT_IS: {}, **{name: variants[name] for name in only or variants}}
+    loaded = {}
+    for name, own in wanted.items():
+        sections = {**own, **{key: {**own.get(key, {}), **values} for key, values in (over_all or {}).items()}}
+        try:
+            loaded[name] = with_benchmark(load_settings(recipe, overrides=sections), benchmark)
+        except ConfigError as error:
+            raise ConfigError(f"variant {name!r}: {error}") from error
+    return loaded
+
+
+def plan(variants: Mapping[str, Settings], seeds: Sequence[int]) -> list[tuple[str, Settings]]:
+    """Every variant with every seed, seed by seed, so that what is there when it is stopped can be compared."""
+    return [(name, with_seed(settings, seed)) for seed in seeds for name, settings in variants.items()]
 
 
 def with_seed(settings: Settings, seed: int) -> Settings:
@@ -136,17 +186,27 @@ def recipe_sha256(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(shareable(settings), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def measure_missing(path: Path, plan: Sequence[tuple[str, Settings]], console: Console) -> list[Outcome]:
+def variant_sha256(settings: Settings) -> str:
+    """Hash of a recipe whatever its seed, and wherever it is run and measured."""
+    finetune = {"seed": 0, "device": "cpu", "threads": 1}
+    same = {
+        "data": settings.data.model_copy(update={"benchmark": None}),
+        "finetune": settings.finetune.model_copy(update=finetune),
+    }
+    return recipe_sha256(settings.model_copy(update=same))
+
+
+def measure_missing(path: Path, planned: Sequence[tuple[str, Settings]], console: Console) -> list[Outcome]:
     """The outcome of every planned training, in the order of the plan; the file is written after each.
 
     :param path: JSON file of outcomes; those that are not of this plan stay in it.
-    :param plan: name of the variant and the whole recipe, seed included.
+    :param planned: name of the variant and the whole recipe, seed included.
     """
     from tocsin_training.corpus import corpus_sha256
 
     known = {_key(outcome): outcome for outcome in read_measured(path, Outcome, "outcomes of experiments")}
     found = []
-    for variant, settings in plan:
+    for variant, settings in planned:
         key = (variant, recipe_sha256(settings), corpus_sha256(settings.data.corpus))
         if key not in known:
             known[key] = measure(settings, variant, console)
@@ -191,7 +251,7 @@ def table(outcomes: Sequence[Outcome], title: str, *, against: str | None = None
         for key in FIGURES:
             cells.append(spread([getattr(row, key) for row in rows]))
             if against is not None:
-                cells.append("" if variant == against else _difference(rows, by_variant.get(against, []), key))
+                cells.append("" if variant == against else difference(rows, by_variant.get(against, []), key))
         built.add_row(variant, f"{rows[0].records:,}", str(len(rows)), *cells)
     return built
 
@@ -205,8 +265,18 @@ def spread(values: Sequence[float | None], *, signed: bool = False) -> str:
     return f"{statistics.mean(known):{'+' if signed else ''}.3f}{deviation}"
 
 
-def _difference(rows: Sequence[Outcome], reference: Sequence[Outcome], key: str) -> str:
-    """Paired by seed: what a seed does to both cancels out."""
+class _Seeded(Protocol):
+    @property
+    def seed(self) -> int: ...
+
+
+def difference(rows: Sequence[_Seeded], reference: Sequence[_Seeded], key: str) -> str:
+    """Of a figure, paired by seed: what a seed does to both cancels out."""
+    return spread(differences(rows, reference, key), signed=True)
+
+
+def differences(rows: Sequence[_Seeded], reference: Sequence[_Seeded], key: str) -> list[float]:
+    """How much more each row has of a figure than the reference of its seed; rows without either are left out."""
     of_seed: Mapping[int, float | None] = {row.seed: getattr(row, key) for row in reference}
     pairs = [(getattr(row, key), of_seed.get(row.seed)) for row in rows]
-    return spread([own - other for own, other in pairs if own is not None and other is not None], signed=True)
+    return [own - other for own, other in pairs if own is not None and other is not None]

@@ -10,6 +10,8 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -125,13 +127,20 @@ def _probe(path: Path, vocabulary: int) -> NDArray[np.float32]:
 def quantize_graph(source: Path, target: Path) -> None:
     """Write the graph with int8 weights, a scale for each output channel; activations are quantized as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with with_shapes(source) as inferred:
+        quantize_dynamic(str(inferred), str(target), weight_type=QuantType.QInt8, per_channel=True)
+
+
+@contextmanager
+def with_shapes(graph: Path) -> Iterator[Path]:
+    """A copy with the shapes that onnxruntime's quantization asks for, or it logs advice through the root logger."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    # quantize_dynamic logs advice through the root logger; the shapes it asks for are inferred here.
     with TemporaryDirectory() as scratch:
         inferred = Path(scratch) / "inferred.onnx"
-        quant_pre_process(str(source), str(inferred), skip_symbolic_shape=True)
-        quantize_dynamic(str(inferred), str(target), weight_type=QuantType.QInt8, per_channel=True)
+        quant_pre_process(str(graph), str(inferred), skip_symbolic_shape=True)
+        yield inferred
 
 
 def assemble(folder: Path, *, graph: Path, model: Path, taxonomy: Path, manifest: Manifest) -> None:

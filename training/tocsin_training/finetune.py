@@ -33,6 +33,7 @@ from tocsin_training import plots
 from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.distil import read_teacher
+from tocsin_training.fake_int8 import learn_with_int8
 from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.metrics import macro_f1, weighted_f1
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
@@ -216,6 +217,8 @@ def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
     attention = "eager" if settings.finetune.device == "cpu" else None
     encoder = load_encoder(base.path, attention=attention)
     model = EventModel(encoder=encoder, labels=labels, dropout=settings.model.dropout)
+    if settings.finetune.quantization_aware:
+        learn_with_int8(encoder)
     if settings.finetune.freeze_word_embeddings:
         model.freeze_word_embeddings()
     return model

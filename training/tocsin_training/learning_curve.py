@@ -35,10 +35,10 @@ from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.experiment import (
     FIGURES,
     read_measured,
-    recipe_sha256,
     run_for_people,
     spread,
     try_out,
+    variant_sha256,
     with_benchmark,
     with_seed,
 )
@@ -133,12 +133,7 @@ def measure_rows(settings: Settings, rows: int, seed: int, console: Console, *, 
 
 def curve_sha256(settings: Settings) -> str:
     """Hash of the recipe without what differs from point to point or says only where it is run and measured."""
-    finetune = {"device": "cpu", "threads": 1}
-    data = settings.data.model_copy(update={"benchmark": None})
-    same = settings.model_copy(
-        update={"data": data, "finetune": settings.finetune.model_copy(update=finetune)},
-    )
-    return recipe_sha256(_part(same, None, 0))
+    return variant_sha256(_part(settings, None, 0))
 
 
 def is_augmented(settings: Settings) -> bool:

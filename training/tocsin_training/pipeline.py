@@ -147,14 +147,14 @@ def _base(settings: Settings, run: Run) -> BaseModel:
     """The base model of the recipe, trimmed where the recipe asks for it."""
     model = settings.model
     base = resolve_base(model.base, scratch=run.base)
-    if model.layers is None and model.vocabulary == "full":
+    if model.layers is None and model.feed_forward is None and model.vocabulary == "full":
         return base
     from tocsin_training.corpus import limit, load_corpus
     from tocsin_training.trim import trim_base
 
     read = model.vocabulary == "corpus"
     texts = limit(load_corpus(settings.data.corpus), settings.data)["train"]["text"] if read else None
-    return trim_base(base, run.trimmed, layers=model.layers, texts=texts)
+    return trim_base(base, run.trimmed, layers=model.layers, feed_forward=model.feed_forward, texts=texts)
 
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:

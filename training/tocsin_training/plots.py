@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 _DPI = 120
+
+Standing = Literal["front", "beaten", "out"]
+"""Beaten by none; beaten by another; not to be had, and drawn for comparison only."""
 
 
 def training_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
@@ -142,6 +146,113 @@ def risk_coverage(curve: tuple[Floats, Floats], point: tuple[float, float], prom
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something that can be chosen."""
+
+    name: str
+    price: float
+    """Or gain: where it stands from left to right."""
+    value: float
+    deviation: float
+    """Of the value; 0 where it was measured once."""
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """What there is to choose from, by two figures."""
+
+    x_name: str
+    y_name: str
+    options: Sequence[Option]
+
+
+def trade_offs(panels: Sequence[Sequence[TradeOff]], path: Path) -> None:
+    """Options as dots with their names, those that none beats joined by a line.
+
+    :param panels: row by row, all rows of one length.
+    """
+    rows, columns = len(panels), len(panels[0])
+    figure = Figure(figsize=(7.5 * columns, 5.5 * rows + 0.4), layout="constrained", dpi=_DPI)
+    FigureCanvasAgg(figure)
+    drawn = figure.subplots(rows, columns, squeeze=False)
+    pairs = list(zip(drawn.flat, [panel for row in panels for panel in row], strict=True))
+    for axes, panel in pairs:
+        _trade_off(axes, panel)
+    figure.legend(*drawn[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    # Names can keep out of each other's way only once the axes have their final place.
+    figure.draw_without_rendering()
+    for axes, panel in pairs:
+        _name_options(axes, [option for option in panel.options if option.standing != "out"])
+    _save(figure, path)
+
+
+def _trade_off(axes: Axes, panel: TradeOff) -> None:
+    looks: dict[Standing, dict[str, Any]] = {
+        "out": {"color": "#bbbbbb", "linestyle": "", "markerfacecolor": "none", "label": "out of the running"},
+        "beaten": {"color": "#2c7fb8", "linestyle": "", "label": "beaten by another"},
+        "front": {"color": "#c0392b", "linestyle": "-", "label": "beaten by none (Pareto front)"},
+    }
+    for standing, look in looks.items():
+        options = sorted((o for o in panel.options if o.standing == standing), key=lambda o: (o.price, o.value))
+        axes.errorbar(
+            [option.price for option in options],
+            [option.value for option in options],
+            yerr=[0.0 if standing == "out" else option.deviation for option in options],
+            marker="o",
+            markersize=5,
+            linewidth=1,
+            elinewidth=0.8,
+            **look,
+        )
+    axes.set(xlabel=panel.x_name, ylabel=panel.y_name)
+    axes.margins(x=0.12, y=0.12)
+    axes.grid(alpha=0.3)
+
+
+def _name_options(axes: Axes, options: Sequence[Option]) -> None:
+    """Write each option's name beside its dot, as near its height as leaves room for the others' names and dots."""
+    # In points: the letters, from line to line, and a letter's width on average.
+    size, line, letter = 8.0, 10.0, 4.4
+    to_points = 72 / _DPI
+    dots = {option.name: axes.transData.transform((option.price, option.value)) * to_points for option in options}
+    frame = axes.get_window_extent()
+    (left, right), (bottom, top) = frame.intervalx * to_points, frame.intervaly * to_points
+    taken = [(x - 4, y, 8.0) for x, y in dots.values()]
+    for option in sorted(options, key=lambda option: -option.value):
+        x, y = dots[option.name]
+        width = letter * len(option.name)
+        places = [
+            (start, y + rise, width)
+            for rise in sorted((step * line / 2 for step in range(-40, 41)), key=abs)
+            for start in (x + 8, x - 8 - width)
+            if left < start and start + width < right and bottom + line < y + rise < top - line
+        ]
+        place = next((place for place in places if _is_free(place, taken, line)), (x + 8, y, width))
+        taken.append(place)
+        text = axes.annotate(
+            option.name,
+            (option.price, option.value),
+            (place[0] - x, place[1] - y),
+            textcoords="offset points",
+            fontsize=size,
+            va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2},
+        )
+        # Its place goes by where the axes are; they must not move again to make room for it.
+        text.set_in_layout(False)
+
+
+def _is_free(place: tuple[float, float, float], taken: Sequence[tuple[float, float, float]], line: float) -> bool:
+    """Whether a line of text meets none of the others; each is its start, its height and its width."""
+    start, height, width = place
+    return not any(
+        abs(height - other_height) < line and start < other + other_width and other < start + width
+        for other, other_height, other_width in taken
+    )
 
 
 def reliability_of_several(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> bytes:

@@ -1,8 +1,10 @@
-"""A smaller base: an encoder's lower layers, and of its vocabulary only what the training texts use.
+"""A smaller base: an encoder's lower layers, narrower feed-forward layers, and the vocabulary of the training texts.
 
 The lower layers of a pretrained encoder are the general ones and serve best when some must go (Sajjad et al. 2023,
-https://arxiv.org/abs/2004.03844). Words whose token is dropped are still read: WordPiece spells them with shorter
-pieces, and every piece of one character is kept for that.
+https://arxiv.org/abs/2004.03844). Of a feed-forward layer those units are kept whose weights are largest (Han et al.
+2015, https://arxiv.org/abs/1506.02626, who cut single weights; a whole unit makes the product smaller). Words whose
+token is dropped are still read: WordPiece spells them with shorter pieces, and every piece of one character is kept for
+that.
 """
 
 from __future__ import annotations
@@ -24,13 +26,22 @@ _TOKENIZER = "tokenizer.json"
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
-def trim_base(base: BaseModel, out: Path, *, layers: int | None, texts: Iterable[str] | None) -> BaseModel:
+def trim_base(
+    base: BaseModel,
+    out: Path,
+    *,
+    layers: int | None = None,
+    feed_forward: int | None = None,
+    texts: Iterable[str] | None = None,
+) -> BaseModel:
     """Write the trimmed encoder and its tokenizer to ``out``.
 
     :param layers: how many layers to keep, counted from the input; none keeps all.
+    :param feed_forward: how many units to keep of each layer's feed-forward part; none keeps all.
     :param texts: whose tokens to keep; none keeps the whole vocabulary.
     :return: the trimmed base, under the name and hash of the weights it was cut from.
-    :raises BaseModelError: the encoder has fewer layers, is built in another way, or its tokenizer is no WordPiece.
+    :raises BaseModelError: the encoder has fewer layers or units, is built in another way, or its tokenizer is no
+        WordPiece.
     """
     from tocsin_training.model import load_encoder, load_tokenizer
 
@@ -38,6 +49,8 @@ def trim_base(base: BaseModel, out: Path, *, layers: int | None, texts: Iterable
     out.mkdir(parents=True, exist_ok=True)
     if layers is not None:
         _keep_layers(encoder, layers, base.name)
+    if feed_forward is not None:
+        _keep_units(encoder, feed_forward, base.name)
     tokenizer.save_pretrained(out)
     if texts is not None:
         kept = _used_tokens(tokenizer, texts)
@@ -48,13 +61,46 @@ def trim_base(base: BaseModel, out: Path, *, layers: int | None, texts: Iterable
 
 
 def _keep_layers(encoder: PreTrainedModel, layers: int, name: str) -> None:
-    stack = getattr(getattr(encoder, "encoder", None), "layer", None)
-    if not isinstance(stack, torch.nn.ModuleList):
-        raise BaseModelError(f"{name}: cannot take layers from a {type(encoder).__name__}; leave model.layers out")
+    stack = _layers(encoder, name, "layers")
     if layers > len(stack):
         raise BaseModelError(f"{name}: has {len(stack)} layers; model.layers asks for {layers}")
     del stack[layers:]
     encoder.config.num_hidden_layers = layers
+
+
+def _layers(encoder: PreTrainedModel, name: str, setting: str) -> torch.nn.ModuleList:
+    """The stack of layers of BERT and its kin.
+
+    :param setting: of a recipe's ``[model]``, that wants to change them.
+    """
+    stack = getattr(getattr(encoder, "encoder", None), "layer", None)
+    if not isinstance(stack, torch.nn.ModuleList):
+        raise BaseModelError(
+            f"{name}: cannot take {setting} from a {type(encoder).__name__}; leave model.{setting} out"
+        )
+    return stack
+
+
+def _keep_units(encoder: PreTrainedModel, units: int, name: str) -> None:
+    """Keep the units whose weights, inwards times outwards, are largest, in their order."""
+    layers: Iterable[Any] = _layers(encoder, name, "feed_forward")
+    for layer in layers:
+        inwards, outwards = layer.intermediate.dense, layer.output.dense
+        if units > (there := inwards.out_features):
+            raise BaseModelError(
+                f"{name}: its feed-forward layers have {there} units; model.feed_forward asks for {units}"
+            )
+        magnitude = inwards.weight.norm(dim=1) * outwards.weight.norm(dim=0)
+        kept = magnitude.topk(units).indices.sort().values
+        layer.intermediate.dense = _linear(inwards.weight[kept], inwards.bias[kept])
+        layer.output.dense = _linear(outwards.weight[:, kept], outwards.bias)
+    encoder.config.intermediate_size = units
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
+    built = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    built.load_state_dict({"weight": weight, "bias": bias})
+    return built
 
 
 def _used_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[int]:
