@@ -179,7 +179,16 @@ def _plain_command(python: Path, model: Path) -> Sequence[str | Path]:
 
 
 def _infinity_command(python: Path, model: Path) -> Sequence[str | Path]:
-    served = ["--model-id", model, "--served-model-name", "release", "--host", "127.0.0.1", "--port", str(PORT)]
+    served: list[str | Path] = [
+        "--model-id",
+        model,
+        "--served-model-name",
+        "release",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(PORT),
+    ]
     return [
         python.with_name("infinity_emb"),
         "v2",

@@ -38,7 +38,8 @@ def folder(shipped_classifier: EventClassifier, tmp_path_factory: pytest.TempPat
 def test_the_weights_are_all_there_and_answer_as_the_release_does(
     folder: Path, shipped_classifier: EventClassifier
 ) -> None:
-    model = EventsForSequenceClassification(AutoConfig.from_pretrained(folder)).eval()
+    model = EventsForSequenceClassification(AutoConfig.from_pretrained(folder))
+    model.train(False)
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
     tokens = AutoTokenizer.from_pretrained(folder)(list(_TEXTS), padding=True, return_tensors="pt")
     with torch.inference_mode():
