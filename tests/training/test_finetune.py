@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tocsin_training.base import resolve_base
-from tocsin_training.config import FinetuneSettings
-from tocsin_training.finetune import rate_groups
+from tocsin_training.config import FinetuneSettings, Settings
+from tocsin_training.finetune import make_model, rate_groups
 from tocsin_training.model import EventModel, load_encoder
 
 
@@ -50,3 +51,15 @@ def test_frozen_parameters_are_in_no_group(model: EventModel) -> None:
         assert all(parameter is not word_embeddings for group in groups for parameter in group["params"])
     finally:
         word_embeddings.requires_grad_(True)
+
+
+def test_dropout_inside_the_encoder_is_the_recipes(settings: Settings, tmp_path: Path) -> None:
+    base = resolve_base("tiny", scratch=tmp_path)
+
+    def shares(**model: float) -> set[float]:
+        recipe = settings.model_copy(update={"model": settings.model.model_copy(update=model)})
+        encoder = make_model(base, recipe, labels=3).encoder
+        return {part.p for part in encoder.modules() if isinstance(part, torch.nn.Dropout)}
+
+    assert shares() == {0.1}, "the encoder's own"
+    assert shares(encoder_dropout=0.0) == {0.0}

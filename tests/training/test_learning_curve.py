@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -30,13 +33,25 @@ from tocsin_training.own_rows import write_table
 from tocsin_training.run import Run
 
 
-def test_a_point_is_learned_from_its_share_of_the_records_only(settings: Settings, console: Console) -> None:
-    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
-    point = measure(few, 0.25, 3, console)
+@pytest.fixture
+def one_epoch(settings: Settings) -> Settings:
+    return settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
+
+
+@contextmanager
+def stopped_in(function: str) -> Iterator[None]:
+    """The user's Ctrl-C at the moment that a function is called."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"tocsin_training.{function}", Mock(side_effect=KeyboardInterrupt))
+        yield
+
+
+def test_a_point_is_learned_from_its_share_of_the_records_only(one_epoch: Settings, console: Console) -> None:
+    point = measure(one_epoch, 0.25, 3, console)
     assert (point.share, point.seed, point.records) == (0.25, 3, 80)
     assert 0 <= point.macro_f1 <= 1
     assert point.case_weighted_f1 is None
-    assert not list(settings.runs.glob("*-curve-0.25-3")), "its run is not kept"
+    assert not list(one_epoch.runs.glob("*-curve-0.25-3")), "its run is not kept"
 
 
 def point(share: float, seed: int, f1: float = 0.7, **more: object) -> Point:
@@ -44,22 +59,13 @@ def point(share: float, seed: int, f1: float = 0.7, **more: object) -> Point:
     return Point(**{"share": share, "seed": seed, "case_weighted_f1": None, **fields, **more})  # type: ignore[arg-type]
 
 
-def test_a_point_goes_on_where_its_run_was_stopped(
-    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tocsin_training.experiment.figures_of", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            measure(few, 0.25, 4, console)
-    (left,) = settings.runs.glob("*-curve-0.25-4")
+def test_a_point_goes_on_where_its_run_was_stopped(one_epoch: Settings, console: Console) -> None:
+    with stopped_in("experiment.figures_of"):
+        measure(one_epoch, 0.25, 4, console)
+    (left,) = one_epoch.runs.glob("*-curve-0.25-4")
     begun = Run(left).figures()["minutes"]
     assert set(begun) == {"prepare", "finetune"}, "nothing that a curve does not need"
-    assert measure(few, 0.25, 4, console).minutes == begun["finetune"], "not trained again"
+    assert measure(one_epoch, 0.25, 4, console).minutes == begun["finetune"], "not trained again"
     assert not left.exists()
 
 
@@ -149,36 +155,26 @@ def test_a_curve_is_of_one_recipe_whatever_its_share_seed_and_machine(settings: 
 
 
 def test_rows_are_trained_on_as_their_owner_would_and_measured_on_the_corpus_s_own_test(
-    settings: Settings, console: Console
+    one_epoch: Settings, console: Console
 ) -> None:
-    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
-    point = measure_rows(few, 80, 3, console)
+    point = measure_rows(one_epoch, 80, 3, console)
     assert (point.rows, point.mix, point.seed, point.share) == (80, "none", 3, 0.25)
     assert 50 < point.records < 80, "a share is held out"
     for figure in (point.macro_f1, point.weighted_f1, point.false_alarms, point.sent_to_review):
         assert figure is not None and 0 <= figure <= 1
-    assert not list(settings.runs.glob("*-rows-80-3")) and not list(settings.runs.glob("own-rows/*"))
-    mixed = measure_rows(few, 80, 3, console, mix="0.5")
+    assert not list(one_epoch.runs.glob("*-rows-80-3")) and not list(one_epoch.runs.glob("own-rows/*"))
+    mixed = measure_rows(one_epoch, 80, 3, console, mix="0.5")
     assert mixed.records == 2 * point.records
     assert mixed.made != point.made, "another curve"
 
 
-def test_a_try_of_rows_goes_on_where_it_was_stopped(
-    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"epochs": 1})})
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tocsin_training.own_rows.release_figures", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            measure_rows(few, 90, 4, console)
-    (left,) = settings.runs.glob("*-rows-90-4")
+def test_a_try_of_rows_goes_on_where_it_was_stopped(one_epoch: Settings, console: Console) -> None:
+    with stopped_in("own_rows.release_figures"):
+        measure_rows(one_epoch, 90, 4, console)
+    (left,) = one_epoch.runs.glob("*-rows-90-4")
     begun = Run(left).figures()["minutes"]
     assert "evaluate" not in begun, "nothing that a curve does not need"
-    assert measure_rows(few, 90, 4, console).minutes == sum(begun.values()), "not trained again"
+    assert measure_rows(one_epoch, 90, 4, console).minutes == sum(begun.values()), "not trained again"
 
 
 def test_a_seed_draws_its_own_rows_and_always_the_same(settings: Settings) -> None:

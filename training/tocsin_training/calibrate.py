@@ -235,7 +235,7 @@ def calibrate(release: Path, validation: Dataset, settings: Settings) -> tuple[C
 
     :param release: folder; nothing is written into it.
     """
-    classifier = EventClassifier.load(release, threads=settings.finetune.threads)
+    classifier = EventClassifier.load(release, threads=settings.evaluate.threads)
     truth = label_matrix(list(validation["labels"]), classifier.taxonomy)
     texts = list(validation["text"])
     logits = classifier.logits(texts)
@@ -257,7 +257,7 @@ def main(run: Run) -> None:
     validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
     calibration, figures = calibrate(run.release, validation, settings)
     run.amend(lambda folder: calibration.save(folder / LAYOUT.calibration))
-    profile = profile_of(run.release, list(validation["text"]), threads=settings.finetune.threads)
+    profile = profile_of(run.release, list(validation["text"]), threads=settings.evaluate.threads)
     run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
     run.record("calibrate", figures)
     _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tocsin.errors import first_fault
 from tocsin.toml import read_toml
@@ -44,7 +44,8 @@ class ModelSettings(_Section):
     layers: int | None = Field(None, ge=1, description="keep only so many, from the input up; none keeps all")
     feed_forward: int | None = Field(None, ge=1, description="units kept of each feed-forward layer; none keeps all")
     vocabulary: Literal["full", "corpus"] = Field("full", description="corpus: only tokens of its training texts")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
+    encoder_dropout: float | None = Field(None, ge=0, lt=1, description="inside the encoder; none keeps its own")
     max_tokens: int = Field(128, ge=8, description="the window the release reads, too")
 
 
@@ -74,7 +75,8 @@ class FinetuneSettings(_Section):
     group_by_length: bool = True
     bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: where the CPU multiplies bf16")
     device: Literal["cpu", "auto"] = "cpu"
-    threads: int = Field(2, ge=1)
+    processes: int = Field(1, ge=1, description="that learn side by side, on GPUs one each; they share out a batch")
+    threads: int = Field(2, ge=1, description="of each process")
     seed: int = 20240501
     evaluate_every: int | None = Field(None, ge=1, description="steps between evaluations; none: once an epoch")
     patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better one")
@@ -93,6 +95,12 @@ class FinetuneSettings(_Section):
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
     )
+
+    @model_validator(mode="after")
+    def _batch_is_shared_out(self) -> FinetuneSettings:
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared out to {self.processes} processes")
+        return self
 
 
 class SearchSettings(_Section):

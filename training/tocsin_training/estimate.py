@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tocsin_training.base import BaseModel
 from tocsin_training.config import Settings
 from tocsin_training.finetune import EpochProgress, EventTrainer, StepTimer, build_trainer
+from tocsin_training.parallel import processes_together, side_by_side
 from tocsin_training.run import Run
 from tocsin_training.schedule import Schedule
 
@@ -44,7 +45,7 @@ class Estimate:
     texts_per_second: float
     """Learned from, evaluations not counted."""
     memory_bytes: int
-    """Greatest resident memory of this process."""
+    """Greatest resident memory of this process, times the processes that learn together."""
     memory_free_bytes: int
     """What the machine could give it, what it has already included."""
     parameters: int
@@ -84,7 +85,7 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
         schedule=str(schedule),
         minutes=(schedule.steps * a_step + schedule.evaluations * evaluation) / 60,
         texts_per_second=schedule.texts_a_step / a_step,
-        memory_bytes=peak_memory(),
+        memory_bytes=peak_memory() * processes_together(),
         memory_free_bytes=psutil.virtual_memory().available + psutil.Process().memory_info().rss,
         parameters=sum(parameter.numel() for parameter in trainer.event_model.parameters()),
         trained_parameters=sum(each.numel() for each in trainer.event_model.parameters() if each.requires_grad),
@@ -122,12 +123,17 @@ def peak_memory() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def main(run: Run, base: BaseModel) -> None:
-    """Measure, write it down and say it; too little memory is a warning, for the system may have swap."""
+def estimate_run(run: Run, base: BaseModel) -> Estimate:
+    """``estimate`` on what a run has prepared."""
     from tocsin_training._datasets import load_from_disk
 
+    return estimate(load_from_disk(run.prepared), base, run.settings(), run)
+
+
+def main(run: Run, base: BaseModel) -> None:
+    """Measure, write it down and say it; too little memory is a warning, for the system may have swap."""
     settings = run.settings()
-    found = estimate(load_from_disk(run.prepared), base, settings, run)
+    found = side_by_side(settings.finetune.processes, estimate_run, run, base)
     run.record("estimate", asdict(found))
     trials = settings.search.trials
     _log.info("fine-tuning: %s%s", found, f"; {trials} trials of a search come before it" if trials else "")

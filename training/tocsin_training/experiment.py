@@ -164,7 +164,7 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
     model, tokenizer = EventModel.load(run.model), load_tokenizer(str(run.model))
-    torch.set_num_threads(settings.finetune.threads)
+    torch.set_num_threads(settings.evaluate.threads)
 
     def logits(texts: Iterable[str]) -> torch.Tensor:
         return predict_logits(model, tokenizer, list(texts), max_tokens=settings.model.max_tokens)
@@ -188,7 +188,7 @@ def recipe_sha256(settings: Settings) -> str:
 
 def variant_sha256(settings: Settings) -> str:
     """Hash of a recipe whatever its seed, and wherever it is run and measured."""
-    finetune = {"seed": 0, "device": "cpu", "threads": 1}
+    finetune = {"seed": 0, "device": "cpu", "processes": 1, "threads": 1}
     same = {
         "data": settings.data.model_copy(update={"benchmark": None}),
         "finetune": settings.finetune.model_copy(update=finetune),

@@ -7,12 +7,14 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 from transformers import (
     DataCollatorWithPadding,
@@ -37,7 +39,8 @@ from tocsin_training.fake_int8 import learn_with_int8
 from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.metrics import macro_f1, weighted_f1
 from tocsin_training.model import EventModel, load_encoder, load_tokenizer
-from tocsin_training.run import Run
+from tocsin_training.parallel import is_first, processes_together, side_by_side
+from tocsin_training.run import Run, logging_to
 from tocsin_training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -108,7 +111,9 @@ class EventTrainer(Trainer):
         if self.optimizer is None:
             trained = self.event_model if model is None else cast(EventModel, model)
             groups = rate_groups(trained, self.args.learning_rate, self._settings)
-            self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=self.args.weight_decay)
+            self.optimizer = torch.optim.AdamW(
+                groups, lr=self.args.learning_rate, weight_decay=self.args.weight_decay, fused=True
+            )
         return self.optimizer
 
     def compute_loss(  # noqa: D102 - the Trainer documents it
@@ -178,9 +183,12 @@ def finetune(prepared: DatasetDict, base: BaseModel, settings: Settings, out: Pa
     if begun is not None:
         _log.info("going on from %s", begun.name)
     trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
-    trainer.event_model.to("cpu").save(out)
-    load_tokenizer(base.path).save_pretrained(out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    # The others may still be reading the best checkpoint.
+    trainer.accelerator.wait_for_everyone()
+    if is_first():
+        trainer.event_model.to("cpu").save(out)
+        load_tokenizer(base.path).save_pretrained(out)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     schedule = Schedule.of(settings.finetune, len(prepared["train"]))
     return Finetuned(trainer.state.log_history, schedule, texts_per_second(timer.seconds, schedule.texts_a_step))
 
@@ -188,7 +196,8 @@ def finetune(prepared: DatasetDict, base: BaseModel, settings: Settings, out: Pa
 def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, checkpoints: Path) -> EventTrainer:
     """The Trainer of a recipe, its model made and nothing trained yet."""
     options = settings.finetune
-    torch.set_num_threads(options.threads)
+    # A process that learns alone, as in a search, has the cores of all.
+    torch.set_num_threads(options.threads * options.processes // processes_together())
     tokenizer = load_tokenizer(base.path)
     labels = len(prepared["train"][0]["labels"])
     trainer = EventTrainer(
@@ -216,12 +225,21 @@ def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
     # Plain attention: with dropout, transformers' fused kind takes a tenth longer on a CPU.
     attention = "eager" if settings.finetune.device == "cpu" else None
     encoder = load_encoder(base.path, attention=attention)
+    if settings.model.encoder_dropout is not None:
+        set_dropout(encoder, settings.model.encoder_dropout)
     model = EventModel(encoder=encoder, labels=labels, dropout=settings.model.dropout)
     if settings.finetune.quantization_aware:
         learn_with_int8(encoder)
     if settings.finetune.freeze_word_embeddings:
         model.freeze_word_embeddings()
     return model
+
+
+def set_dropout(encoder: torch.nn.Module, share: float) -> None:
+    """Have every dropout inside an encoder drop this share; attention's, too, which asks its module for it."""
+    for part in encoder.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = share
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -258,7 +276,7 @@ def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Pa
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=schedule.epochs,
-        per_device_train_batch_size=options.batch_size,
+        per_device_train_batch_size=options.batch_size // processes_together(),
         per_device_eval_batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         warmup_steps=options.warmup_share,
@@ -269,6 +287,7 @@ def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Pa
         length_column_name="length",
         bf16=options.bf16 == "on" or (options.bf16 == "auto" and multiplies_bf16()),
         use_cpu=options.device == "cpu",
+        ddp_backend="gloo" if options.device == "cpu" and processes_together() > 1 else None,
         dataloader_pin_memory=False,
         seed=options.seed,
         eval_strategy=interval,
@@ -302,12 +321,19 @@ def validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {"macro_f1": macro_f1(truth, given), "weighted_f1": weighted_f1(truth, given)}
 
 
-def main(run: Run, base: BaseModel) -> None:
-    """Train, keep the log and draw the curves."""
+def finetune_run(run: Run, base: BaseModel) -> Finetuned:
+    """``finetune`` on what a run has prepared; in a process of its own, the first of them keeps the log."""
     from tocsin_training._datasets import load_from_disk
 
+    apart = processes_together() > 1
+    with logging_to(run, Console(stderr=True)) if apart and is_first() else nullcontext():
+        return finetune(load_from_disk(run.prepared), base, run.settings(), run.model, run.checkpoints)
+
+
+def main(run: Run, base: BaseModel) -> None:
+    """Train, keep the log and draw the curves."""
     settings = run.settings()
-    found = finetune(load_from_disk(run.prepared), base, settings, run.model, run.checkpoints)
+    found = side_by_side(settings.finetune.processes, finetune_run, run, base)
     epochs = [entry for entry in found.history if "eval_macro_f1" in entry]
     best = max(epochs, key=lambda entry: entry["eval_macro_f1"])
     run.record(
@@ -318,6 +344,7 @@ def main(run: Run, base: BaseModel) -> None:
             "epochs": found.schedule.epochs,
             "steps": found.schedule.steps,
             "texts_per_second": found.texts_per_second,
+            "processes": settings.finetune.processes,
             "threads": settings.finetune.threads,
             "history": found.history,
         },

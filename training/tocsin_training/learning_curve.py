@@ -27,6 +27,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -96,38 +97,38 @@ class Point:
 
 def measure(settings: Settings, share: float, seed: int, console: Console) -> Point:
     """Fine-tune on a share of the training split, evenly spread over its files, and measure."""
-    from tocsin_training.corpus import corpus_sha256, load_corpus
-
-    records = round(share * len(load_corpus(settings.data.corpus)["train"]))
-    part = _part(settings, records, seed)
-    figures, minutes = try_out(part, f"curve-{share}-{seed}", console)
-    return Point(
-        share=share,
-        seed=seed,
-        records=records,
-        corpus_sha256=corpus_sha256(settings.data.corpus),
-        recipe_sha256=curve_sha256(settings),
-        epochs=part.finetune.epochs,
-        augmented=is_augmented(part),
-        minutes=minutes,
-        **figures,
-    )
+    records = round(share * _records(settings))
+    figures, minutes = try_out(_part(settings, records, seed), f"curve-{share}-{seed}", console)
+    return _point(settings, share, seed, records=records, minutes=minutes, **figures)
 
 
 def measure_rows(settings: Settings, rows: int, seed: int, console: Console, *, mix: str = NO_MIX) -> Point:
     """Train on a table of so many rows as its owner would, and measure the release."""
-    from tocsin_training.corpus import corpus_sha256, load_corpus
+    share = rows / _records(settings)
+    return _point(
+        settings, share, seed, rows=rows, mix=mix, **own_rows.try_rows(settings, rows, seed, console, mix=mix)
+    )
+
+
+def _records(settings: Settings) -> int:
+    """Of the whole training split."""
+    from tocsin_training.corpus import load_corpus
+
+    return len(load_corpus(settings.data.corpus)["train"])
+
+
+def _point(settings: Settings, share: float, seed: int, **figures: Any) -> Point:  # noqa: ANN401
+    """What was measured, with what tells its curve from others."""
+    from tocsin_training.corpus import corpus_sha256
 
     return Point(
-        share=rows / len(load_corpus(settings.data.corpus)["train"]),
+        share=share,
         seed=seed,
         corpus_sha256=corpus_sha256(settings.data.corpus),
         recipe_sha256=curve_sha256(settings),
         epochs=settings.finetune.epochs,
         augmented=is_augmented(settings),
-        rows=rows,
-        mix=mix,
-        **own_rows.try_rows(settings, rows, seed, console, mix=mix),
+        **figures,
     )
 
 

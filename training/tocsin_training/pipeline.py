@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from tocsin.errors import UsageError
 from tocsin.release import read_manifest
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.lineage import shareable
-from tocsin_training.run import Run
+from tocsin_training.run import Run, logging_to
 from tocsin_training.trackers import check_trackers, reports_in
 
 _log = logging.getLogger(__name__)
@@ -77,8 +75,8 @@ def _speed(run: Run, minutes: dict[str, float]) -> str:
     found = run.figures().get("finetune", {})
     if "finetune" not in minutes or found.get("texts_per_second") is None:
         return ""
-    rate, threads = found["texts_per_second"], found["threads"]
-    said = f"{rate:.0f} texts a second with {threads} thread{'s' if threads > 1 else ''}"
+    rate, cores = found["texts_per_second"], found.get("processes", 1) * found["threads"]
+    said = f"{rate:.0f} texts a second with {cores} thread{'s' if cores > 1 else ''}"
     return f", {minutes['finetune']:.1f} of them fine-tuning at {said}"
 
 
@@ -174,31 +172,3 @@ def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[
         "evaluate": lambda: evaluate.main(run, console),
         "card": lambda: card.main(run),
     }
-
-
-@contextmanager
-def logging_to(run: Run, console: Console) -> Iterator[None]:
-    """Send the package's log to the console and to the run's log file while the block runs."""
-    logger = logging.getLogger("tocsin_training")
-    file = logging.FileHandler(run.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handlers: list[logging.Handler] = [file, RichHandler(console=console, show_path=False)]
-    level, propagate = logger.level, logger.propagate
-    # Some libraries hang a handler on the root logger, which would say everything twice.
-    logger.propagate = False
-    logger.setLevel(logging.INFO)
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        yield
-    except Exception:
-        # For the file only: the console's copy of the message is the command's business.
-        logger.removeHandler(handlers[1])
-        logger.exception("stopped")
-        raise
-    finally:
-        logger.setLevel(level)
-        logger.propagate = propagate
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()

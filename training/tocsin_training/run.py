@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
 
 from tocsin.errors import UsageError
 from tocsin.release import LAYOUT, read_manifest, sha256, write_manifest
@@ -152,3 +157,31 @@ def verified_files(release: Path) -> dict[str, str]:
 def write_json(path: Path, data: object) -> None:
     """Write JSON for people to read."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def logging_to(run: Run, console: Console) -> Iterator[None]:
+    """Send the package's log to the console and to the run's log file while the block runs."""
+    logger = logging.getLogger("tocsin_training")
+    file = logging.FileHandler(run.log, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers: list[logging.Handler] = [file, RichHandler(console=console, show_path=False)]
+    level, propagate = logger.level, logger.propagate
+    # Some libraries hang a handler on the root logger, which would say everything twice.
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        # For the file only: the console's copy of the message is the command's business.
+        logger.removeHandler(handlers[1])
+        logger.exception("stopped")
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
