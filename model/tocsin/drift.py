@@ -57,12 +57,9 @@ class Profile(BaseModel):
         return self
 
     @classmethod
-    def of(cls, scores: Scores, languages: Sequence[str]) -> Self:
-        """The profile of some answers.
-
-        :param languages: those the model was trained on.
-        """
-        return cls.from_counts(scores.model_version, scores.taxonomy.names, count(scores, languages))
+    def of(cls, scores: Scores) -> Self:
+        """The profile of some answers."""
+        return cls.from_counts(scores.model_version, scores.taxonomy.names, count(scores))
 
     @classmethod
     def from_counts(
@@ -97,13 +94,12 @@ class Profile(BaseModel):
         return {FIRST_ANSWER: np.array(self.first_answers), CONFIDENCE: np.array(self.confidence)}
 
 
-def count(scores: Scores, languages: Sequence[str], edges: Sequence[float] = CONFIDENCE_EDGES) -> Counts:
+def count(scores: Scores, edges: Sequence[float] = CONFIDENCE_EDGES) -> Counts:
     """Answers by bin, of the texts in a language that the model can read."""
-    readable = np.array([language in languages for language in scores.languages], dtype=np.bool_)
-    given, labels = scores.given[readable], scores.given.shape[1]
-    best = np.where(given, scores.probabilities[readable], -1.0).argmax(axis=1)
+    given, labels = scores.given[scores.read], scores.given.shape[1]
+    best = np.where(given, scores.probabilities[scores.read], -1.0).argmax(axis=1)
     first = np.where(given.any(axis=1), best, labels)
-    sure = np.searchsorted(np.array(edges), scores.confidence[readable])
+    sure = np.searchsorted(np.array(edges), scores.confidence[scores.read])
     return {
         FIRST_ANSWER: np.bincount(first, minlength=labels + 1),
         CONFIDENCE: np.bincount(sure, minlength=len(edges) + 1),

@@ -96,7 +96,7 @@ class AnswerMetrics:
             self._events.labels(version, scores.taxonomy.names[position]).inc(int(given[position]))
         for language in scores.languages:
             self._languages.labels(_bounded(language, languages)).inc()
-        self._foreign.labels(version).inc(sum(language not in languages for language in scores.languages))
+        self._foreign.labels(version).inc(int((~scores.read).sum()))
         confidence = self._confidence.labels(version)
         for value in scores.confidence.tolist():
             confidence.observe(value)
@@ -185,7 +185,7 @@ class Watch:
             self._failed = True
 
     def _keep(self, classifier: EventClassifier, scores: Scores) -> None:
-        counts = count(scores, classifier.languages, self._references.edges(classifier.release))
+        counts = count(scores, self._references.edges(classifier.release))
         key = release_key(classifier.release)
         with self._lock:
             held = self._new.get(key)

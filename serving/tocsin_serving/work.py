@@ -62,11 +62,13 @@ class Job:
     """When the answer has to be there, by the queue's clock."""
     answers: list[Prediction] = field(default_factory=list)
     taken: int = 0
-    remaining: int = 0
+    size: int = field(init=False)
+    """Tokens of all texts."""
+    remaining: int = field(init=False)
     """Tokens of the texts not yet taken."""
 
     def __post_init__(self) -> None:
-        self.remaining = sum(self.tokens)
+        self.size = self.remaining = sum(self.tokens)
 
     @property
     def kind(self) -> tuple[EventClassifier, str]:
@@ -150,12 +152,13 @@ class WorkQueue:
         tell_waiting(0.0)
 
     def seconds_ahead(self, tokens: int) -> float:
-        """How long a request of so many tokens would be held up by others.
+        """How long a request of so many tokens would be held up by others, if more come as others are answered.
 
         Requests take turns, so another one holds it up by no more than its own length, and by the turn under way; by
-        twice that while one is urgent.
+        twice that while one is urgent. What another one has already been given does not count: once it is answered,
+        the next one takes its turns.
         """
-        ahead = sum(min(job.remaining, tokens) for job in self._jobs) + self._turn.tokens
+        ahead = sum(min(job.size, tokens) for job in self._jobs) + self._turn.tokens
         return ahead * self.pace.seconds_per_token
 
     @property

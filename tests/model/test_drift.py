@@ -28,7 +28,7 @@ counts = st.lists(st.integers(0, 10_000), min_size=6, max_size=6).map(np.array)
 
 
 def profile(classifier: EventClassifier, texts: Sequence[str]) -> Profile:
-    return Profile.of(classifier.score_batch(texts), classifier.languages)
+    return Profile.of(classifier.score_batch(texts))
 
 
 def test_the_index_of_a_case_worked_by_hand() -> None:
@@ -65,7 +65,7 @@ def test_a_text_counts_once_by_its_first_answer_and_its_confidence(tiny_classifi
 def test_confidence_on_an_edge_is_below_it_as_prometheus_has_it(tiny_classifier: EventClassifier) -> None:
     scores = tiny_classifier.score_batch([STRIKE])
     edges = (float(scores.confidence[0]), 0.999999)
-    assert count(scores, ["en"], edges)["confidence"].tolist() == [1, 0, 0]
+    assert count(scores, edges)["confidence"].tolist() == [1, 0, 0]
 
 
 def test_what_the_model_cannot_read_is_in_no_profile(tiny_classifier: EventClassifier) -> None:

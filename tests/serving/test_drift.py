@@ -67,7 +67,7 @@ def profiled(release: Path, target: Path, version: str) -> Release:
     """A copy of a release with the profile of its answers to the texts."""
     other_version(release, target, version)
     classifier = EventClassifier.load(target)
-    Profile.of(classifier.score_batch(TEXTS), classifier.languages).save(target / LAYOUT.profile)
+    Profile.of(classifier.score_batch(TEXTS)).save(target / LAYOUT.profile)
     write_manifest(target, read_manifest(target))
     return Release.open(target)
 

@@ -155,6 +155,7 @@ def test_beyond_capacity_the_rest_is_served_and_nobody_gets_a_wrong_answer(
             assert_same_predictions(expected[first:] + expected[:first], answer)
         else:
             assert int(response.headers["Retry-After"]) >= 1
+            assert response.headers["Connection"] == "close", "who comes back does so by a fresh one"
         return response.status_code
 
     with (

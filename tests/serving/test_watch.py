@@ -67,7 +67,7 @@ def watched(tmp_path: Path, tiny_classifier: EventClassifier) -> Watched:
 
 
 def profile(classifier: EventClassifier, texts: Sequence[str]) -> Profile:
-    return Profile.of(classifier.score_batch(texts), classifier.languages)
+    return Profile.of(classifier.score_batch(texts))
 
 
 def test_every_series_starts_at_zero(watched: Watched) -> None:

@@ -118,7 +118,7 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     folder = tmp_path_factory.mktemp("releases")
     served, shadow = other_version(tiny_release, folder / "served", "1"), other_version(tiny_release, folder / "x", "2")
     classifier = EventClassifier.load(served)
-    Profile.of(classifier.score_batch(TEXTS * 100), classifier.languages).save(served / LAYOUT.profile)
+    Profile.of(classifier.score_batch(TEXTS * 100)).save(served / LAYOUT.profile)
     calibration = Release.open(shadow).calibration
     mute = calibration.model_copy(update={"thresholds": (0.9999,) * len(calibration.thresholds)})
     mute.save(shadow / LAYOUT.calibration)

@@ -235,6 +235,26 @@ def test_the_wait_counts_no_more_of_another_than_ones_own_length() -> None:
     assert asyncio.run(scenario()) == (1.5, 15.0, 15.0)
 
 
+def test_the_wait_counts_on_others_to_follow_those_who_are_nearly_done() -> None:
+    """Or, as long as there is more to do than can be done, everyone would wait twice what was reckoned."""
+
+    async def scenario() -> tuple[float, float]:
+        work, classifier = queue(turn_tokens=1), Classifier()
+        work.pace = Pace(0.5, turn_tokens=10**9)
+        long = asyncio.create_task(ask(work, classifier, ["x"] * 10))
+        await asyncio.sleep(0)
+        fresh = work.seconds_ahead(100)
+        while len(classifier.turns) < 8:
+            await asyncio.sleep(0)
+        nearly_done = work.seconds_ahead(100)
+        await long
+        return fresh, nearly_done
+
+    fresh, nearly_done = asyncio.run(scenario())
+    assert fresh == 5.0
+    assert nearly_done == pytest.approx(5.5), "and the turn under way"
+
+
 def test_the_pace_follows_what_is_measured() -> None:
     pace = Pace(1.0, turn_tokens=10)
     for _ in range(100):

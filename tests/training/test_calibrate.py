@@ -216,6 +216,6 @@ def test_a_calibrated_release_carries_how_it_answers_the_validation_split(
     scores = classifier.score_batch([json.loads(line)["text"] for line in lines])
     profile = Release.open(run.release).profile
     assert profile is not None
-    assert profile == Profile.of(scores, classifier.languages)
+    assert profile == Profile.of(scores)
     assert 0 < profile.texts <= len(lines)
     assert Release.open(run.reference).profile == profile

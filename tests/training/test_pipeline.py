@@ -74,7 +74,7 @@ def test_the_release_carries_how_it_answers_the_validation_split(trained_run: Ru
     lines = (trained_run.settings().data.corpus / "validation" / "three.jsonl").read_text().splitlines()
     classifier = EventClassifier.load(trained_run.release)
     scores = classifier.score_batch([json.loads(line)["text"] for line in lines])
-    assert release.profile == Profile.of(scores, classifier.languages)
+    assert release.profile == Profile.of(scores)
     assert release.profile.texts == sum(language == "en" for language in scores.languages) > 0
     assert "profile.json" in Release.open(trained_run.reference).files
 

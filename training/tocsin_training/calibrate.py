@@ -266,7 +266,7 @@ def main(run: Run) -> None:
 def profile_of(release: Path, texts: Sequence[str], *, threads: int = 1) -> Profile:
     """How a release answers some texts, read by the code that its users run."""
     classifier = EventClassifier.load(release, threads=threads)
-    return Profile.of(classifier.score_batch(texts), classifier.languages)
+    return Profile.of(classifier.score_batch(texts))
 
 
 def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:

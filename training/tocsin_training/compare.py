@@ -245,9 +245,7 @@ def _side(classifier: EventClassifier, scores: Scores, held_out: HeldOut, speed:
         digest=release.digest,
         texts_per_second=speed,
         bytes=release.size,
-        figures=split_figures(
-            scores, held_out.truth, held_out.reasons, classifier.languages, bootstrap_samples=bootstrap_samples
-        ),
+        figures=split_figures(scores, held_out.truth, held_out.reasons, bootstrap_samples=bootstrap_samples),
         recorded=recorded_figures(release),
         reliability=reliability(scores.probabilities[given], held_out.truth[given]),
         corpus=release.manifest.corpus.sha256,

@@ -69,7 +69,7 @@ def evaluate(
     figures: dict[str, Any] = {
         "model_version": classifier.version,
         "split": split,
-        **split_figures(scores, truth, reasons, classifier.languages, bootstrap_samples=bootstrap_samples),
+        **split_figures(scores, truth, reasons, bootstrap_samples=bootstrap_samples),
         **setting_figures(classifier, scores, truth, reasons),
         "robustness": robustness.measure_robustness(
             classifier, records, scores, truth, folder=data.robustness, bootstrap_samples=bootstrap_samples
@@ -104,7 +104,7 @@ def setting_figures(
     right = top_is_right(truth, top_answers(scores.probabilities, scores.given))
     return {
         "review_promise": None if promise is None else review.promise_figures(promise, scores.needs_review, right),
-        "objectives": review.objective_figures(calibration, scores, truth, reasons, classifier.languages),
+        "objectives": review.objective_figures(calibration, scores, truth, reasons),
     }
 
 
@@ -122,20 +122,18 @@ def split_figures(
     scores: Scores,
     truth: NDArray[np.bool_],
     reasons: Sequence[str | None],
-    languages: Sequence[str],
     *,
     bootstrap_samples: int,
 ) -> dict[str, Any]:
     """All figures from answers and truth, as plain numbers under plain names.
 
     :param reasons: of records without event; none for the others.
-    :param languages: those the model was trained on.
     """
     given, probabilities = scores.given, scores.probabilities
     no_event: NDArray[np.bool_] = ~np.any(truth, axis=1)
     right = top_is_right(truth, top_answers(probabilities, given))
     own = np.array([reason != FOREIGN for reason in reasons])
-    flagged = np.array([language not in languages for language in scores.languages])
+    flagged = ~scores.read
     return {
         "texts": len(truth),
         "texts_without_event": int(no_event.sum()),
@@ -180,7 +178,7 @@ def draw_review(
 ) -> None:
     """Risk-coverage curve of the first answers, with the release's setting on it."""
     right = top_is_right(truth, top_answers(scores.probabilities, scores.given))
-    confidence = review.answer_confidence(classifier.release.calibration, scores, classifier.languages)
+    confidence = review.answer_confidence(classifier.release.calibration, scores)
     kept = ~scores.needs_review
     point = (float(kept.mean()), float((~right[kept]).mean()) if kept.any() else 0.0)
     promised = None if promise is None else 1 - promise["target_accuracy"]

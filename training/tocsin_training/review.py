@@ -61,15 +61,9 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
     )
 
 
-def readable(scores: Scores, languages: Sequence[str]) -> Bools:
-    """Whether each text is in one of the release's languages, shape (texts,)."""
-    return np.array([language in languages for language in scores.languages], dtype=np.bool_)
-
-
-def answer_confidence(calibration: Calibration, scores: Scores, languages: Sequence[str]) -> Floats:
+def answer_confidence(calibration: Calibration, scores: Scores) -> Floats:
     """How sure each answer is, shape (texts,); zero for text in a language that the release cannot read."""
-    own = readable(scores, languages)
-    confidence: Floats = np.where(own, calibration.confidence(scores.probabilities), 0.0)
+    confidence: Floats = np.where(scores.read, calibration.confidence(scores.probabilities), 0.0)
     return confidence
 
 
@@ -81,13 +75,12 @@ def risk_coverage(confidence: Floats, right: Bools) -> tuple[NDArray[np.float64]
 
 
 def objective_figures(
-    calibration: Calibration, scores: Scores, truth: Bools, reasons: Sequence[str | None], languages: Sequence[str]
+    calibration: Calibration, scores: Scores, truth: Bools, reasons: Sequence[str | None]
 ) -> dict[str, Figures]:
     """What each set of thresholds gives: precision and recall over all labels given, F1, false alarms."""
-    own = readable(scores, languages)
     figures = {}
     for name in calibration.objective_names:
-        given = calibration.decide(scores.probabilities, name) & own[:, None]
+        given = calibration.decide(scores.probabilities, name) & scores.read[:, None]
         figures[name] = _objective(given, truth, reasons) | {"target": calibration.objective_targets.get(name)}
     return figures
 
