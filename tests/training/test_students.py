@@ -16,7 +16,7 @@ from tocsin_training.config import Settings, to_toml
 from tocsin_training.corpus import corpus_sha256
 from tocsin_training.errors import ConfigError
 from tocsin_training.experiment import variant_sha256
-from tocsin_training.students import (
+from tocsin_training.student_figures import (
     DYNAMIC,
     FP32,
     Entry,
@@ -26,11 +26,9 @@ from tocsin_training.students import (
     front,
     grid,
     int8_grid,
-    main,
-    measure,
-    missing_graphs,
     on_front,
 )
+from tocsin_training.students import main, measure, missing_graphs
 
 STATIC = "static-percentile"
 
