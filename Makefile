@@ -33,6 +33,9 @@ $(VENV)/.client: $(BIN)/python
 	$(CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
 	@touch $@
 
+.PHONY: install
+install: $(VENV)/.dev  ## everything into .venv, training included, and start nothing
+
 .PHONY: serve
 serve: $(VENV)/.serve  ## run the HTTP service and the page on http://127.0.0.1:3000
 	$(BIN)/tocsin serve --host $(HOST) --port $(PORT)
