@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -21,6 +22,7 @@ from tocsin_training.finetune import last_checkpoint
 from tocsin_training.model import EventModel
 from tocsin_training.pipeline import go_on, train
 from tocsin_training.run import Run
+from tocsin_training.search import space
 
 
 def changed(settings: Settings, runs: Path, **finetune: object) -> Settings:
@@ -101,6 +103,31 @@ def test_a_run_does_not_go_on_with_another_corpus_than_it_was_prepared_with(
     assert run_copy.figures()["prepare"]["corpus_sha256"] != figures["prepare"]["corpus_sha256"]
 
 
+def test_a_run_does_not_go_on_with_labels_in_another_order(run_copy: Run, console: Console, tmp_path: Path) -> None:
+    """Or every answer would go by a wrong name, and int8 would agree with fp32 about it."""
+    settings = run_copy.settings()
+    head, *labels = settings.data.taxonomy.read_text().split("[[labels]]")
+    other = tmp_path / "other.toml"
+    other.write_text("[[labels]]".join([head, *labels[1:], f"{labels[0].rstrip()}\n"]))
+    run_copy.change_settings(settings.model_copy(update={"data": settings.data.model_copy(update={"taxonomy": other})}))
+    with pytest.raises(UsageError, match="not in the order, that"):
+        go_on(run_copy, console, again_from="export")
+
+
+def test_a_training_stopped_before_it_was_written_down_is_not_made_again(
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = changed(settings, tmp_path, epochs=2)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
+        train(few, "full", console, until="finetune")
+    (folder,) = tmp_path.iterdir()
+    run = go_on(Run.open(folder), console, until="finetune")
+    assert "going on from checkpoint-" in run.log.read_text()
+    assert run.figures()["finetune"]["texts_per_second"] is None, "not a step was left to make"
+    assert not run.checkpoints.exists()
+
+
 def test_a_stage_that_a_run_has_not_come_to_is_not_run_again(run_copy: Run, console: Console) -> None:
     with pytest.raises(UsageError, match="no stage 'sing'; stages are: prepare, estimate"):
         go_on(run_copy, console, again_from="sing")
@@ -129,6 +156,26 @@ def test_training_stops_when_it_gets_no_better_and_reports_where_it_was_asked_to
     epochs = [entry for entry in run.figures()["finetune"]["history"] if "eval_macro_f1" in entry]
     assert len(epochs) < 5
     assert list((run.folder / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_patience_goes_on_where_a_killed_training_was(settings: Settings, console: Console, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    hopeless = changed(settings, tmp_path / "runs", epochs=40, patience=3, learning_rate=1e-9)
+    recipe.write_text(to_toml(hopeless))
+    run = go_on(kill_after_checkpoints(recipe, tmp_path / "runs", 3), console, until="finetune")
+    epochs = [entry["epoch"] for entry in run.figures()["finetune"]["history"] if "eval_macro_f1" in entry]
+    assert epochs == [1, 2, 3, 4], "the first is the best, and three in a row are no better"
+
+
+def test_a_search_tries_batches_that_all_processes_can_share_out() -> None:
+    def sizes(**finetune: int) -> list[int]:
+        trial = Mock()
+        space(trial, FinetuneSettings.model_validate(finetune))
+        return list(trial.suggest_categorical.call_args.args[1])
+
+    assert sizes(batch_size=32, processes=1) == [16, 32, 64]
+    assert sizes(batch_size=64, processes=32) == [32, 64]
+    assert sizes(batch_size=48, processes=3) == [48]
 
 
 def test_a_search_puts_its_best_settings_into_the_recipe_and_lacks_no_trial_after_a_stop(

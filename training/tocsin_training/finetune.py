@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -183,12 +182,9 @@ def finetune(prepared: DatasetDict, base: BaseModel, settings: Settings, out: Pa
     if begun is not None:
         _log.info("going on from %s", begun.name)
     trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
-    # The others may still be reading the best checkpoint.
-    trainer.accelerator.wait_for_everyone()
     if is_first():
         trainer.event_model.to("cpu").save(out)
         load_tokenizer(base.path).save_pretrained(out)
-        shutil.rmtree(checkpoints, ignore_errors=True)
     schedule = Schedule.of(settings.finetune, len(prepared["train"]))
     return Finetuned(trainer.state.log_history, schedule, texts_per_second(timer.seconds, schedule.texts_a_step))
 
@@ -295,6 +291,8 @@ def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Pa
         save_strategy=interval,
         save_steps=schedule.evaluate_every or 500,
         save_total_limit=1,
+        # Or patience would begin anew wherever a training goes on.
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=True,
         metric_for_best_model="macro_f1",
         greater_is_better=True,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tocsin.errors import UsageError
 from tocsin.release import read_manifest
+from tocsin.taxonomy import Taxonomy
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.lineage import shareable
@@ -51,7 +52,7 @@ def go_on(
     with logging_to(run, console), reports_in(run.folder):
         minutes = run.figures().get("minutes", {})
         if "prepare" in minutes and again_from != "prepare":
-            _refuse_another_corpus(run)
+            _refuse_other_data(run)
         base = _base(run.settings(), run)
         if again_from is not None:
             minutes = _before(again_from, minutes, list(_stages(run, base, console)))
@@ -64,6 +65,8 @@ def go_on(
                 action()
                 minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
                 run.record("minutes", minutes)
+                # Not before: whoever is stopped in between would train anew.
+                run.discard_checkpoints()
             if stage == until:
                 break
         _log.info("done in %.1f minutes%s: %s", sum(minutes.values()), _speed(run, minutes), run.release)
@@ -94,7 +97,7 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
     if "export" not in minutes:
         raise UsageError(f"{run.folder}: has no exported release yet; `tocsin train --resume {run.folder}` goes on")
     # Before its recipe and its manifests are changed.
-    _refuse_another_corpus(run)
+    _refuse_other_data(run)
     only_measured = {"robustness": wanted.data.robustness, "benchmark": wanted.data.benchmark}
     changed = recipe.model_copy(
         update={
@@ -112,14 +115,22 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
     return go_on(run, console)
 
 
-def _refuse_another_corpus(run: Run) -> None:
+def _refuse_other_data(run: Run) -> None:
     from tocsin_training.corpus import corpus_sha256
 
-    corpus = run.settings().data.corpus
-    if corpus_sha256(corpus) != run.figures()["prepare"]["corpus_sha256"]:
+    corpus, prepared = run.settings().data.corpus, run.figures()["prepare"]
+    if corpus_sha256(corpus) != prepared["corpus_sha256"]:
         raise UsageError(
             f"{corpus}: is not the corpus that {run.folder.name} learned from; what is held out now may have been "
             "trained on. Bring back the corpus of that time, or train anew."
+        )
+    taxonomy = run.settings().data.taxonomy
+    labels = list(Taxonomy.load(taxonomy).names)
+    # Runs prepared before it was recorded do not have it.
+    if labels != prepared.get("labels", labels):
+        raise UsageError(
+            f"{taxonomy}: has not the labels, or not in the order, that {run.folder.name} learned; its answers would "
+            "go by wrong names. Bring back the taxonomy of that time, or train anew."
         )
 
 

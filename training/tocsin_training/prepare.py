@@ -78,6 +78,7 @@ def main(run: Run, tokenizer_path: str) -> None:
         "prepare",
         {
             "corpus_sha256": corpus_sha256(settings.data.corpus),
+            "labels": Taxonomy.load(settings.data.taxonomy).names,
             "records": records,
             "augmented": augmented,
             "texts_filling_the_window": at_limit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 
+from tocsin.disk import atomic
 from tocsin.errors import UsageError
 from tocsin.release import LAYOUT, read_manifest, sha256, write_manifest
 from tocsin_training.config import Settings, load_settings, to_toml
@@ -58,7 +60,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The trainer's own folder, emptied when it has finished."""
+        """The trainer's own folder; gone when fine-tuning is done and written down."""
         return self.folder / "checkpoints"
 
     @property
@@ -143,6 +145,14 @@ class Run:
                 change(folder)
             write_manifest(folder, read_manifest(folder).model_copy(update=stated))
 
+    def discard_checkpoints(self) -> None:
+        """Remove them, all or none: a part of one would be gone on from, and in vain."""
+        done = self.checkpoints.with_name("checkpoints-done")
+        shutil.rmtree(done, ignore_errors=True)
+        if self.checkpoints.is_dir():
+            self.checkpoints.rename(done)
+            shutil.rmtree(done, ignore_errors=True)
+
     def record(self, stage: str, figures: dict[str, Any]) -> None:
         """Put a stage's figures into metrics.json, in place of its former ones."""
         write_json(self.metrics, self.figures() | {stage: figures})
@@ -155,8 +165,9 @@ def verified_files(release: Path) -> dict[str, str]:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Write JSON for people to read."""
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write JSON for people to read; the file is the old one or the new one, whatever happens meanwhile."""
+    with atomic(path) as file:
+        file.write((json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager

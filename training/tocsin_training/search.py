@@ -32,11 +32,13 @@ _NAMES = {
 
 def space(trial: optuna.Trial, around: FinetuneSettings) -> dict[str, Any]:
     """What one trial tries, by the Trainer's names."""
+    # That all processes can share out.
+    sizes = [size for size in (16, 32, 64) if size % around.processes == 0] or [around.batch_size]
     return {
         "learning_rate": trial.suggest_float(
             "learning_rate", around.learning_rate / 4, around.learning_rate * 4, log=True
         ),
-        "per_device_train_batch_size": trial.suggest_categorical("per_device_train_batch_size", [16, 32, 64]),
+        "per_device_train_batch_size": trial.suggest_categorical("per_device_train_batch_size", sizes),
         "warmup_steps": trial.suggest_float("warmup_steps", 0.0, 0.2),
         "weight_decay": trial.suggest_float("weight_decay", 1e-3, 0.1, log=True),
     }
