@@ -39,6 +39,8 @@ def test_the_weights_are_all_there_and_answer_as_the_release_does(
     folder: Path, shipped_classifier: EventClassifier
 ) -> None:
     model = EventsForSequenceClassification(AutoConfig.from_pretrained(folder))
+    # As transformers runs this encoder when it loads it by itself: a peer held to a slower kind would flatter us.
+    assert model.encoder.config._attn_implementation == "sdpa"
     model.train(False)
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
     tokens = AutoTokenizer.from_pretrained(folder)(list(_TEXTS), padding=True, return_tensors="pt")
