@@ -10,8 +10,8 @@ own (gigabytes, and minutes the first time; see peers.py). The same texts are as
 
 Every answer of ours must be the library's, or the run ends. Of the others the table says how often their first label,
 or that there is none, is the one we answer: int8, and our calibrated thresholds, make some texts differ. One that
-differs much does not run these weights, and is not measured. The clients share the cores with the servers. `--save`
-writes the table to benchmarks/load_peers.md.
+differs much does not run these weights, and is not measured; Ctrl-C leaves out the one that is being measured. The
+clients share the cores with the servers. `--save` writes the table to benchmarks/load_peers.md.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from load import (
     percentiles,
 )
 from peer_servers import SERVERS, PeerError, PeerServer, check_port_is_free
+from peers import reason
 from pytorch_release import write_pytorch_release
 from rich.console import Console
 from rich.table import Table
@@ -140,8 +141,9 @@ def main() -> None:
     plan = Plan(arguments.seconds, arguments.overload_seconds, arguments.patience)
     check_open_files(0)
     checked = Checked(corpus_texts(DISTINCT_TEXTS))
-    ours = measure_ours(checked, plan)
+    # The model first: what cannot be written is to be known before minutes are spent on measuring.
     with pytorch_release() as model:
+        ours = measure_ours(checked, plan)
         peers = [measure_peer(peer, model, checked, plan) for peer in SERVERS]
     report(ours, peers, plan, arguments.save)
 
@@ -168,7 +170,7 @@ def measure_ours(checked: Checked, plan: Plan) -> Measured:
 
 
 def measure_peer(peer: PeerServer, model: Path, checked: Checked, plan: Plan) -> Measured | NotMeasured:
-    """What another server does, or the reason why that is not known."""
+    """What another server does, or the reason why that is not known; nothing that befalls it ends the run."""
     say(f"measuring {peer.name} (installed first, if it is not)")
     compared = Compared(checked, peer)
     try:
@@ -176,6 +178,10 @@ def measure_peer(peer: PeerServer, model: Path, checked: Checked, plan: Plan) ->
             outcomes = asyncio.run(measure(compared, plan))
     except PeerError as error:
         return NotMeasured(peer.name, str(error))
+    except KeyboardInterrupt:
+        return NotMeasured(peer.name, "interrupted")
+    except Exception as error:  # other people's servers fail in ways nobody can list
+        return NotMeasured(peer.name, f"{type(error).__name__}: {reason(error)}"[:200])
     if not compared.texts:
         return NotMeasured(peer.name, f"not one answer: {lost(outcomes[LOADS[0]], PATIENCE_SECONDS)}")
     return Measured(peer.name, outcomes, str(compared))

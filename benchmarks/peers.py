@@ -83,10 +83,21 @@ class Peer:
             self.environment.install()
             script = _FRAME.format(body=self.body)
             command = [str(self.environment.python), "-c", script, str(folder)]
-            printed = _output(command, _RUN_SECONDS, json.dumps(list(texts)))
-        except (subprocess.SubprocessError, OSError) as error:
+            return _speed(_output(command, _RUN_SECONDS, json.dumps(list(texts))))
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
             return reason(error)
-        return Speed(**json.loads(printed.splitlines()[-1]))
+
+
+def _speed(printed: str) -> Speed:
+    """What the last line says.
+
+    :raises ValueError: it is another line.
+    """
+    last = printed.splitlines()[-1:]
+    try:
+        return Speed(**json.loads(*last))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"printed no speed at its end: {''.join(last)[:100]!r}") from error
 
 
 def _output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
@@ -100,7 +111,7 @@ def reason(error: Exception) -> str:
         return lines[-1][:200] if lines else f"ended with status {error.returncode}"
     if isinstance(error, subprocess.TimeoutExpired):
         return f"not done after {error.timeout:.0f} seconds"
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 # Ours, so that no peer is measured with another's kernels.

@@ -36,7 +36,7 @@ import numpy as np
 import onnx
 import psutil
 from onnx import TensorProto, helper
-from peers import PEERS, Speed
+from peers import PEERS, Speed, reason
 from rich.console import Console
 from rich.table import Table
 
@@ -66,21 +66,40 @@ def main() -> None:
     texts = corpus_texts(arguments.texts)
     if len(texts) < CHUNK_ROWS:
         parser.error(f"--texts {arguments.texts}: give {CHUNK_ROWS} or more, or the job finds texts twice in a chunk")
-    rows = [load_row()]
+    found: list[Row] = []
+    whole = False
+    try:
+        for row in rows(texts, peers=arguments.peers):
+            found.append(row)
+        whole = True
+    finally:
+        # Whatever ends the run, minutes of measuring are not lost; only a whole table takes the last one's place.
+        report(found, len(texts), arguments.save and whole)
+
+
+def rows(texts: Sequence[str], *, peers: bool) -> Iterator[Row]:
+    yield load_row()
     one_core = in_process(texts)
-    rows.append(speed_row("library, one thread", one_core))
-    rows.append(matrix_product_row(texts, one_core))
+    yield speed_row("library, one thread", one_core)
+    yield matrix_product_row(texts, one_core)
     # Every fifth, so that what is slow reads fewer texts of the same lengths.
     few = texts[::5]
     with peer_model() as folder:
         pipeline = hugging_face_pipeline(folder, few)
-        rows.append(speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline))
+        yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
         job, peak = batch_job(texts * _JOB_ROUNDS)
-        rows += batch_job_rows(job, peak, pipeline)
-        if arguments.peers:
-            rows += peer_rows(folder, few, job)
-    rows += http_rows(texts)
-    report(rows, len(texts), arguments.save)
+        yield from batch_job_rows(job, peak, pipeline)
+        if peers:
+            yield from peer_rows(folder, few, job)
+    yield from tried("HTTP", lambda: http_rows(texts))
+
+
+def tried(what: str, measure: Callable[[], Sequence[Row]]) -> Sequence[Row]:
+    """Rows, or one with the reason why there are none."""
+    try:
+        return measure()
+    except (Exception, SystemExit) as error:  # a server fails in ways nobody can list
+        return [(what, "not measured", reason(error))]
 
 
 def corpus_texts(count: int) -> list[str]:

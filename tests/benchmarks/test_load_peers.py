@@ -51,6 +51,7 @@ server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
 print("Application startup complete.", flush=True)
 server.serve_forever()
 """
+_ANY_BODY = ("json.dumps([FIRST[text] for text in texts]).encode()", "b'<html>'")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,28 @@ def test_a_server_that_answers_in_another_shape_is_not_measured(
     found = measure_peer(server(environment, strange), tmp_path, checked, _PLAN)
     assert isinstance(found, NotMeasured)
     assert "cannot be read" in found.why
+
+
+@pytest.mark.usefixtures("few_loads")
+def test_a_server_whose_answer_is_no_json_is_not_measured(
+    checked: Checked, environment: Environment, port: int, tmp_path: Path
+) -> None:
+    found = measure_peer(server(environment, app(port, {}).replace(*_ANY_BODY)), tmp_path, checked, _PLAN)
+    assert isinstance(found, NotMeasured)
+    assert "JSONDecodeError" in found.why
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no more files"), KeyError("x")])
+def test_nothing_that_befalls_a_peer_ends_the_run(
+    error: BaseException, checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(peer: PeerServer, model: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(PeerServer, "running", fails)
+    found = measure_peer(SERVERS[0], tmp_path, checked, _PLAN)
+    assert isinstance(found, NotMeasured)
+    assert found.why
 
 
 @pytest.mark.usefixtures("port")

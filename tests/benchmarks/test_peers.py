@@ -1,0 +1,42 @@
+"""Other people's runtimes, with scripts of a few lines in place of the real ones, which are gigabytes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import peers
+import pytest
+from peers import Environment, Peer, Speed
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """One that counts as installed, with this interpreter."""
+    made = Environment("made", ("nothing",))
+    monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(Environment, "python", Path(sys.executable))
+    monkeypatch.setattr(Environment, "install", lambda self: None)
+    return made
+
+
+def test_a_peer_is_measured_in_an_interpreter_of_its_own(environment: Environment, tmp_path: Path) -> None:
+    found = Peer("a peer", environment, "def run(batch): sum(range(10_000))").measure(tmp_path, ["a text"] * 10)
+    assert isinstance(found, Speed), found
+    assert found.texts_per_second > 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import atexit; atexit.register(print, 'bye'); run = len",
+        "import atexit; atexit.register(print, '[1]'); run = len",
+        "import os; run = lambda batch: os._exit(0)",
+    ],
+)
+def test_a_peer_that_prints_something_else_at_its_end_has_a_reason(
+    body: str, environment: Environment, tmp_path: Path
+) -> None:
+    found = Peer("a peer", environment, body).measure(tmp_path, ["a text"])
+    assert isinstance(found, str)
+    assert "printed no speed" in found
