@@ -40,12 +40,13 @@ from load import (
     load,
     percentiles,
 )
-from peer_servers import SERVERS, PeerError, PeerServer, check_port_is_free
+from peer_servers import SERVERS, PeerServer
 from peers import reason
 from pytorch_release import write_pytorch_release
 from rich.console import Console
 from rich.table import Table
-from speed import CORES, ROOT, corpus_texts, cpu_name, service
+from servers import ServerError, service
+from speed import CORES, ROOT, corpus_texts, cpu_name
 
 from tocsin import Release
 
@@ -115,16 +116,16 @@ class Compared:
     def check(self, texts: Sequence[str], answer: Json) -> None:
         """Count the answers.
 
-        :raises PeerError: they cannot be read, are too few, or are not this model's.
+        :raises ServerError: they cannot be read, are too few, or are not this model's.
         """
         found = self._peer.first(answer)
         if len(found) != len(texts):
-            raise PeerError(f"{len(found)} answers to {len(texts)} texts")
+            raise ServerError(f"{len(found)} answers to {len(texts)} texts")
         self.texts += len(texts)
         self.alike += sum(self._checked.first(text) == label for text, label in zip(texts, found, strict=True))
         # Of a handful of texts the rate says nothing.
         if self.texts >= DISTINCT_TEXTS and self.alike < _SAME_MODEL * self.texts:
-            raise PeerError(f"not the same model: {self}")
+            raise ServerError(f"not the same model: {self}")
 
     def __str__(self) -> str:
         share = self.alike / self.texts if self.texts else 0.0
@@ -159,10 +160,6 @@ def pytorch_release() -> Iterator[Path]:
 
 
 def measure_ours(checked: Checked, plan: Plan) -> Measured:
-    try:
-        check_port_is_free()
-    except PeerError as error:
-        raise SystemExit(str(error)) from error
     say(f"measuring {OURS}")
     with service():
         outcomes = asyncio.run(measure(checked, plan))
@@ -176,7 +173,7 @@ def measure_peer(peer: PeerServer, model: Path, checked: Checked, plan: Plan) ->
     try:
         with peer.running(model):
             outcomes = asyncio.run(measure(compared, plan))
-    except PeerError as error:
+    except ServerError as error:
         return NotMeasured(peer.name, str(error))
     except KeyboardInterrupt:
         return NotMeasured(peer.name, "interrupted")

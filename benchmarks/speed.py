@@ -39,6 +39,7 @@ from onnx import TensorProto, helper
 from peers import PEERS, Speed, reason
 from rich.console import Console
 from rich.table import Table
+from servers import service
 
 from tocsin import EventClassifier, Release
 from tocsin.encoder import Encoder, open_session
@@ -46,7 +47,6 @@ from tocsin_serving.batch.chunks import CHUNK_ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = os.cpu_count() or 1
-PORT = 3719
 _HTTP_TEXTS = 64
 # How often the job meets each text: some minute and a half, so that start-up weighs little, as in a job of any size.
 _JOB_ROUNDS = 20
@@ -303,41 +303,6 @@ def post(client: httpx.Client, texts: list[str]) -> None:
     answer.raise_for_status()
     if len(answer.json()) != len(texts):
         raise SystemExit("the service lost an answer")
-
-
-@contextmanager
-def service() -> Iterator[httpx.Client]:
-    """The real service, a worker for each core."""
-    with server(workers=CORES) as (_, client):
-        yield client
-
-
-@contextmanager
-def server(*, workers: int) -> Iterator[tuple[psutil.Process, httpx.Client]]:
-    """The real service as a process of its own, ready, and a client of it."""
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(PORT), "--workers", str(workers)]
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
-            wait_until_ready(client)
-            yield process, client
-    finally:
-        family = [*process.children(recursive=True), process]
-        for member in family:
-            member.terminate()
-        psutil.wait_procs(family, timeout=10)
-
-
-def wait_until_ready(client: httpx.Client, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.3)
-    raise SystemExit("the service did not become ready")
 
 
 _WORKER = """
