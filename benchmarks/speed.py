@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -308,10 +307,11 @@ def post(client: httpx.Client, texts: list[str]) -> None:
 _WORKER = """
 import json, sys, time
 from tocsin import EventClassifier
-texts = json.load(sys.stdin)
+texts = json.loads(sys.stdin.readline())
 classifier = EventClassifier.load()
 classifier.score_batch(texts[:50])
 print("ready", flush=True)
+sys.stdin.readline()
 times = []
 for _ in range(3):
     begun = time.perf_counter()
@@ -322,21 +322,45 @@ print(min(times))
 
 
 def in_processes(texts: Sequence[str]) -> float:
-    """Texts a second of one single-threaded classifier per core, all at once."""
-    rates: list[float] = []
+    """Texts a second of one single-threaded classifier per core, all at once.
 
-    def run(share: list[str]) -> None:
-        done = subprocess.run(
-            [sys.executable, "-c", _WORKER], input=json.dumps(share), capture_output=True, text=True, check=True
-        )
-        rates.append(len(share) / float(done.stdout.split()[-1]))
+    :raises SystemExit: one of them failed, without which the sum would be of fewer cores.
+    """
+    shares = [list(texts[core::CORES]) for core in range(CORES)]
+    workers: list[subprocess.Popen[str]] = []
+    try:
+        for share in shares:
+            workers.append(_worker())
+            tell(workers[-1], json.dumps(share))
+        # None begins before all have loaded the model, which takes some longer than others.
+        for worker in workers:
+            heard(worker)
+        for worker in workers:
+            tell(worker, "begin")
+        return sum(len(share) / float(heard(worker)) for share, worker in zip(shares, workers, strict=True))
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
 
-    threads = [threading.Thread(target=run, args=(list(texts[core::CORES]),)) for core in range(CORES)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(rates)
+
+def _worker() -> subprocess.Popen[str]:
+    # What it has to say of an error goes where ours goes.
+    return subprocess.Popen([sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def tell(worker: subprocess.Popen[str], line: str) -> None:
+    # One that has died is found out by its silence.
+    with suppress(BrokenPipeError):
+        print(line, file=worker.stdin, flush=True)
+
+
+def heard(worker: subprocess.Popen[str]) -> str:
+    """The worker's next line."""
+    line = worker.stdout.readline() if worker.stdout else ""
+    if not line:
+        raise SystemExit(f"a process of the library failed with {worker.wait()}; what it said stands above")
+    return line
 
 
 def report(rows: Sequence[Row], count: int, save: bool) -> None:
