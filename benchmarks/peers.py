@@ -63,8 +63,8 @@ class Environment:
         done = self.python.parents[1] / ".installed"
         if done.is_file() and done.read_text(encoding="utf-8") == "\n".join(self.requirements):
             return
-        _output([sys.executable, "-m", "venv", "--clear", str(self.python.parents[1])], _INSTALL_SECONDS)
-        _output([str(self.python), "-m", "pip", "install", "--quiet", *self.requirements], _INSTALL_SECONDS)
+        output([sys.executable, "-m", "venv", "--clear", str(self.python.parents[1])], _INSTALL_SECONDS)
+        output([str(self.python), "-m", "pip", "install", "--quiet", *self.requirements], _INSTALL_SECONDS)
         done.write_text("\n".join(self.requirements), encoding="utf-8")
 
 
@@ -83,7 +83,7 @@ class Peer:
             self.environment.install()
             script = _FRAME.format(body=self.body)
             command = [str(self.environment.python), "-c", script, str(folder)]
-            return _speed(_output(command, _RUN_SECONDS, json.dumps(list(texts))))
+            return _speed(output(command, _RUN_SECONDS, json.dumps(list(texts))))
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             return reason(error)
 
@@ -100,7 +100,11 @@ def _speed(printed: str) -> Speed:
         raise ValueError(f"printed no speed at its end: {''.join(last)[:100]!r}") from error
 
 
-def _output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
+def output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
+    """What a command prints.
+
+    :raises subprocess.SubprocessError, OSError: it fails or takes longer than so many seconds; see `reason`.
+    """
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=seconds).stdout
 
 

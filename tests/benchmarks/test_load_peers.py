@@ -186,7 +186,7 @@ def test_a_server_that_cannot_be_installed_is_named_with_what_pip_said(
         raise subprocess.CalledProcessError(1, command, stderr="Looking up\nERROR: No matching distribution found\n")
 
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setattr(peers, "_output", fails)
+    monkeypatch.setattr(peers, "output", fails)
     found = measure_peer(server(Environment("none", ("nothing",)), ""), tmp_path, checked, _PLAN)
     assert found == NotMeasured("a server", "cannot be installed: ERROR: No matching distribution found")
 
