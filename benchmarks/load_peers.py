@@ -181,7 +181,7 @@ def measure_peer(peer: PeerServer, model: Path, checked: Checked, plan: Plan) ->
         return NotMeasured(peer.name, f"{type(error).__name__}: {reason(error)}"[:200])
     if not compared.texts:
         return NotMeasured(peer.name, f"not one answer: {lost(outcomes[LOADS[0]], PATIENCE_SECONDS)}")
-    return Measured(peer.name, outcomes, str(compared))
+    return Measured(peer.name, outcomes, f"{compared}; {peer.environment.versions()}")
 
 
 async def measure(questions: Questions, plan: Plan) -> dict[tuple[int, int], Outcome]:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -43,9 +43,11 @@ from servers import service
 from tocsin import EventClassifier, Release
 from tocsin.encoder import Encoder, open_session
 from tocsin_serving.batch.chunks import CHUNK_ROWS
+from tocsin_serving.settings import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
-CORES = os.cpu_count() or 1
+# Those that this process may use: containers and taskset give fewer than the machine has.
+CORES = available_cores()
 _HTTP_TEXTS = 64
 # How often the job meets each text: some minute and a half, so that start-up weighs little, as in a job of any size.
 _JOB_ROUNDS = 20
@@ -103,8 +105,8 @@ def tried(what: str, measure: Callable[[], Sequence[Row]]) -> Sequence[Row]:
 
 def corpus_texts(count: int) -> list[str]:
     """Texts of the test split, over and over with a number added, so that none repeats."""
-    lines = [line for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl")) for line in path.open()]
-    texts = [json.loads(line)["text"] for line in lines]
+    files = [path.read_bytes() for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl"))]
+    texts = [json.loads(line)["text"] for file in files for line in file.splitlines()]
     return [texts[index % len(texts)] + (f" ({index})" if index >= len(texts) else "") for index in range(count)]
 
 
@@ -205,7 +207,7 @@ def peer_rows(folder: Path, texts: Sequence[str], job: Speed) -> Iterator[Row]:
         if isinstance(found, str):
             yield (peer.name, "not measured", found)
         else:
-            yield speed_row(f"{peer.name}, batch 32, all cores", found)
+            yield speed_row(f"{peer.name}, batch 32, all cores", found, peer.environment.versions())
             yield ratio_row(f"tocsin score against {peer.name}", job, found)
 
 
@@ -259,16 +261,22 @@ def peak_memory(command: Sequence[str], every: float = 0.2) -> int:
     """Run a command; the most memory it and its children held at once, shared pages counted once (PSS), in bytes.
 
     :param every: seconds between two looks, each of which takes time from the command.
+    :raises SystemExit: it fails, with what it said.
     """
-    process = psutil.Popen(command, stderr=subprocess.DEVNULL)
-    peak = 0
-    while process.poll() is None:
-        family = [process, *process.children(recursive=True)]
-        peak = max(peak, sum(proportional_memory(member) for member in family))
-        with suppress(psutil.TimeoutExpired):
-            process.wait(every)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
+    with tempfile.TemporaryFile() as said:
+        process = psutil.Popen(command, stderr=said)
+        peak = 0
+        while process.poll() is None:
+            # It may end between two looks.
+            with suppress(psutil.NoSuchProcess):
+                family = [process, *process.children(recursive=True)]
+                peak = max(peak, sum(proportional_memory(member) for member in family))
+            with suppress(psutil.TimeoutExpired):
+                process.wait(every)
+        if process.returncode:
+            said.seek(0)
+            error = subprocess.CalledProcessError(process.returncode, list(command), stderr=said.read().decode())
+            raise SystemExit(f"{' '.join(command)} failed with {process.returncode}: {reason(error)}")
     return peak
 
 
@@ -371,12 +379,17 @@ def report(rows: Sequence[Row], count: int, save: bool) -> None:
     Console().print(table)
     if save:
         lines = [
-            f"# Speed\n\n{title}. Made by `make bench ARGS=--save`.\n",
+            f"# Speed\n\n{title}. Made by `{as_made()}`.\n",
             "| what | measured | note |",
             "| --- | --- | --- |",
         ]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         (ROOT / "benchmarks/speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def as_made() -> str:
+    """The command that makes this table again, options included."""
+    return f"make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
 
 
 def cpu_name() -> str:
