@@ -124,7 +124,7 @@ def output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=seconds).stdout
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why a command came to nothing, in a line."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in str(error.stderr).splitlines() if line.strip()]

@@ -88,7 +88,7 @@ def rows(texts: Sequence[str], *, peers: bool) -> Iterator[Row]:
     with peer_model() as folder:
         pipeline = hugging_face_pipeline(folder, few)
         yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
-        job, peak = batch_job(texts * _JOB_ROUNDS)
+        job, peak = batch_job(list(texts) * _JOB_ROUNDS)
         yield from batch_job_rows(job, peak, pipeline)
         if peers:
             yield from peer_rows(folder, few, job)
