@@ -134,8 +134,8 @@ constraints: $(VENV)/.dev  ## pin the newest versions that fit pyproject.toml
 	mv constraints.new constraints.txt
 
 .PHONY: clean
-clean:  ## remove the virtual environment and build products, but no runs
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove the virtual environments and build products, but no runs
+	rm -rf $(VENV) benchmarks/.venvs constraints.new dist build .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help
 help:  ## this list

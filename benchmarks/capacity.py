@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 import psutil
 from rich.console import Console
 from rich.table import Table
+from servers import server as running_server
 from speed import CORES, ROOT, batch_job, corpus_texts, cpu_name, in_process, post, proportional_memory
 from speed import measured as timed
-from speed import server as running_server
 
 from tocsin import EventClassifier
 

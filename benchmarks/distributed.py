@@ -1,4 +1,4 @@
-"""How `tocsin score` grows with workers, on the local engine and on Ray, start-up included.
+"""How `tocsin score` grows with workers, on the local engine and on Ray, and what a text costs beyond start-up.
 
     python benchmarks/distributed.py [--texts 8000] [--workers 1 2 4] [--save]
 
@@ -15,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from peers import output, reason
 from speed import corpus_texts, cpu_name
 
 from tocsin_serving.settings import available_cores
@@ -26,6 +28,15 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "distributed.md"
 _MARKS = re.compile(
     r"(<!-- benchmarks/distributed.py begins -->\n).*?(<!-- benchmarks/distributed.py ends -->)", re.DOTALL
 )
+_JOB_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Job:
+    """Seconds of a whole job as a user starts it, over all of the texts and over the first part of them."""
+
+    whole: float
+    part: float
 
 
 def main() -> None:
@@ -34,55 +45,92 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--save", action="store_true", help="write the table into docs/distributed.md")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "in.jsonl"
-        lines = (json.dumps({"text": text}) + "\n" for text in corpus_texts(arguments.texts))
-        source.write_text("".join(lines), encoding="utf-8")
-        seconds = {
-            (engine, workers): measured(source, engine, workers)
+    if arguments.save:
+        # Now, and not after an hour of measuring.
+        with_table("")
+    texts = corpus_texts(arguments.texts)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole, part = Path(scratch) / "whole", Path(scratch) / "part"
+        for folder, count in ((whole, len(texts)), (part, part_of(len(texts)))):
+            folder.mkdir()
+            lines = (json.dumps({"text": text}) + "\n" for text in texts[:count])
+            (folder / "in.jsonl").write_text("".join(lines), encoding="utf-8")
+        jobs = {
+            (engine, workers): Job(measured(whole, engine, workers), measured(part, engine, workers))
             for engine in ("local", "ray")
             for workers in arguments.workers
         }
-    table = as_table(seconds, arguments.texts, arguments.workers)
+    table = as_table(jobs, len(texts), arguments.workers)
     print(table)
     if arguments.save:
-        save(table)
+        PAGE.write_text(with_table(table), encoding="utf-8")
 
 
-def measured(source: Path, engine: str, workers: int) -> float:
-    """Seconds of a whole job as a user starts it; its output must be that of the first one."""
-    target = source.with_name(f"{engine}-{workers}.jsonl")
-    command = [sys.executable, "-m", "tocsin.cli.main", "score", str(source), str(target)]
+def part_of(texts: int) -> int:
+    return max(1, texts // 4)
+
+
+def measured(folder: Path, engine: str, workers: int) -> float:
+    """Seconds of a job over a folder's texts; its output must be that of the first one.
+
+    :raises SystemExit: it fails, or takes longer than an hour.
+    """
+    target = folder / f"{engine}-{workers}.jsonl"
+    command = [sys.executable, "-m", "tocsin.cli.main", "score", str(folder / "in.jsonl"), str(target)]
     begun = time.perf_counter()
-    subprocess.run([*command, "--engine", engine, "--workers", str(workers)], check=True, stderr=subprocess.PIPE)
+    try:
+        output([*command, "--engine", engine, "--workers", str(workers)], _JOB_SECONDS)
+    except subprocess.SubprocessError as error:
+        raise SystemExit(f"the {engine} engine with {workers} workers: {reason(error)}") from error
     seconds = time.perf_counter() - begun
-    first, *others = (file for file in source.parent.glob("*-*.jsonl") if ".rejects." not in file.name)
+    first, *others = (file for file in folder.glob("*-*.jsonl") if ".rejects." not in file.name)
     if any(other.read_bytes() != first.read_bytes() for other in others):
         raise SystemExit(f"the {engine} engine with {workers} workers wrote something else")
     return seconds
 
 
-def as_table(seconds: dict[tuple[str, int], float], texts: int, workers: list[int]) -> str:
+def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int]) -> str:
     lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, {texts:,} texts, start-up included:",
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, {texts:,} texts. Texts a second with "
+        f"start-up; core seconds and hours without it, from what these texts took longer than {part_of(texts):,}:",
         "",
         "| workers | local, texts/s | Ray, texts/s | Ray against its first row | Ray, core seconds per 1,000 texts "
         "| Ray, core hours per billion |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for count in workers:
-        local, ray = seconds["local", count], seconds["ray", count]
-        cost = ray * min(count, available_cores()) / texts * 1000
-        growth = seconds["ray", workers[0]] / ray
-        billion = cost / 1000 * 1e9 / 3600
-        row = (count, f"{texts / local:.0f}", f"{texts / ray:.0f}", f"{growth:.2f}x", f"{cost:.2f}", f"{billion:,.0f}")
+        local, ray = jobs["local", count], jobs["ray", count]
+        growth = jobs["ray", workers[0]].whole / ray.whole
+        cost = core_seconds(ray, texts, count)
+        row = (
+            count,
+            f"{texts / local.whole:.0f}",
+            f"{texts / ray.whole:.0f}",
+            f"{growth:.2f}x",
+            "-" if cost is None else f"{cost * 1000:.2f}",
+            "-" if cost is None else f"{cost * 1e9 / 3600:,.0f}",
+        )
         lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 
-def save(table: str) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(_MARKS.sub(lambda marks: f"{marks[1]}{table}\n{marks[2]}", page), encoding="utf-8")
+def core_seconds(job: Job, texts: int, workers: int) -> float | None:
+    """Of a text more, start-up left out: a job of a billion texts has it once. None where more took no longer."""
+    more = texts - part_of(texts)
+    if job.whole <= job.part or not more:
+        return None
+    return (job.whole - job.part) * min(workers, available_cores()) / more
+
+
+def with_table(table: str) -> str:
+    """The page with a table between its marks.
+
+    :raises SystemExit: the page has no such marks.
+    """
+    page, marks = _MARKS.subn(lambda marks: f"{marks[1]}{table}\n{marks[2]}", PAGE.read_text(encoding="utf-8"))
+    if marks != 1:
+        raise SystemExit(f"{PAGE}: expected one place between the marks of benchmarks/distributed.py, found {marks}")
+    return page
 
 
 if __name__ == "__main__":

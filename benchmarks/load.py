@@ -29,7 +29,8 @@ from typing import Any, Protocol
 import httpx
 from rich.console import Console
 from rich.table import Table
-from speed import CORES, PORT, ROOT, corpus_texts, cpu_name, service
+from servers import PORT, service
+from speed import CORES, ROOT, corpus_texts, cpu_name
 
 from tocsin import EventClassifier
 

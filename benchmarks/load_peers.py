@@ -10,8 +10,8 @@ own (gigabytes, and minutes the first time; see peers.py). The same texts are as
 
 Every answer of ours must be the library's, or the run ends. Of the others the table says how often their first label,
 or that there is none, is the one we answer: int8, and our calibrated thresholds, make some texts differ. One that
-differs much does not run these weights, and is not measured. The clients share the cores with the servers. `--save`
-writes the table to benchmarks/load_peers.md.
+differs much does not run these weights, and is not measured; Ctrl-C leaves out the one that is being measured. The
+clients share the cores with the servers. `--save` writes the table to benchmarks/load_peers.md.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ from load import (
     load,
     percentiles,
 )
-from peer_servers import SERVERS, PeerError, PeerServer, check_port_is_free
+from peer_servers import SERVERS, PeerServer
+from peers import reason
 from pytorch_release import write_pytorch_release
 from rich.console import Console
 from rich.table import Table
-from speed import CORES, ROOT, corpus_texts, cpu_name, service
+from servers import ServerError, service
+from speed import CORES, ROOT, corpus_texts, cpu_name
 
 from tocsin import Release
 
@@ -114,16 +116,16 @@ class Compared:
     def check(self, texts: Sequence[str], answer: Json) -> None:
         """Count the answers.
 
-        :raises PeerError: they cannot be read, are too few, or are not this model's.
+        :raises ServerError: they cannot be read, are too few, or are not this model's.
         """
         found = self._peer.first(answer)
         if len(found) != len(texts):
-            raise PeerError(f"{len(found)} answers to {len(texts)} texts")
+            raise ServerError(f"{len(found)} answers to {len(texts)} texts")
         self.texts += len(texts)
         self.alike += sum(self._checked.first(text) == label for text, label in zip(texts, found, strict=True))
         # Of a handful of texts the rate says nothing.
         if self.texts >= DISTINCT_TEXTS and self.alike < _SAME_MODEL * self.texts:
-            raise PeerError(f"not the same model: {self}")
+            raise ServerError(f"not the same model: {self}")
 
     def __str__(self) -> str:
         share = self.alike / self.texts if self.texts else 0.0
@@ -140,8 +142,9 @@ def main() -> None:
     plan = Plan(arguments.seconds, arguments.overload_seconds, arguments.patience)
     check_open_files(0)
     checked = Checked(corpus_texts(DISTINCT_TEXTS))
-    ours = measure_ours(checked, plan)
+    # The model first: what cannot be written is to be known before minutes are spent on measuring.
     with pytorch_release() as model:
+        ours = measure_ours(checked, plan)
         peers = [measure_peer(peer, model, checked, plan) for peer in SERVERS]
     report(ours, peers, plan, arguments.save)
 
@@ -157,10 +160,6 @@ def pytorch_release() -> Iterator[Path]:
 
 
 def measure_ours(checked: Checked, plan: Plan) -> Measured:
-    try:
-        check_port_is_free()
-    except PeerError as error:
-        raise SystemExit(str(error)) from error
     say(f"measuring {OURS}")
     with service():
         outcomes = asyncio.run(measure(checked, plan))
@@ -168,17 +167,21 @@ def measure_ours(checked: Checked, plan: Plan) -> Measured:
 
 
 def measure_peer(peer: PeerServer, model: Path, checked: Checked, plan: Plan) -> Measured | NotMeasured:
-    """What another server does, or the reason why that is not known."""
+    """What another server does, or the reason why that is not known; nothing that befalls it ends the run."""
     say(f"measuring {peer.name} (installed first, if it is not)")
     compared = Compared(checked, peer)
     try:
         with peer.running(model):
             outcomes = asyncio.run(measure(compared, plan))
-    except PeerError as error:
+    except ServerError as error:
         return NotMeasured(peer.name, str(error))
+    except KeyboardInterrupt:
+        return NotMeasured(peer.name, "interrupted")
+    except Exception as error:  # other people's servers fail in ways nobody can list
+        return NotMeasured(peer.name, f"{type(error).__name__}: {reason(error)}"[:200])
     if not compared.texts:
         return NotMeasured(peer.name, f"not one answer: {lost(outcomes[LOADS[0]], PATIENCE_SECONDS)}")
-    return Measured(peer.name, outcomes, str(compared))
+    return Measured(peer.name, outcomes, f"{compared}; {peer.environment.versions()}")
 
 
 async def measure(questions: Questions, plan: Plan) -> dict[tuple[int, int], Outcome]:

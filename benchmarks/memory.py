@@ -25,6 +25,8 @@ from tocsin_serving.batch.files import compress
 
 FORMATS = ("csv", "csv.gz", "jsonl", "jsonl.zst", "parquet")
 _DISTINCT_TEXTS = 16
+# Of Parquet: 16,000 rows.
+_ROUNDS_A_GROUP = 1000
 
 
 def main() -> None:
@@ -58,9 +60,9 @@ def make(path: Path, size: int) -> int:
     rounds = max(1, size // sum(len(text.encode()) for text in texts))
     if path.suffix == ".parquet":
         with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
-            for _ in range(-(-rounds // 1000)):
-                writer.write_table(pa.table({"text": texts * 1000}))
-        return -(-rounds // 1000) * 1000 * len(texts)
+            for written in range(0, rounds, _ROUNDS_A_GROUP):
+                writer.write_table(pa.table({"text": texts * min(_ROUNDS_A_GROUP, rounds - written)}))
+        return rounds * len(texts)
     jsonl = ".jsonl" in path.name
     lines = [json.dumps({"text": text}) if jsonl else '"' + text.replace('"', '""') + '"' for text in texts]
     block = ("\n".join(lines) + "\n").encode()

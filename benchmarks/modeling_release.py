@@ -15,6 +15,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 class EventsForSequenceClassification(PreTrainedModel):
     """A logit a label; above zero says that the label is more likely than no event."""
 
+    # The encoder has transformers' fused attention; unless this class says so too, it is given the plain kind.
+    _supports_sdpa = True
+
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.encoder = AutoModel.from_config(config, add_pooling_layer=False)

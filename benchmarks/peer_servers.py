@@ -1,29 +1,30 @@
 """What people would otherwise serve the same weights with, each as its own documentation starts it.
 
-`load_peers.py` measures them. One that cannot be installed or does not start is a `PeerError` with the reason.
+`load_peers.py` measures them. One that cannot be installed or does not start is a `ServerError` with the reason.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from peers import INFINITY, TORCH, Environment, reason
-from speed import CORES, PORT
+from servers import PORT, ServerError, check_port_is_free, running
+from speed import CORES
 
 # Infinity tries its largest batches first, which takes a slow machine a while.
 _START_SECONDS = 300
-_STOP_SECONDS = 10
+# uvicorn ends a worker that is silent for so long, 5 by itself; one that first imports torch is silent for longer.
+_HEALTH_SECONDS = 60
 # What uvicorn, which runs all of them, says for each worker, and when one died and it starts another, over and over.
 _UP = "Application startup complete."
 _DIED = "Child process"
@@ -64,10 +65,6 @@ def classify(request: Texts) -> list[list[dict[str, str | float]]]:
 """
 
 
-class PeerError(Exception):
-    """A peer that cannot be measured; the message is the reason, for the table."""
-
-
 @dataclass(frozen=True)
 class PeerServer:
     """Another server that classifies texts posted to /classify."""
@@ -87,66 +84,62 @@ class PeerServer:
     def first(self, answer: Json) -> list[str | None]:
         """The most probable label of each text, none where none holds.
 
-        :raises PeerError: the answer has another shape.
+        :raises ServerError: the answer has another shape.
         """
         try:
             best = [max(labels, key=lambda one: float(one["score"])) for labels in self.scored(answer)]
             return [str(one["label"]) if one["score"] >= _HOLDS else None for one in best]
         except (KeyError, TypeError, ValueError) as error:
-            raise PeerError(f"an answer that cannot be read: {str(answer)[:100]}") from error
+            raise ServerError(f"an answer that cannot be read: {str(answer)[:100]}") from error
 
     @contextmanager
     def running(self, model: Path) -> Iterator[None]:
         """The server, installed, started and all its workers ready, for as long as the block lasts.
 
-        :raises PeerError: it cannot be installed, or does not start.
+        :raises ServerError: it cannot be installed, does not start, or loses a worker.
         """
         try:
             self.environment.install()
         except (subprocess.SubprocessError, OSError) as error:
-            raise PeerError(f"cannot be installed: {reason(error)}") from error
+            raise ServerError(f"cannot be installed: {reason(error)}") from error
         check_port_is_free()
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / "app.py").write_text(self.app, encoding="utf-8")
             log = Path(scratch) / "log"
-            process = self._start(model, Path(scratch), log)
-            try:
+            with self._started(model, Path(scratch), log) as process:
                 self._wait_until_ready(process, log)
                 yield
-            finally:
-                stop(process)
+                # A figure of fewer workers than the table says would be wrong without a word.
+                if (why := self._trouble(process, log)) is not None:
+                    raise ServerError(f"a worker died while it was measured: {why}")
 
-    def _start(self, model: Path, scratch: Path, log: Path) -> psutil.Popen:
+    @contextmanager
+    def _started(self, model: Path, scratch: Path, log: Path) -> Iterator[psutil.Popen]:
         # Nothing of ours on its path; nothing sent anywhere or left in anyone's home.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment |= {"MODEL": str(model), "HF_HOME": str(scratch), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
         command = [str(part) for part in self.command(self.environment.python, model)]
-        try:
-            with log.open("wb") as file:
-                return psutil.Popen(command, cwd=scratch, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        except OSError as error:
-            raise PeerError(f"does not start: {error}") from error
+        with ExitStack() as stack:
+            try:
+                process = stack.enter_context(running(command, log, folder=scratch, environment=environment))
+            except OSError as error:
+                raise ServerError(f"does not start: {error}") from error
+            yield process
+
+    def _trouble(self, process: psutil.Popen, log: Path) -> str | None:
+        """Why the server or one of its workers is gone; none where all of them run."""
+        said = log.read_text(encoding="utf-8", errors="replace")
+        return why_it_ended(said) if process.poll() is not None or _DIED in said else None
 
     def _wait_until_ready(self, process: psutil.Popen, log: Path) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            said = log.read_text(encoding="utf-8", errors="replace")
-            if said.count(_UP) >= self.workers:
+            if (why := self._trouble(process, log)) is not None:
+                raise ServerError(f"does not start: {why}")
+            if log.read_text(encoding="utf-8", errors="replace").count(_UP) >= self.workers:
                 return
-            if process.poll() is not None or _DIED in said:
-                raise PeerError(f"does not start: {why_it_ended(said)}")
             time.sleep(0.3)
-        raise PeerError(f"not ready after {_START_SECONDS} seconds")
-
-
-def check_port_is_free() -> None:
-    """Make sure that whoever answers is who is measured.
-
-    :raises PeerError: somebody listens where servers are to be started.
-    """
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", PORT)) == 0:
-            raise PeerError(f"another program listens on port {PORT}; end it and run this again")
+        raise ServerError(f"not ready after {_START_SECONDS} seconds")
 
 
 def why_it_ended(log: str) -> str:
@@ -156,26 +149,9 @@ def why_it_ended(log: str) -> str:
     return str([*lines[-1:], *errors][-1])[:200] if lines else "it ended without a word"
 
 
-def stop(process: psutil.Popen) -> None:
-    """End a server and its workers; what they still compute for clients who have gone does not count."""
-    # The parent first, for it starts workers anew.
-    children = process.children(recursive=True) if process.is_running() else []
-    family: list[psutil.Process] = [process, *children]
-    for member in family:
-        _signal(member, "terminate")
-    _, left = psutil.wait_procs(family, timeout=_STOP_SECONDS)
-    for member in left:
-        _signal(member, "kill")
-    psutil.wait_procs(left, timeout=_STOP_SECONDS)
-
-
-def _signal(process: psutil.Process, name: str) -> None:
-    with suppress(psutil.NoSuchProcess):
-        getattr(process, name)()
-
-
 def _plain_command(python: Path, model: Path) -> Sequence[str | Path]:
-    return [python, "-m", "uvicorn", "app:app", "--port", str(PORT), "--workers", str(CORES)]
+    workers = ["--workers", str(CORES), "--timeout-worker-healthcheck", str(_HEALTH_SECONDS)]
+    return [python, "-m", "uvicorn", "app:app", "--port", str(PORT), *workers]
 
 
 def _infinity_command(python: Path, model: Path) -> Sequence[str | Path]:

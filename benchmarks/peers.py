@@ -8,6 +8,7 @@ product's time), runs on all cores at batch 32, and prints the best of three rou
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ _RUN_SECONDS = 1800
 _FRAME = """
 import json, sys, time
 folder, texts = sys.argv[1], json.load(sys.stdin)
+def end():
+    pass
 {body}
 run(texts[:64])
 walls, cpus = [], []
@@ -31,6 +34,7 @@ for _ in range(3):
     walls.append(time.perf_counter() - wall)
     cpus.append(time.process_time() - cpu)
 print(json.dumps({{"texts_per_second": len(texts) / min(walls), "cpu_milliseconds": 1000 * min(cpus) / len(texts)}}))
+end()
 """
 
 
@@ -63,9 +67,21 @@ class Environment:
         done = self.python.parents[1] / ".installed"
         if done.is_file() and done.read_text(encoding="utf-8") == "\n".join(self.requirements):
             return
-        _output([sys.executable, "-m", "venv", "--clear", str(self.python.parents[1])], _INSTALL_SECONDS)
-        _output([str(self.python), "-m", "pip", "install", "--quiet", *self.requirements], _INSTALL_SECONDS)
+        output([sys.executable, "-m", "venv", "--clear", str(self.python.parents[1])], _INSTALL_SECONDS)
+        output([str(self.python), "-m", "pip", "install", "--quiet", *self.requirements], _INSTALL_SECONDS)
         done.write_text("\n".join(self.requirements), encoding="utf-8")
+
+    def versions(self) -> str:
+        """What is installed of what decides its speed, for the table: not all of it is pinned."""
+        command = [str(self.python), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
+        try:
+            installed = json.loads(output(command, _INSTALL_SECONDS))
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
+            return f"versions unknown: {reason(error)}"
+        named = {re.split(r"[\[=]", requirement)[0] for requirement in self.requirements} | {"transformers"}
+        # Some call themselves with an underscore, which pip takes for a dash.
+        found = [one for one in installed if one["name"].lower().replace("_", "-") in named]
+        return ", ".join(f"{one['name']} {one['version']}" for one in found)
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ class Peer:
     name: str
     environment: Environment
     body: str
-    """Python that defines ``run(texts)``, with ``folder`` and ``texts`` at hand."""
+    """Python that defines ``run(texts)``, with ``folder`` and ``texts`` at hand; and ``end()``, where it needs one."""
 
     def measure(self, folder: Path, texts: Sequence[str]) -> Speed | str:
         """Its speed, or in words why there is none."""
@@ -83,35 +99,51 @@ class Peer:
             self.environment.install()
             script = _FRAME.format(body=self.body)
             command = [str(self.environment.python), "-c", script, str(folder)]
-            printed = _output(command, _RUN_SECONDS, json.dumps(list(texts)))
-        except (subprocess.SubprocessError, OSError) as error:
+            return _speed(output(command, _RUN_SECONDS, json.dumps(list(texts))))
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
             return reason(error)
-        return Speed(**json.loads(printed.splitlines()[-1]))
 
 
-def _output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
+def _speed(printed: str) -> Speed:
+    """What the last line says.
+
+    :raises ValueError: it is another line.
+    """
+    last = printed.splitlines()[-1:]
+    try:
+        return Speed(**json.loads(*last))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"printed no speed at its end: {''.join(last)[:100]!r}") from error
+
+
+def output(command: Sequence[str], seconds: float, stdin: str = "") -> str:
+    """What a command prints.
+
+    :raises subprocess.SubprocessError, OSError: it fails or takes longer than so many seconds; see `reason`.
+    """
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=seconds).stdout
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why a command came to nothing, in a line."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in str(error.stderr).splitlines() if line.strip()]
         return lines[-1][:200] if lines else f"ended with status {error.returncode}"
     if isinstance(error, subprocess.TimeoutExpired):
         return f"not done after {error.timeout:.0f} seconds"
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 # Ours, so that no peer is measured with another's kernels.
 TORCH = f"torch=={version('torch').split('+')[0]}"
+ONNXRUNTIME = f"onnxruntime=={version('onnxruntime')}"
 # It also holds the server that load_peers.py measures.
 INFINITY = Environment("infinity", ("infinity-emb[optimum,server,torch]", TORCH))
 
 PEERS = (
     Peer(
         "optimum, ONNX Runtime pipeline",
-        Environment("optimum", ("optimum-onnx[onnxruntime]",)),
+        Environment("optimum", ("optimum-onnx[onnxruntime]", ONNXRUNTIME, TORCH)),
         """
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer, pipeline
@@ -124,7 +156,7 @@ def run(batch):
     ),
     Peer(
         "sentence-transformers, ONNX backend, vectors alone",
-        Environment("sentence-transformers", ("sentence-transformers[onnx]",)),
+        Environment("sentence-transformers", ("sentence-transformers[onnx]", ONNXRUNTIME, TORCH)),
         """
 from sentence_transformers import SentenceTransformer
 model = SentenceTransformer(folder, backend="onnx", device="cpu")
@@ -140,11 +172,13 @@ import asyncio
 from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 engine = AsyncEmbeddingEngine.from_args(
     EngineArgs(model_name_or_path=folder, engine="torch", device="cpu", batch_size=32, model_warmup=False))
-async def answer(batch):
-    async with engine:
-        await engine.classify(sentences=list(batch))
+loop = asyncio.new_event_loop()
+# Once, as a server does: starting and stopping are no part of a round.
+loop.run_until_complete(engine.astart())
 def run(batch):
-    asyncio.run(answer(batch))
+    loop.run_until_complete(engine.classify(sentences=list(batch)))
+def end():
+    loop.run_until_complete(engine.astop())
 """,
     ),
 )

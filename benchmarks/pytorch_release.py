@@ -31,6 +31,12 @@ _QUANTIZED = "_quantized"
 _ON_THE_WAY = ("Cast", "Mul")
 _ADDS_BIAS = ("Add", "BiasGelu")
 _QUERY_KEY_VALUE = ("query", "key", "value")
+_LAYER_PRODUCTS = (
+    *(f"attention.self.{name}" for name in _QUERY_KEY_VALUE),
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
 
 
 def write_pytorch_release(release: Release, folder: Path) -> None:
@@ -38,9 +44,10 @@ def write_pytorch_release(release: Release, folder: Path) -> None:
 
     :raises ValueError: the graph is not as `tocsin train` exports it, so that a weight's name cannot be told.
     """
-    save_file(weights(onnx.load(release.model_path)), folder / "model.safetensors", metadata={"format": "pt"})
-    shutil.copy(_CLASS_FILE, folder)
     config = json.loads((release.folder / "config.json").read_text(encoding="utf-8"))
+    found = weights(onnx.load(release.model_path), config["num_hidden_layers"])
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(_CLASS_FILE, folder)
     config |= {
         "architectures": [_CLASS],
         "auto_map": {"AutoModelForSequenceClassification": f"{_CLASS_FILE.stem}.{_CLASS}"},
@@ -50,13 +57,13 @@ def write_pytorch_release(release: Release, folder: Path) -> None:
         shutil.copy(release.folder / name, folder)
 
 
-def weights(model: ModelProto) -> Weights:
+def weights(model: ModelProto, layers: int) -> Weights:
     """The parameters of `EventsForSequenceClassification` by their PyTorch names, in PyTorch's shapes.
 
     Embeddings, norms and biases kept their names through the export; a product's weights are called after the bias that
     is added to them, and those of query, key and value, which the release joined, are taken apart again.
 
-    :raises ValueError: a product has no bias to be called after.
+    :raises ValueError: a product has no bias to be called after, or the products are not those of so many layers.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     found = {name: value for name, value in constants.items() if _is_parameter(name)}
@@ -75,8 +82,19 @@ def weights(model: ModelProto) -> Weights:
         else:
             found |= _attention(layer, values, constants[bias])
             layer += 1
+    _check_products(found, layers, joined=layer)
     # A transposed view would be written in the order of its memory.
     return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in found.items()}
+
+
+def _check_products(found: Weights, layers: int, *, joined: int) -> None:
+    """Products of another kind than this export's would be passed over, and who loads the rest is given random ones."""
+    expected = {f"encoder.encoder.layer.{layer}.{part}.weight" for layer in range(layers) for part in _LAYER_PRODUCTS}
+    missing = sorted((expected | {"head.weight"}) - found.keys())
+    if missing:
+        raise ValueError(f"{missing[0]}: no int8 product in the graph is it, nor of {len(missing) - 1} other weights")
+    if joined != layers:
+        raise ValueError(f"{joined} joined products of query, key and value in the graph, for {layers} layers")
 
 
 def _is_parameter(name: str) -> bool:

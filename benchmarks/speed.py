@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,17 +35,19 @@ import numpy as np
 import onnx
 import psutil
 from onnx import TensorProto, helper
-from peers import PEERS, Speed
+from peers import PEERS, Speed, reason
 from rich.console import Console
 from rich.table import Table
+from servers import service
 
 from tocsin import EventClassifier, Release
 from tocsin.encoder import Encoder, open_session
 from tocsin_serving.batch.chunks import CHUNK_ROWS
+from tocsin_serving.settings import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
-CORES = os.cpu_count() or 1
-PORT = 3719
+# Those that this process may use: containers and taskset give fewer than the machine has.
+CORES = available_cores()
 _HTTP_TEXTS = 64
 # How often the job meets each text: some minute and a half, so that start-up weighs little, as in a job of any size.
 _JOB_ROUNDS = 20
@@ -66,27 +67,46 @@ def main() -> None:
     texts = corpus_texts(arguments.texts)
     if len(texts) < CHUNK_ROWS:
         parser.error(f"--texts {arguments.texts}: give {CHUNK_ROWS} or more, or the job finds texts twice in a chunk")
-    rows = [load_row()]
+    found: list[Row] = []
+    whole = False
+    try:
+        for row in rows(texts, peers=arguments.peers):
+            found.append(row)
+        whole = True
+    finally:
+        # Whatever ends the run, minutes of measuring are not lost; only a whole table takes the last one's place.
+        report(found, len(texts), arguments.save and whole)
+
+
+def rows(texts: Sequence[str], *, peers: bool) -> Iterator[Row]:
+    yield load_row()
     one_core = in_process(texts)
-    rows.append(speed_row("library, one thread", one_core))
-    rows.append(matrix_product_row(texts, one_core))
+    yield speed_row("library, one thread", one_core)
+    yield matrix_product_row(texts, one_core)
     # Every fifth, so that what is slow reads fewer texts of the same lengths.
     few = texts[::5]
     with peer_model() as folder:
         pipeline = hugging_face_pipeline(folder, few)
-        rows.append(speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline))
-        job, peak = batch_job(texts * _JOB_ROUNDS)
-        rows += batch_job_rows(job, peak, pipeline)
-        if arguments.peers:
-            rows += peer_rows(folder, few, job)
-    rows += http_rows(texts)
-    report(rows, len(texts), arguments.save)
+        yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
+        job, peak = batch_job(list(texts) * _JOB_ROUNDS)
+        yield from batch_job_rows(job, peak, pipeline)
+        if peers:
+            yield from peer_rows(folder, few, job)
+    yield from tried("HTTP", lambda: http_rows(texts))
+
+
+def tried(what: str, measure: Callable[[], Sequence[Row]]) -> Sequence[Row]:
+    """Rows, or one with the reason why there are none."""
+    try:
+        return measure()
+    except (Exception, SystemExit) as error:  # a server fails in ways nobody can list
+        return [(what, "not measured", reason(error))]
 
 
 def corpus_texts(count: int) -> list[str]:
     """Texts of the test split, over and over with a number added, so that none repeats."""
-    lines = [line for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl")) for line in path.open()]
-    texts = [json.loads(line)["text"] for line in lines]
+    files = [path.read_bytes() for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl"))]
+    texts = [json.loads(line)["text"] for file in files for line in file.splitlines()]
     return [texts[index % len(texts)] + (f" ({index})" if index >= len(texts) else "") for index in range(count)]
 
 
@@ -187,7 +207,7 @@ def peer_rows(folder: Path, texts: Sequence[str], job: Speed) -> Iterator[Row]:
         if isinstance(found, str):
             yield (peer.name, "not measured", found)
         else:
-            yield speed_row(f"{peer.name}, batch 32, all cores", found)
+            yield speed_row(f"{peer.name}, batch 32, all cores", found, peer.environment.versions())
             yield ratio_row(f"tocsin score against {peer.name}", job, found)
 
 
@@ -241,16 +261,22 @@ def peak_memory(command: Sequence[str], every: float = 0.2) -> int:
     """Run a command; the most memory it and its children held at once, shared pages counted once (PSS), in bytes.
 
     :param every: seconds between two looks, each of which takes time from the command.
+    :raises SystemExit: it fails, with what it said.
     """
-    process = psutil.Popen(command, stderr=subprocess.DEVNULL)
-    peak = 0
-    while process.poll() is None:
-        family = [process, *process.children(recursive=True)]
-        peak = max(peak, sum(proportional_memory(member) for member in family))
-        with suppress(psutil.TimeoutExpired):
-            process.wait(every)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
+    with tempfile.TemporaryFile() as said:
+        process = psutil.Popen(command, stderr=said)
+        peak = 0
+        while process.poll() is None:
+            # It may end between two looks.
+            with suppress(psutil.NoSuchProcess):
+                family = [process, *process.children(recursive=True)]
+                peak = max(peak, sum(proportional_memory(member) for member in family))
+            with suppress(psutil.TimeoutExpired):
+                process.wait(every)
+        if process.returncode:
+            said.seek(0)
+            error = subprocess.CalledProcessError(process.returncode, list(command), stderr=said.read().decode())
+            raise SystemExit(f"{' '.join(command)} failed with {process.returncode}: {reason(error)}")
     return peak
 
 
@@ -286,48 +312,14 @@ def post(client: httpx.Client, texts: list[str]) -> None:
         raise SystemExit("the service lost an answer")
 
 
-@contextmanager
-def service() -> Iterator[httpx.Client]:
-    """The real service, a worker for each core."""
-    with server(workers=CORES) as (_, client):
-        yield client
-
-
-@contextmanager
-def server(*, workers: int) -> Iterator[tuple[psutil.Process, httpx.Client]]:
-    """The real service as a process of its own, ready, and a client of it."""
-    command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(PORT), "--workers", str(workers)]
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
-            wait_until_ready(client)
-            yield process, client
-    finally:
-        family = [*process.children(recursive=True), process]
-        for member in family:
-            member.terminate()
-        psutil.wait_procs(family, timeout=10)
-
-
-def wait_until_ready(client: httpx.Client, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.3)
-    raise SystemExit("the service did not become ready")
-
-
 _WORKER = """
 import json, sys, time
 from tocsin import EventClassifier
-texts = json.load(sys.stdin)
+texts = json.loads(sys.stdin.readline())
 classifier = EventClassifier.load()
 classifier.score_batch(texts[:50])
 print("ready", flush=True)
+sys.stdin.readline()
 times = []
 for _ in range(3):
     begun = time.perf_counter()
@@ -338,21 +330,45 @@ print(min(times))
 
 
 def in_processes(texts: Sequence[str]) -> float:
-    """Texts a second of one single-threaded classifier per core, all at once."""
-    rates: list[float] = []
+    """Texts a second of one single-threaded classifier per core, all at once.
 
-    def run(share: list[str]) -> None:
-        done = subprocess.run(
-            [sys.executable, "-c", _WORKER], input=json.dumps(share), capture_output=True, text=True, check=True
-        )
-        rates.append(len(share) / float(done.stdout.split()[-1]))
+    :raises SystemExit: one of them failed, without which the sum would be of fewer cores.
+    """
+    shares = [list(texts[core::CORES]) for core in range(CORES)]
+    workers: list[subprocess.Popen[str]] = []
+    try:
+        for share in shares:
+            workers.append(_worker())
+            tell(workers[-1], json.dumps(share))
+        # None begins before all have loaded the model, which takes some longer than others.
+        for worker in workers:
+            heard(worker)
+        for worker in workers:
+            tell(worker, "begin")
+        return sum(len(share) / float(heard(worker)) for share, worker in zip(shares, workers, strict=True))
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
 
-    threads = [threading.Thread(target=run, args=(list(texts[core::CORES]),)) for core in range(CORES)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(rates)
+
+def _worker() -> subprocess.Popen[str]:
+    # What it has to say of an error goes where ours goes.
+    return subprocess.Popen([sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def tell(worker: subprocess.Popen[str], line: str) -> None:
+    # One that has died is found out by its silence.
+    with suppress(BrokenPipeError):
+        print(line, file=worker.stdin, flush=True)
+
+
+def heard(worker: subprocess.Popen[str]) -> str:
+    """The worker's next line."""
+    line = worker.stdout.readline() if worker.stdout else ""
+    if not line:
+        raise SystemExit(f"a process of the library failed with {worker.wait()}; what it said stands above")
+    return line
 
 
 def report(rows: Sequence[Row], count: int, save: bool) -> None:
@@ -363,12 +379,17 @@ def report(rows: Sequence[Row], count: int, save: bool) -> None:
     Console().print(table)
     if save:
         lines = [
-            f"# Speed\n\n{title}. Made by `make bench ARGS=--save`.\n",
+            f"# Speed\n\n{title}. Made by `{as_made()}`.\n",
             "| what | measured | note |",
             "| --- | --- | --- |",
         ]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         (ROOT / "benchmarks/speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def as_made() -> str:
+    """The command that makes this table again, options included."""
+    return f"make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
 
 
 def cpu_name() -> str:

@@ -15,10 +15,12 @@ import load_peers
 import peer_servers
 import peers
 import pytest
+import servers
 from load import Checked, Outcome
 from load_peers import Measured, NotMeasured, Plan, measure_peer, overload_line, rows
-from peer_servers import PLAIN_APP, SERVERS, PeerError, PeerServer, check_port_is_free, why_it_ended
+from peer_servers import PLAIN_APP, SERVERS, PeerServer, why_it_ended
 from peers import Environment
+from servers import ServerError, check_port_is_free
 
 _TEXTS = (
     "Warplanes struck the market in the town centre on Tuesday, killing nine people.",
@@ -51,6 +53,11 @@ server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
 print("Application startup complete.", flush=True)
 server.serve_forever()
 """
+_A_WORKER_DIES = """
+import threading
+threading.Timer(0.5, print, ["MemoryError: no more\\nINFO: Child process [7] died"], {"flush": True}).start()
+"""
+_ANY_BODY = ("json.dumps([FIRST[text] for text in texts]).encode()", "b'<html>'")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
         free: int = probe.getsockname()[1]
     monkeypatch.setattr(load, "PORT", free)
     monkeypatch.setattr(peer_servers, "PORT", free)
+    monkeypatch.setattr(servers, "PORT", free)
     return free
 
 
@@ -139,6 +147,28 @@ def test_a_server_that_answers_in_another_shape_is_not_measured(
     assert "cannot be read" in found.why
 
 
+@pytest.mark.usefixtures("few_loads")
+def test_a_server_whose_answer_is_no_json_is_not_measured(
+    checked: Checked, environment: Environment, port: int, tmp_path: Path
+) -> None:
+    found = measure_peer(server(environment, app(port, {}).replace(*_ANY_BODY)), tmp_path, checked, _PLAN)
+    assert isinstance(found, NotMeasured)
+    assert "JSONDecodeError" in found.why
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no more files"), KeyError("x")])
+def test_nothing_that_befalls_a_peer_ends_the_run(
+    error: BaseException, checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(peer: PeerServer, model: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(PeerServer, "running", fails)
+    found = measure_peer(SERVERS[0], tmp_path, checked, _PLAN)
+    assert isinstance(found, NotMeasured)
+    assert found.why
+
+
 @pytest.mark.usefixtures("port")
 def test_a_server_that_does_not_start_is_named_with_its_reason(
     checked: Checked, environment: Environment, tmp_path: Path
@@ -156,13 +186,28 @@ def test_a_server_that_cannot_be_installed_is_named_with_what_pip_said(
         raise subprocess.CalledProcessError(1, command, stderr="Looking up\nERROR: No matching distribution found\n")
 
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setattr(peers, "_output", fails)
+    monkeypatch.setattr(peers, "output", fails)
     found = measure_peer(server(Environment("none", ("nothing",)), ""), tmp_path, checked, _PLAN)
     assert found == NotMeasured("a server", "cannot be installed: ERROR: No matching distribution found")
 
 
+@pytest.mark.usefixtures("few_loads")
+def test_a_server_that_loses_a_worker_while_it_is_measured_is_not_measured(
+    checked: Checked, environment: Environment, port: int, tmp_path: Path
+) -> None:
+    alike = app(port, {text: as_the_pipeline(checked.first(text)) for text in _TEXTS})
+    dying = alike.replace("server.serve_forever()", _A_WORKER_DIES + "server.serve_forever()")
+    found = measure_peer(server(environment, dying), tmp_path, checked, _PLAN)
+    assert found == NotMeasured("a server", "a worker died while it was measured: MemoryError: no more")
+
+
+def test_a_cold_worker_has_longer_than_it_takes_to_import_torch() -> None:
+    command = list(SERVERS[0].command(Path("python"), Path("model")))
+    assert int(str(command[command.index("--timeout-worker-healthcheck") + 1])) >= 60
+
+
 def test_whoever_else_listens_on_the_port_is_not_taken_for_a_peer(port: int) -> None:
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(PeerError, match=f"listens on port {port}"):
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ServerError, match=f"listens on port {port}"):
         check_port_is_free()
 
 
@@ -183,7 +228,7 @@ def test_each_peer_is_read_in_its_own_words() -> None:
     answer = [[{"label": "attack", "score": 0.2}, {"label": "grenade", "score": 0.7}], [{"label": "a", "score": 0.4}]]
     assert plain.first(answer) == ["grenade", None]
     assert infinity.first({"data": answer}) == ["grenade", None]
-    with pytest.raises(PeerError, match="cannot be read"):
+    with pytest.raises(ServerError, match="cannot be read"):
         infinity.first(answer)
 
 

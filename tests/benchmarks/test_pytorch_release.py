@@ -39,6 +39,8 @@ def test_the_weights_are_all_there_and_answer_as_the_release_does(
     folder: Path, shipped_classifier: EventClassifier
 ) -> None:
     model = EventsForSequenceClassification(AutoConfig.from_pretrained(folder))
+    # As transformers runs this encoder when it loads it by itself: a peer held to a slower kind would flatter us.
+    assert model.encoder.config._attn_implementation == "sdpa"
     model.train(False)
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
     tokens = AutoTokenizer.from_pretrained(folder)(list(_TEXTS), padding=True, return_tensors="pt")
@@ -65,4 +67,15 @@ def test_a_product_without_a_bias_is_refused() -> None:
     ]
     graph = onnx.helper.make_graph(nodes, "one", [], [], constants)
     with pytest.raises(ValueError, match="lonely"):
-        weights(helper.make_model(graph))
+        weights(helper.make_model(graph), layers=1)
+
+
+def test_a_graph_with_products_of_another_kind_is_refused(shipped_classifier: EventClassifier) -> None:
+    model = onnx.load(shipped_classifier.release.model_path)
+    layers = AutoConfig.from_pretrained(shipped_classifier.release.folder).num_hidden_layers
+    with pytest.raises(ValueError, match=f"joined products .* for {layers - 1} layers"):
+        weights(model, layers - 1)
+    last = [node for node in model.graph.node if node.op_type == "MatMulInteger"][-2]
+    last.op_type = "DynamicQuantizeMatMul"
+    with pytest.raises(ValueError, match=f"layer.{layers - 1}.output.dense.weight: no int8 product"):
+        weights(model, layers)

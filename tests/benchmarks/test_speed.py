@@ -1,0 +1,82 @@
+"""How commands and processes are measured, with some of a few lines in place of the library."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import speed
+from memory import make
+from speed import as_made, in_processes, peak_memory, tried
+
+# Notes when it is ready and when it begins; a text is the file for that, the first worker takes its time.
+_NOTES = """
+import json, sys, time
+note, wait = json.loads(sys.stdin.readline())[0].split("|")
+time.sleep(float(wait))
+with open(note, "a") as file:
+    file.write("ready ")
+print("ready", flush=True)
+sys.stdin.readline()
+with open(note, "a") as file:
+    file.write("begin ")
+print(0.5)
+"""
+_LAST_FAILS = """
+import json, sys
+text = json.loads(sys.stdin.readline())[0]
+print("ready", flush=True)
+sys.stdin.readline()
+print(0.5 if text == "good" else sys.exit(3))
+"""
+
+
+@pytest.fixture(autouse=True)
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "CORES", 3)
+
+
+def test_processes_begin_when_all_are_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_WORKER", _NOTES)
+    note = tmp_path / "note"
+    rate = in_processes([f"{note}|{wait}" for wait in (0.5, 0, 0)])
+    assert re.fullmatch("(ready ){3}(begin ){3}", note.read_text())
+    assert rate == pytest.approx(3 / 0.5)
+
+
+@pytest.mark.parametrize("script", [_LAST_FAILS, "raise SystemExit(3)"])
+def test_a_process_that_fails_leaves_no_figure_of_the_others(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_WORKER", script)
+    with pytest.raises(SystemExit, match="failed with 3"):
+        in_processes(["good", "good", "bad"])
+
+
+def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(SystemExit, match="failed with 1: no such file"):
+        peak_memory([sys.executable, "-c", "raise SystemExit('no such file')"])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("503"), SystemExit("503")])
+def test_what_cannot_be_measured_is_a_row_with_the_reason(error: BaseException) -> None:
+    def fails() -> list[speed.Row]:
+        raise error
+
+    assert tried("HTTP", fails) == [("HTTP", "not measured", "503")]
+
+
+def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--save", "--peers"])
+    assert as_made() == "make bench ARGS='--save --peers'"
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
+def test_a_file_is_of_the_size_that_was_asked_for(name: str, tmp_path: Path) -> None:
+    size = 5_000_000
+    rows = make(tmp_path / name, size)
+    texts = speed.corpus_texts(16)
+    assert sum(len(text.encode()) for text in texts) * rows / 16 == pytest.approx(size, rel=0.01)
+    if name == "in.parquet":
+        assert pq.read_metadata(tmp_path / name).num_rows == rows
