@@ -187,7 +187,7 @@ class RequestGuard:
         self, desk: Desk, exchange: Exchange, request: ClassifyRequest, receive: Receive, send: Send
     ) -> None:
         """Answer a request that came as one body line by line, for as long as the client is there."""
-        ticket = await _while_there(desk.admit(request), receive, self._settings.timeout_seconds)
+        ticket = await _while_there(desk.admit(request, in_lines=True), receive, self._settings.timeout_seconds)
         exchange.model_version = ticket.classifier.version
         await _while_there(LineStream(desk, ticket, self._settings, exchange, send).answer_texts(), receive)
 

@@ -54,7 +54,7 @@ _REFUSALS = {
     "403": "The key may not do this, or /admin is off.",
     "408": "The body did not come in time.",
     "409": "The release was refused; the old one goes on serving.",
-    "413": "The body is too large.",
+    "413": "The body is too large, or would take longer to answer than there is time for; send it in parts.",
     "415": "The body is of another kind.",
     "429": "The key has been used too often, or holds its share; the header Retry-After says when to come back.",
     "503": "The service is overloaded; the header Retry-After says when to come back.",

@@ -46,6 +46,18 @@ def overloaded(seconds: float) -> RefusedError:
     return RefusedError(503, f"The service is overloaded; try again in {wait} s.", headers=headers)
 
 
+def too_long(field: str, seconds: float, limit: float) -> RefusedError:
+    """413 for more work than can be done in the time for an answer.
+
+    :param field: what is to be sent in parts.
+    :param seconds: how long it is measured to take, with nobody else there.
+    """
+    message = f"would take about {math.ceil(seconds):,} s, and an answer has {limit:,.0f} s; send it in parts"
+    if field == "texts":
+        message += ", or ask for lines (Accept: application/x-ndjson), which may take any time"
+    return RefusedError(413, f"{field}: {message}", FieldProblem(field=field, message=message))
+
+
 def invalid(error: ValidationError) -> RefusedError:
     """400 naming each field at fault."""
     problem = what_is_invalid(error)

@@ -24,7 +24,7 @@ from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import overloaded
+from tocsin_serving.refusal import RefusedError, overloaded
 from tocsin_serving.releases import ServedRelease
 from tocsin_serving.settings import Settings
 
@@ -193,6 +193,63 @@ def test_a_burst_is_not_let_in_all_at_once(desk: Desk) -> None:
     assert 1 <= statuses.count(504) <= 11
 
 
+def test_someones_long_request_or_many_streams_keep_nobody_else_out(desk: Desk) -> None:
+    async def scenario() -> None:
+        queue, classifier = desk.queue, desk.releases.classifier
+        queue.pace.seconds_per_token = 1e-4
+        soon = queue.clock() + 60
+        # 50 s of one request's, and 51 s of 512 streams'.
+        jobs = [queue.put(classifier, _options(), ["x"] * 1_000, [500] * 1_000, deadline=soon)]
+        jobs += [queue.put(classifier, _options(), ["x"] * 50, [20] * 50) for _ in range(512)]
+        try:
+            desk.check_capacity()
+            desk.check_capacity(texts=5, tokens=500)
+            with pytest.raises(RefusedError) as late:
+                desk.check_capacity(texts=5, tokens=300_000)
+            assert late.value.status == 503
+        finally:
+            for job in jobs:
+                queue.drop(job)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/classify", {"texts": ["one", "two", "three"]}, "texts"),
+        ("/classify_document", {"document": "A strike. A march. A bomb."}, "document"),
+    ],
+)
+def test_what_would_take_longer_than_there_is_time_is_to_be_sent_in_parts(
+    desk: Desk, path: str, body: dict[str, Any], field: str
+) -> None:
+    async def scenario() -> tuple[Exchange, Exchange]:
+        slow = Desk(desk.releases, Settings(batch_tokens=4))
+        guard = guarded(Application(), slow)
+        slow.queue.pace.seconds_per_token = 100
+        whole = await Exchange(json.dumps(body).encode(), path=path).through(guard)
+        # Nobody could send less, and its turn measures the pace anew.
+        return whole, await Exchange(BODY).through(guard)
+
+    whole, least = run(scenario())
+    assert whole.status == 413
+    problem = json.loads(whole.body)["detail"][0]
+    assert problem["field"] == field
+    assert "send it in parts" in problem["message"]
+    assert least.status == 200
+
+
+def test_a_list_that_is_answered_in_lines_may_take_any_time(desk: Desk) -> None:
+    async def scenario() -> Exchange:
+        slow = Desk(desk.releases, Settings(batch_tokens=4))
+        slow.queue.pace.seconds_per_token = 100
+        body = b'{"texts": ["one", "two", "three"]}'
+        return await Exchange(body, headers={"Accept": "application/x-ndjson"}).through(guarded(Application(), slow))
+
+    assert len(lines_of(run(scenario()))) == 3
+
+
 def test_bodies_held_at_once_are_bounded(desk: Desk) -> None:
     async def scenario() -> tuple[Exchange, Exchange]:
         application = Application(open_gate=False)
@@ -261,7 +318,7 @@ class SlowDesk:
         self.releases, self.queue, self.check_capacity = desk.releases, desk.queue, desk.check_capacity
         self.cancelled = 0
 
-    async def admit(self, request: object) -> object:
+    async def admit(self, request: object, **_: object) -> object:
         try:
             return await asyncio.Future()
         except asyncio.CancelledError:
