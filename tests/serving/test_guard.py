@@ -831,6 +831,27 @@ def test_an_option_where_it_would_be_overlooked_is_refused(desk: Desk) -> None:
     assert json.loads(exchange.body)["detail"][0]["field"] == "scores"
 
 
+def test_of_a_great_many_unknown_fields_no_list_is_made(desk: Desk) -> None:
+    def refused(fields: int) -> dict[str, Any]:
+        body = json.dumps({"texts": ["one"], **{f"unknown{number}": 1 for number in range(fields)}}).encode()
+        exchange = run(Exchange(body).through(guarded(Application(), desk)))
+        assert exchange.status == 400
+        problem: dict[str, Any] = json.loads(exchange.body)
+        return problem
+
+    assert len(refused(1_000)["detail"]) == 10
+    (problem,) = refused(1_001)["detail"]
+    assert problem["field"] == "body"
+    assert problem["message"].startswith("has 1,001 things wrong with it")
+
+
+def test_a_long_name_is_not_given_back_whole(desk: Desk) -> None:
+    body = json.dumps({"texts": ["one"], "x" * 100_000: 1}).encode()
+    exchange = run(Exchange(body).through(guarded(Application(), desk)))
+    assert exchange.status == 400
+    assert json.loads(exchange.body)["detail"][0]["field"] == "x" * 100 + "..."
+
+
 def test_documents_are_no_streams(desk: Desk) -> None:
     exchange = run(Exchange(b"", path="/classify_document", headers=NDJSON).through(guarded(Application(), desk)))
     assert exchange.status == 415
