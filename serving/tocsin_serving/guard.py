@@ -21,7 +21,7 @@ from tocsin_serving.body import drain, parsed, read_body
 from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
 from tocsin_serving.keys import ApiKey, Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid
+from tocsin_serving.refusal import ClientGoneError, RefusedError, fault, invalid
 from tocsin_serving.request_log import CLIENT_GONE, REQUEST_ID_HEADER, Exchange
 from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
@@ -36,7 +36,6 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
-_FAULT = "Something went wrong in the service; its log tells what, under this answer's X-Request-ID."
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin")
@@ -95,7 +94,7 @@ class RequestGuard:
             exchange.break_off(CLIENT_GONE)
         except Exception:
             logger.exception("The request %s failed", exchange.request_id)
-            await _refuse(RefusedError(500, _FAULT), exchange, scope, receive, send)
+            await _refuse(fault(), exchange, scope, receive, send)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))

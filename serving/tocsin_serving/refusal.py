@@ -50,6 +50,13 @@ def overloaded(seconds: float) -> RefusedError:
     return RefusedError(503, f"The service is overloaded; try again in {wait} s.", headers=headers)
 
 
+def fault() -> RefusedError:
+    """500 that tells where to look, and nothing of what went wrong."""
+    return RefusedError(
+        500, "Something went wrong in the service; its log tells what, under this answer's X-Request-ID."
+    )
+
+
 def too_long(field: str, seconds: float, limit: float) -> RefusedError:
     """413 for more work than can be done in the time for an answer.
 

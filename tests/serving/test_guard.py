@@ -637,19 +637,50 @@ def test_a_fault_after_the_answers_end_leaves_it_an_answer(desk: Desk, log: pyte
     assert any(record.exc_info for record in log.records)
 
 
-def test_a_stream_whose_texts_cannot_be_computed_is_no_success(
-    desk: Desk, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(b'{"text": "one"}\n', {"Content-Type": "application/x-ndjson"}), (BODY, {"Accept": "application/x-ndjson"})],
+)
+def test_a_stream_whose_texts_cannot_be_computed_says_so_and_is_no_success(
+    desk: Desk, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, body: bytes, headers: dict[str, str]
 ) -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(desk, "answer", fail)
     before = broken("fault")
-    exchange = run(Exchange(b'{"text": "one"}\n', headers=NDJSON).through(guarded(Application(), desk)))
+    exchange = run(Exchange(body, headers=headers).through(guarded(Application(), desk)))
     assert exchange.status == 200
+    (last,) = lines_of(exchange)
+    assert last["line"] == 1
+    assert last["error"].endswith("The stream ends here.")
+    assert "memory" not in last["error"]
+    assert exchange.sent[-1]["more_body"] is True
     line = line_of_log(log)
     assert (line["status"], line["complete"]) == (500, False)
     assert broken("fault") == before + 1
+    assert any(line["request_id"] in record.getMessage() for record in log.records if record.exc_info)
+
+
+@pytest.mark.parametrize(
+    ("part", "limits", "status", "reason"),
+    [
+        (b"\n" * 9, Settings(max_bad_lines=3), 400, "refused"),
+        (b'{"text": "' + b"a" * 2_000, Settings(max_body_bytes=10_000, max_held_bytes=1_000), 503, "overload"),
+        (b'{"text": ', Settings(idle_seconds=1), 408, "client"),
+    ],
+)
+def test_a_stream_that_the_service_ends_is_counted_by_what_ended_it(
+    desk: Desk, log: pytest.LogCaptureFixture, part: bytes, limits: Settings, status: int, reason: str
+) -> None:
+    before = broken(reason)
+    exchange = Exchange(part, b"", headers=NDJSON)
+    exchange._incoming.pop()  # a client that says no more, and stays
+    run(exchange.through(guarded(Application(), desk, limits)))
+    assert lines_of(exchange)[-1]["error"].endswith("The stream ends here.")
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (status, False)
+    assert broken(reason) == before + 1
 
 
 def test_a_stream_whose_client_leaves_is_told_from_one_that_was_answered(
