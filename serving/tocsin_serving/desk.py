@@ -36,6 +36,8 @@ class Ticket:
     """When the answer has to be there, by the queue's clock."""
     job: Job | None = None
     """Its work, once that is queued."""
+    fault: Exception | None = None
+    """What went wrong while the service's method answered it: for the guard, which tells it with the request's id."""
 
 
 ADMITTED: ContextVar[Ticket] = ContextVar("ADMITTED")

@@ -217,18 +217,24 @@ class RequestGuard:
             await self._forward(ticket, body, scope, send)
 
     async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, send: Send) -> None:
-        """Have the application answer."""
+        """Have the application answer; the fault that it leaves on the ticket in place of an answer is raised."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
             # BentoML asks once; what comes after is for `_gone`.
             return pending.pop() if pending else await asyncio.Future()
 
+        async def send_unless_failed(message: Message) -> None:
+            if ticket.fault is None:
+                await send(message)
+
         headers = MutableHeaders(raw=list(scope["headers"]))
         headers["Content-Type"] = "application/json"
         headers["Content-Length"] = str(len(body))
         ADMITTED.set(ticket)
-        await self._app({**scope, "headers": headers.raw}, replay, send)
+        await self._app({**scope, "headers": headers.raw}, replay, send_unless_failed)
+        if ticket.fault is not None:
+            raise ticket.fault
 
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:
