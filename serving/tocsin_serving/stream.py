@@ -10,14 +10,14 @@ file, or someone's way of keeping a worker busy. Whatever makes the service end 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Send
 
 from tocsin import Prediction
-from tocsin_serving.body import parsed_or_problem
+from tocsin_serving.body import Inbox, parsed_or_problem
 from tocsin_serving.desk import Desk, Ticket, count_tokens
 from tocsin_serving.lines import LineCutter, line_groups
 from tocsin_serving.refusal import ClientGoneError, RefusedError, fault
@@ -93,14 +93,18 @@ class LineStream:
     async def answer_lines(self, receive: Receive, memory: Account) -> None:
         """Answer the lines of a body while it comes in.
 
-        :param memory: counts what is held of a line that is not complete.
+        :param memory: counts what is held of lines that are not complete or not answered.
         :raises ClientGoneError: it hung up, or reads nothing.
         :raises RefusedError: 400, too many lines in a row could not be used; 408, no line came in time; 429 or 503, too
             many bytes are held.
         """
         async with self._from_start_to_end():
-            with closing(LineCutter(self._settings.max_line_bytes, memory)) as cutter:
-                async for chunk in self._chunks(line_groups(receive, cutter, self._settings.idle_seconds)):
+            with (
+                closing(LineCutter(self._settings.max_line_bytes, memory)) as cutter,
+                closing(Inbox(receive, memory)) as inbox,
+            ):
+                groups = line_groups(inbox.receive, cutter, self._settings.idle_seconds)
+                async for chunk in self._chunks(groups, inbox):
                     await self._answer(chunk)
                     # Problems are answered without anything to wait for; other requests have to get a turn.
                     await asyncio.sleep(0)
@@ -126,9 +130,10 @@ class LineStream:
         with suppress(ClientGoneError):
             await self._send(self._last_words(refused), more=True)
 
-    async def _chunks(self, groups: AsyncIterator[list[bytes | None]]) -> AsyncIterator[Chunk]:
+    async def _chunks(self, groups: AsyncIterator[Iterable[bytes | None]], inbox: Inbox) -> AsyncIterator[Chunk]:
         """What is complete is answered at once: a client may wait for an answer before its next line.
 
+        :raises ClientGoneError: it hung up with more than a turn's lines to be answered.
         :raises RefusedError: 400, too many lines in a row could not be used.
         """
         async for lines in groups:
@@ -140,6 +145,8 @@ class LineStream:
                 if hopeless or chunk.cost >= self._settings.batch_tokens:
                     yield chunk
                     chunk = Chunk()
+                    # One part may hold many turns' lines.
+                    inbox.check()
                 if hopeless:
                     raise RefusedError(400, f"{self._bad_lines:,} lines in a row could not be used.")
             if chunk.lines:

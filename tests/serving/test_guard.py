@@ -826,6 +826,47 @@ def test_a_stream_reads_no_further_ahead_than_a_turn(desk: Desk) -> None:
     assert exchange.furthest == 10
 
 
+def test_work_for_a_stream_whose_client_left_is_dropped(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    """However many lines came in one part."""
+    exchange = Exchange(b'{"text": "one"}\n' * 2_000, hang_up=True, headers=NDJSON)
+    run(exchange.through(guarded(Application(), desk, Settings(batch_tokens=100))))
+    # Two turns of at most as many lines as tokens.
+    assert 0 < len(lines_of(exchange)) <= 200
+    assert line_of_log(log)["status"] == 499
+
+
+def test_lines_are_counted_as_held_until_they_are_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"text": "one"}\n' * 200
+    guard = guarded(Application(), desk, Settings(batch_tokens=100))
+    held: list[int] = []
+    answer = desk.answer
+
+    async def noting(ticket: Ticket) -> list[Prediction]:
+        held.append(guard._memory.held)
+        return await answer(ticket)
+
+    monkeypatch.setattr(desk, "answer", noting)
+    exchange = run(Exchange(body, headers=NDJSON).through(guard))
+    assert len(lines_of(exchange)) == 200
+    assert len(held) > 2
+    assert set(held) == {len(body)}
+    assert guard._memory.held == 0
+
+
+def test_a_stream_that_comes_faster_than_it_is_answered_is_answered_whole(
+    desk: Desk, tiny_classifier: EventClassifier
+) -> None:
+    texts = [f"An airstrike {number}." for number in range(300)]
+    body = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
+    parts = [body[begin : begin + 2_000] for begin in range(0, len(body), 2_000)]
+    guard = guarded(Application(), desk, Settings(batch_tokens=50))
+    exchange = run(Exchange(*parts, headers=NDJSON).through(guard))
+    expected = tiny_classifier.score_batch(texts).predictions(scores=False)
+    assert lines_of(exchange) == [prediction.model_dump(mode="json") for prediction in expected]
+    assert exchange.sent[-1]["more_body"] is False
+    assert guard._memory.held == 0
+
+
 def test_a_stream_whose_client_stops_reading_is_cut_off(desk: Desk) -> None:
     class Deaf(Exchange):
         async def _send(self, message: Message) -> None:
