@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.refusal import ClientGoneError, RefusedError, not_json, what_is_invalid
@@ -18,6 +18,66 @@ from tocsin_serving.shares import Account
 # How much of an over-long body is read and dropped, so that its sender gets to read the answer.
 _DRAIN_FACTOR = 16
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Inbox:
+    """A request's messages, of which one may be received before its time: a hang-up shows there.
+
+    A message that is no hang-up hides what comes after it until it is asked for; more are not held.
+    """
+
+    def __init__(self, receive: Receive, memory: Account) -> None:
+        """Nothing is received ahead yet; see `close`.
+
+        :param memory: counts what is.
+        """
+        self._receive = receive
+        self._memory = memory
+        self._ahead: asyncio.Task[Message] | None = None
+        self._held = 0
+
+    async def receive(self) -> Message:
+        """The next message.
+
+        :raises RefusedError: 429 or 503, too many bytes are held.
+        """
+        if self._ahead is None:
+            return await self._receive()
+        message = await self._ahead
+        self._ahead = None
+        self._release()
+        return message
+
+    def check(self) -> None:
+        """Look whether the client is still there, as far as that showed since the last look.
+
+        :raises ClientGoneError: it is not.
+        :raises RefusedError: 429 or 503, too many bytes are held.
+        """
+        if self._ahead is None:
+            self._ahead = asyncio.create_task(self._look_ahead())
+        elif self._ahead.done() and self._ahead.result()["type"] == "http.disconnect":
+            raise ClientGoneError
+
+    def close(self) -> None:
+        """Receive and hold nothing any more."""
+        self._release()
+        if self._ahead is None:
+            return
+        if self._ahead.done() and not self._ahead.cancelled():
+            self._ahead.exception()  # seen, or asyncio would complain that nobody looked
+        self._ahead.cancel()
+
+    async def _look_ahead(self) -> Message:
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._memory.take(size)
+        self._held = size
+        return message
+
+    def _release(self) -> None:
+        self._memory.release(self._held)
+        self._held = 0
 
 
 async def body_parts(receive: Receive, seconds: float) -> AsyncIterator[bytes]:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from prometheus_client import Counter
 
-Reason = Literal["client", "timeout", "fault"]
-"""The client hung up or was silent for too long; the time was up; something went wrong in the service."""
+Reason = Literal["client", "refused", "overload", "timeout", "fault"]
+"""Why an answer broke off.
+
+The client hung up or was silent for too long; it sent what ends a stream, or held more than its share; the service held
+as much as it may; the time was up; something went wrong in the service.
+"""
 
 
 def count_from_zero() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin.sentences import split_sentences
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.refusal import RefusedError, overloaded
+from tocsin_serving.refusal import RefusedError, overloaded, too_long
 from tocsin_serving.releases import ServedRelease, measured_seconds_per_token
 from tocsin_serving.schemas import ClassifyRequest, DocumentRequest, FieldProblem, Options
 from tocsin_serving.settings import Settings
@@ -36,6 +36,8 @@ class Ticket:
     """When the answer has to be there, by the queue's clock."""
     job: Job | None = None
     """Its work, once that is queued."""
+    fault: Exception | None = None
+    """What went wrong while the service's method answered it: for the guard, which tells it with the request's id."""
 
 
 ADMITTED: ContextVar[Ticket] = ContextVar("ADMITTED")
@@ -55,25 +57,30 @@ class Desk:
         pace = Pace(measured_seconds_per_token(releases.classifier), turn_tokens=settings.batch_tokens)
         self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens, seen=seen)
 
-    def check_capacity(self, tokens: int = 1) -> None:
-        """Turn a request away when it would wait too long for others, or could not be answered within its time.
+    def check_capacity(self, texts: int = 1, tokens: int = 1) -> None:
+        """Turn a request away when it would wait too long for others, or they would make it come too late.
 
-        :param tokens: its length; 1 while that is not known.
+        How much work there is in all does not matter: someone's thousand texts must not keep others' single ones out.
+
+        :param texts: how many it has; 1, and as many tokens, while that is not known.
         :raises RefusedError: 503 with the time after which the work at hand is done.
         """
         queue = self.queue
-        crowded = queue.seconds_ahead(tokens) * 1000 > self._settings.max_wait_ms
-        # An empty queue takes anything: refusing what nothing holds up would refuse it for ever.
-        late = queue.waiting_tokens and queue.seconds_waiting + self._seconds(tokens) > self._settings.timeout_seconds
+        ahead = queue.seconds_ahead(texts)
+        crowded = ahead * 1000 > self._settings.max_wait_ms
+        # Nothing ahead, nothing late: refusing what nothing holds up would refuse it for ever.
+        late = ahead > 0 and queue.seconds_to_answer(texts, tokens) > self._settings.timeout_seconds
         if crowded or late:
             raise overloaded(queue.seconds_waiting)
 
-    async def admit(self, request: ClassifyRequest | DocumentRequest) -> Ticket:
+    async def admit(self, request: ClassifyRequest | DocumentRequest, *, in_lines: bool = False) -> Ticket:
         """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
 
         Cutting a document and counting tokens take their time: call it within the time for the answer.
 
-        :raises RefusedError: 400, the release has no such objective; 503, there is too much work.
+        :param in_lines: it is answered turn by turn, as a stream is, for as long as it takes.
+        :raises RefusedError: 400, the release has no such objective; 413, it would take longer than there is time for
+            an answer, whoever else is there; 503, there is too much work.
         """
         deadline = self.queue.clock() + self._settings.timeout_seconds
         classifier = self.releases.classifier
@@ -83,8 +90,20 @@ class Desk:
         else:
             ticket = Ticket(classifier, request, request.texts, await count_tokens(classifier, request.texts))
         ticket.deadline = deadline
-        self.check_capacity(sum(ticket.tokens))
+        if in_lines:
+            self.check_capacity()
+        else:
+            self._check_length(ticket)
+            self.check_capacity(len(ticket.texts), sum(ticket.tokens))
         return ticket
+
+    def _check_length(self, ticket: Ticket) -> None:
+        tokens, limit = sum(ticket.tokens), self._settings.timeout_seconds
+        seconds = tokens * self.queue.pace.seconds_per_token
+        # What is one turn's work, or cannot be parted, is always tried: else a pace that was measured in a bad moment
+        # would never be measured again.
+        if seconds > limit and len(ticket.texts) > 1 and tokens > self._settings.batch_tokens:
+            raise too_long("texts" if ticket.finish is None else "document", seconds, limit)
 
     @contextmanager
     def start(self, ticket: Ticket) -> Iterator[None]:
@@ -108,9 +127,6 @@ class Desk:
             raise TypeError("the ticket is not a document's")
         predictions = await self.answer(ticket)
         return await asyncio.to_thread(ticket.finish, predictions)
-
-    def _seconds(self, tokens: int) -> float:
-        return tokens * self.queue.pace.seconds_per_token
 
 
 def check_objective(classifier: EventClassifier, options: Options) -> None:

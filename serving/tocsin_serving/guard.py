@@ -21,7 +21,7 @@ from tocsin_serving.body import drain, parsed, read_body
 from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
 from tocsin_serving.keys import ApiKey, Keyring, presented_key
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid
+from tocsin_serving.refusal import ClientGoneError, RefusedError, fault, invalid
 from tocsin_serving.request_log import CLIENT_GONE, REQUEST_ID_HEADER, Exchange
 from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
@@ -36,7 +36,6 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
-_FAULT = "Something went wrong in the service; its log tells what, under this answer's X-Request-ID."
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin")
@@ -95,7 +94,7 @@ class RequestGuard:
             exchange.break_off(CLIENT_GONE)
         except Exception:
             logger.exception("The request %s failed", exchange.request_id)
-            await _refuse(RefusedError(500, _FAULT), exchange, scope, receive, send)
+            await _refuse(fault(), exchange, scope, receive, send)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))
@@ -187,7 +186,7 @@ class RequestGuard:
         self, desk: Desk, exchange: Exchange, request: ClassifyRequest, receive: Receive, send: Send
     ) -> None:
         """Answer a request that came as one body line by line, for as long as the client is there."""
-        ticket = await _while_there(desk.admit(request), receive, self._settings.timeout_seconds)
+        ticket = await _while_there(desk.admit(request, in_lines=True), receive, self._settings.timeout_seconds)
         exchange.model_version = ticket.classifier.version
         await _while_there(LineStream(desk, ticket, self._settings, exchange, send).answer_texts(), receive)
 
@@ -218,18 +217,24 @@ class RequestGuard:
             await self._forward(ticket, body, scope, send)
 
     async def _forward(self, ticket: Ticket, body: bytes, scope: Scope, send: Send) -> None:
-        """Have the application answer."""
+        """Have the application answer; the fault that it leaves on the ticket in place of an answer is raised."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
             # BentoML asks once; what comes after is for `_gone`.
             return pending.pop() if pending else await asyncio.Future()
 
+        async def send_unless_failed(message: Message) -> None:
+            if ticket.fault is None:
+                await send(message)
+
         headers = MutableHeaders(raw=list(scope["headers"]))
         headers["Content-Type"] = "application/json"
         headers["Content-Length"] = str(len(body))
         ADMITTED.set(ticket)
-        await self._app({**scope, "headers": headers.raw}, replay, send)
+        await self._app({**scope, "headers": headers.raw}, replay, send_unless_failed)
+        if ticket.fault is not None:
+            raise ticket.fault
 
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:

@@ -54,14 +54,15 @@ _REFUSALS = {
     "403": "The key may not do this, or /admin is off.",
     "408": "The body did not come in time.",
     "409": "The release was refused; the old one goes on serving.",
-    "413": "The body is too large.",
+    "413": "The body is too large, or would take longer to answer than there is time for; send it in parts.",
     "415": "The body is of another kind.",
     "429": "The key has been used too often, or holds its share; the header Retry-After says when to come back.",
+    "500": "Something went wrong in the service; its log tells what, under the answer's X-Request-ID.",
     "503": "The service is overloaded; the header Retry-After says when to come back.",
     "504": "The request could not be answered in time.",
 }
 _ANYWHERE = ("400", "401", "403", "429")
-_WITH_BODY = (*_ANYWHERE, "408", "413", "415", "503", "504")
+_WITH_BODY = (*_ANYWHERE, "408", "413", "415", "500", "503", "504")
 _RETRY_AFTER = {
     "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
 }

@@ -12,6 +12,10 @@ from starlette.responses import JSONResponse
 from tocsin_serving.schemas import FieldProblem, Problem
 
 _MAX_PROBLEMS_TOLD = 10
+# Of more, no list is made: that of a body full of unknown fields would take seconds and hundreds of megabytes.
+_MAX_PROBLEMS_LISTED = 1_000
+# Of a field's name, which may be anything that was sent.
+_MAX_CHARACTERS_TOLD = 100
 
 
 class RefusedError(Exception):
@@ -46,6 +50,25 @@ def overloaded(seconds: float) -> RefusedError:
     return RefusedError(503, f"The service is overloaded; try again in {wait} s.", headers=headers)
 
 
+def fault() -> RefusedError:
+    """500 that tells where to look, and nothing of what went wrong."""
+    return RefusedError(
+        500, "Something went wrong in the service; its log tells what, under this answer's X-Request-ID."
+    )
+
+
+def too_long(field: str, seconds: float, limit: float) -> RefusedError:
+    """413 for more work than can be done in the time for an answer.
+
+    :param field: what is to be sent in parts.
+    :param seconds: how long it is measured to take, with nobody else there.
+    """
+    message = f"would take about {math.ceil(seconds):,} s, and an answer has {limit:,.0f} s; send it in parts"
+    if field == "texts":
+        message += ", or ask for lines (Accept: application/x-ndjson), which may take any time"
+    return RefusedError(413, f"{field}: {message}", FieldProblem(field=field, message=message))
+
+
 def invalid(error: ValidationError) -> RefusedError:
     """400 naming each field at fault."""
     problem = what_is_invalid(error)
@@ -53,7 +76,10 @@ def invalid(error: ValidationError) -> RefusedError:
 
 
 def what_is_invalid(error: ValidationError) -> Problem:
-    """Each field at fault, without the values, which may be someone's text."""
+    """Each field at fault, up to ten, without the values, which may be someone's text."""
+    if error.error_count() > _MAX_PROBLEMS_LISTED:
+        message = f"has {error.error_count():,} things wrong with it, most often unknown fields; see /docs"
+        return Problem(error=f"body: {message}", detail=[FieldProblem(field="body", message=message)])
     errors = error.errors(include_url=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
         return not_json(errors[0]["msg"])
@@ -67,8 +93,12 @@ def not_json(reason: str) -> Problem:
 
 
 def _place(error: ErrorDetails) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" for part in error["loc"]]
     return "".join(parts).lstrip(".") or "body"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _MAX_CHARACTERS_TOLD else f"{name[:_MAX_CHARACTERS_TOLD]}..."
 
 
 def _message(error: ErrorDetails) -> str:

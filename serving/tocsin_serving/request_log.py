@@ -30,7 +30,15 @@ _HASH_CHARACTERS = 16
 _MAX_TEXTS_TOLD = 20
 CLIENT_GONE = 499
 """Status in the log of a request whose client hung up, as nginx writes it; nobody is sent it."""
-_BROKEN_BY: dict[int, Reason] = {CLIENT_GONE: "client", 504: "timeout", 500: "fault"}
+_BROKEN_BY: dict[int, Reason] = {
+    CLIENT_GONE: "client",
+    408: "client",
+    400: "refused",
+    429: "refused",
+    503: "overload",
+    504: "timeout",
+    500: "fault",
+}
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin.request")

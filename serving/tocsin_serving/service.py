@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
 
 # Before bentoml is imported: it reads the switch then, and worker processes inherit it.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
@@ -22,6 +23,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import bentoml
 import bentoml.serving
 from bentoml._internal.configuration.containers import BentoMLContainer
+from starlette.responses import Response
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin.drift import Profile
@@ -50,6 +52,8 @@ _OPEN = (
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin")
+
+Answer = TypeVar("Answer")
 
 
 class TocsinService:
@@ -87,8 +91,8 @@ class TocsinService:
     ) -> list[Prediction]:
         """Classify texts, each on its own. Answers come in the order of the texts."""
         ticket = _ticket()
-        answers = await self.desk.answer(ticket)
-        if self.shadow is not None and ticket.options.as_released:
+        answers = await _answered(ticket, self.desk.answer(ticket))
+        if self.shadow is not None and ticket.options.as_released and ticket.fault is None:
             self.shadow.offer(ticket.texts, answers)
         return answers
 
@@ -97,7 +101,8 @@ class TocsinService:
         self, document: str, scores: bool, top_k: int | None, min_probability: float | None, objective: str
     ) -> DocumentPrediction:
         """Cut an article into sentences, classify each and roll them up. Offsets count characters."""
-        return await self.desk.answer_document(_ticket())
+        ticket = _ticket()
+        return await _answered(ticket, self.desk.answer_document(ticket))
 
     def _warn_if_open(self) -> None:
         if open_to_others(KEYRING) and self.watch.first_to_tell(_OPEN):
@@ -120,6 +125,19 @@ async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
 def _ticket() -> Ticket:
     """What the guard made of the request: its texts and options, checked and counted."""
     return ADMITTED.get()
+
+
+async def _answered(ticket: Ticket, work: Awaitable[Answer]) -> Answer:
+    """What the work gives; where it fails, something for BentoML to pass on, in whose place the guard answers.
+
+    BentoML would log the traceback without the request's id, and answer in a form of its own.
+    """
+    try:
+        return await work
+    except Exception as error:
+        ticket.fault = error
+        # BentoML passes a Response on as it is, whatever the method says that it gives.
+        return cast("Answer", Response(status_code=500))
 
 
 def _service() -> TocsinService:

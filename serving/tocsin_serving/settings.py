@@ -70,7 +70,7 @@ class Settings:
     max_waiting: int = 512
     """Requests and streams a worker holds at once; the next one gets 503 with Retry-After."""
     max_held_bytes: int = 64 * 1024 * 1024
-    """Request bodies and unfinished lines a worker holds at once, in bytes; the next one gets 503 with Retry-After."""
+    """Request bodies, and lines unfinished or not answered, a worker holds at once, in bytes; the next gets 503."""
     caller_share: float = 0.25
     """Part of those requests and bytes that one key may have, or without keys one address; 1 for all."""
     max_wait_ms: int = 10_000

@@ -4,23 +4,23 @@ No more lines are read than one turn of work holds until their answers are sent,
 has to read while it sends, as `curl -T` does; one that sends everything first fills the buffers in between, and is cut
 off after `idle_seconds`, as is one that completes no line for so long. A line that cannot be used is answered in its
 place with what is wrong with it; a stream of nothing else ends after `max_bad_lines`, for it is some other kind of
-file, or someone's way of keeping a worker busy.
+file, or someone's way of keeping a worker busy. Whatever makes the service end a stream is told in a last line.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Send
 
 from tocsin import Prediction
-from tocsin_serving.body import parsed_or_problem
+from tocsin_serving.body import Inbox, parsed_or_problem
 from tocsin_serving.desk import Desk, Ticket, count_tokens
 from tocsin_serving.lines import LineCutter, line_groups
-from tocsin_serving.refusal import ClientGoneError, RefusedError
+from tocsin_serving.refusal import ClientGoneError, RefusedError, fault
 from tocsin_serving.request_log import Exchange
 from tocsin_serving.schemas import FieldProblem, Line, LineProblem, Problem
 from tocsin_serving.settings import Settings
@@ -78,37 +78,62 @@ class LineStream:
         """Lines in a row, up to the newest, that could not be used."""
 
     async def answer_texts(self) -> None:
-        """Answer the ticket's own texts."""
-        await self._start()
+        """Answer the ticket's own texts.
+
+        :raises ClientGoneError: it reads nothing.
+        """
         tokens = self._ticket.tokens
         begin = 0
-        for end in _turn_ends(tokens, self._settings.batch_tokens):
-            costs = list(tokens[begin:end])
-            await self._answer(Chunk(list(self._ticket.texts[begin:end]), costs, sum(costs)))
-            begin = end
-        await self._send(b"", more=False)
+        async with self._from_start_to_end():
+            for end in _turn_ends(tokens, self._settings.batch_tokens):
+                costs = list(tokens[begin:end])
+                await self._answer(Chunk(list(self._ticket.texts[begin:end]), costs, sum(costs)))
+                begin = end
 
     async def answer_lines(self, receive: Receive, memory: Account) -> None:
         """Answer the lines of a body while it comes in.
 
-        :param memory: counts what is held of a line that is not complete.
+        :param memory: counts what is held of lines that are not complete or not answered.
+        :raises ClientGoneError: it hung up, or reads nothing.
+        :raises RefusedError: 400, too many lines in a row could not be used; 408, no line came in time; 429 or 503, too
+            many bytes are held.
         """
-        await self._start()
-        try:
-            with closing(LineCutter(self._settings.max_line_bytes, memory)) as cutter:
-                async for chunk in self._chunks(line_groups(receive, cutter, self._settings.idle_seconds)):
+        async with self._from_start_to_end():
+            with (
+                closing(LineCutter(self._settings.max_line_bytes, memory)) as cutter,
+                closing(Inbox(receive, memory)) as inbox,
+            ):
+                groups = line_groups(inbox.receive, cutter, self._settings.idle_seconds)
+                async for chunk in self._chunks(groups, inbox):
                     await self._answer(chunk)
                     # Problems are answered without anything to wait for; other requests have to get a turn.
                     await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def _from_start_to_end(self) -> AsyncIterator[None]:
+        """The headers, and the end; where the block fails, a last line that says why, and no proper end."""
+        await self._start()
+        try:
+            yield
+        except ClientGoneError:
+            raise
         except RefusedError as refused:
-            # Headers are gone: a last line says why, and the answer is not ended properly, which clients notice.
-            await self._send(self._last_words(refused), more=True)
-            raise ClientGoneError from None
+            await self._tell_end(refused)
+            raise
+        except Exception:
+            await self._tell_end(fault())
+            raise
         await self._send(b"", more=False)
 
-    async def _chunks(self, groups: AsyncIterator[list[bytes | None]]) -> AsyncIterator[Chunk]:
+    async def _tell_end(self, refused: RefusedError) -> None:
+        # Whether or not the client still reads, what ended the stream is what is to be counted.
+        with suppress(ClientGoneError):
+            await self._send(self._last_words(refused), more=True)
+
+    async def _chunks(self, groups: AsyncIterator[Iterable[bytes | None]], inbox: Inbox) -> AsyncIterator[Chunk]:
         """What is complete is answered at once: a client may wait for an answer before its next line.
 
+        :raises ClientGoneError: it hung up with more than a turn's lines to be answered.
         :raises RefusedError: 400, too many lines in a row could not be used.
         """
         async for lines in groups:
@@ -120,6 +145,8 @@ class LineStream:
                 if hopeless or chunk.cost >= self._settings.batch_tokens:
                     yield chunk
                     chunk = Chunk()
+                    # One part may hold many turns' lines.
+                    inbox.check()
                 if hopeless:
                     raise RefusedError(400, f"{self._bad_lines:,} lines in a row could not be used.")
             if chunk.lines:

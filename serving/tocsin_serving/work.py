@@ -75,6 +75,10 @@ class Job:
         """Jobs of one kind can share a turn."""
         return self.classifier, self.options.objective
 
+    def tokens_of(self, texts: int) -> float:
+        """Tokens of so many of its texts, or of all if there are no more, by their mean length."""
+        return self.size * min(texts, len(self.texts)) / len(self.texts)
+
     def take(self) -> str:
         """The next text, for the turn at hand."""
         text = self.texts[self.taken]
@@ -151,15 +155,27 @@ class WorkQueue:
         self._working: asyncio.Task[None] | None = None
         tell_waiting(0.0)
 
-    def seconds_ahead(self, tokens: int) -> float:
-        """How long a request of so many tokens would be held up by others, if more come as others are answered.
+    def seconds_ahead(self, texts: int) -> float:
+        """How long a request of so many texts would be held up by others, if more come as others are answered.
 
-        Requests take turns, so another one holds it up by no more than its own length, and by the turn under way; by
-        twice that while one is urgent. What another one has already been given does not count: once it is answered,
-        the next one takes its turns.
+        Requests take turns text by text, so another one holds it up by no more than so many texts of its own, reckoned
+        by their mean length; and by the turn under way. What another one has already been given does not count: once
+        it is answered, the next one takes its turns.
         """
-        ahead = sum(min(job.size, tokens) for job in self._jobs) + self._turn.tokens
+        ahead = sum(job.tokens_of(texts) for job in self._jobs) + self._turn.tokens
         return ahead * self.pace.seconds_per_token
+
+    def seconds_to_answer(self, texts: int, tokens: int) -> float:
+        """How long a request would take: its own work, what holds it up, and what the urgent ones do in between.
+
+        They have every other turn, so that it takes twice as long for as long as there are any.
+
+        :param tokens: those of all its texts.
+        """
+        alone = tokens * self.pace.seconds_per_token
+        in_turn = alone + self.seconds_ahead(texts)
+        urgent = sum(job.remaining for job in self._urgent()) * self.pace.seconds_per_token
+        return in_turn + min(in_turn, urgent)
 
     @property
     def seconds_waiting(self) -> float:
@@ -261,12 +277,13 @@ class WorkQueue:
 
     def _most_urgent(self) -> Job | None:
         """Of the jobs that could come too late, the one that has to be done first."""
+        return min(self._urgent(), key=lambda job: job.deadline, default=None)
+
+    def _urgent(self) -> list[Job]:
+        """The jobs that could come too late if they only took their turns."""
         now, pace = self.clock(), self.pace.seconds_per_token
         # A turn on top, for the one that comes in between.
-        urgent = (
-            job for job in self._jobs if job.deadline - now <= _URGENT * (job.remaining + self._turn_tokens) * pace
-        )
-        return min(urgent, key=lambda job: job.deadline, default=None)
+        return [job for job in self._jobs if job.deadline - now <= _URGENT * (job.remaining + self._turn_tokens) * pace]
 
     def _fill_with(self, turn: Turn, job: Job) -> None:
         """As many of one job's texts as the budget allows."""

@@ -24,7 +24,7 @@ from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import overloaded
+from tocsin_serving.refusal import RefusedError, overloaded
 from tocsin_serving.releases import ServedRelease
 from tocsin_serving.settings import Settings
 
@@ -193,6 +193,63 @@ def test_a_burst_is_not_let_in_all_at_once(desk: Desk) -> None:
     assert 1 <= statuses.count(504) <= 11
 
 
+def test_someones_long_request_or_many_streams_keep_nobody_else_out(desk: Desk) -> None:
+    async def scenario() -> None:
+        queue, classifier = desk.queue, desk.releases.classifier
+        queue.pace.seconds_per_token = 1e-4
+        soon = queue.clock() + 60
+        # 50 s of one request's, and 51 s of 512 streams'.
+        jobs = [queue.put(classifier, _options(), ["x"] * 1_000, [500] * 1_000, deadline=soon)]
+        jobs += [queue.put(classifier, _options(), ["x"] * 50, [20] * 50) for _ in range(512)]
+        try:
+            desk.check_capacity()
+            desk.check_capacity(texts=5, tokens=500)
+            with pytest.raises(RefusedError) as late:
+                desk.check_capacity(texts=5, tokens=300_000)
+            assert late.value.status == 503
+        finally:
+            for job in jobs:
+                queue.drop(job)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/classify", {"texts": ["one", "two", "three"]}, "texts"),
+        ("/classify_document", {"document": "A strike. A march. A bomb."}, "document"),
+    ],
+)
+def test_what_would_take_longer_than_there_is_time_is_to_be_sent_in_parts(
+    desk: Desk, path: str, body: dict[str, Any], field: str
+) -> None:
+    async def scenario() -> tuple[Exchange, Exchange]:
+        slow = Desk(desk.releases, Settings(batch_tokens=4))
+        guard = guarded(Application(), slow)
+        slow.queue.pace.seconds_per_token = 100
+        whole = await Exchange(json.dumps(body).encode(), path=path).through(guard)
+        # Nobody could send less, and its turn measures the pace anew.
+        return whole, await Exchange(BODY).through(guard)
+
+    whole, least = run(scenario())
+    assert whole.status == 413
+    problem = json.loads(whole.body)["detail"][0]
+    assert problem["field"] == field
+    assert "send it in parts" in problem["message"]
+    assert least.status == 200
+
+
+def test_a_list_that_is_answered_in_lines_may_take_any_time(desk: Desk) -> None:
+    async def scenario() -> Exchange:
+        slow = Desk(desk.releases, Settings(batch_tokens=4))
+        slow.queue.pace.seconds_per_token = 100
+        body = b'{"texts": ["one", "two", "three"]}'
+        return await Exchange(body, headers={"Accept": "application/x-ndjson"}).through(guarded(Application(), slow))
+
+    assert len(lines_of(run(scenario()))) == 3
+
+
 def test_bodies_held_at_once_are_bounded(desk: Desk) -> None:
     async def scenario() -> tuple[Exchange, Exchange]:
         application = Application(open_gate=False)
@@ -261,7 +318,7 @@ class SlowDesk:
         self.releases, self.queue, self.check_capacity = desk.releases, desk.queue, desk.check_capacity
         self.cancelled = 0
 
-    async def admit(self, request: object) -> object:
+    async def admit(self, request: object, **_: object) -> object:
         try:
             return await asyncio.Future()
         except asyncio.CancelledError:
@@ -580,19 +637,50 @@ def test_a_fault_after_the_answers_end_leaves_it_an_answer(desk: Desk, log: pyte
     assert any(record.exc_info for record in log.records)
 
 
-def test_a_stream_whose_texts_cannot_be_computed_is_no_success(
-    desk: Desk, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(b'{"text": "one"}\n', {"Content-Type": "application/x-ndjson"}), (BODY, {"Accept": "application/x-ndjson"})],
+)
+def test_a_stream_whose_texts_cannot_be_computed_says_so_and_is_no_success(
+    desk: Desk, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, body: bytes, headers: dict[str, str]
 ) -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(desk, "answer", fail)
     before = broken("fault")
-    exchange = run(Exchange(b'{"text": "one"}\n', headers=NDJSON).through(guarded(Application(), desk)))
+    exchange = run(Exchange(body, headers=headers).through(guarded(Application(), desk)))
     assert exchange.status == 200
+    (last,) = lines_of(exchange)
+    assert last["line"] == 1
+    assert last["error"].endswith("The stream ends here.")
+    assert "memory" not in last["error"]
+    assert exchange.sent[-1]["more_body"] is True
     line = line_of_log(log)
     assert (line["status"], line["complete"]) == (500, False)
     assert broken("fault") == before + 1
+    assert any(line["request_id"] in record.getMessage() for record in log.records if record.exc_info)
+
+
+@pytest.mark.parametrize(
+    ("part", "limits", "status", "reason"),
+    [
+        (b"\n" * 9, Settings(max_bad_lines=3), 400, "refused"),
+        (b'{"text": "' + b"a" * 2_000, Settings(max_body_bytes=10_000, max_held_bytes=1_000), 503, "overload"),
+        (b'{"text": ', Settings(idle_seconds=1), 408, "client"),
+    ],
+)
+def test_a_stream_that_the_service_ends_is_counted_by_what_ended_it(
+    desk: Desk, log: pytest.LogCaptureFixture, part: bytes, limits: Settings, status: int, reason: str
+) -> None:
+    before = broken(reason)
+    exchange = Exchange(part, b"", headers=NDJSON)
+    exchange._incoming.pop()  # a client that says no more, and stays
+    run(exchange.through(guarded(Application(), desk, limits)))
+    assert lines_of(exchange)[-1]["error"].endswith("The stream ends here.")
+    line = line_of_log(log)
+    assert (line["status"], line["complete"]) == (status, False)
+    assert broken(reason) == before + 1
 
 
 def test_a_stream_whose_client_leaves_is_told_from_one_that_was_answered(
@@ -738,6 +826,47 @@ def test_a_stream_reads_no_further_ahead_than_a_turn(desk: Desk) -> None:
     assert exchange.furthest == 10
 
 
+def test_work_for_a_stream_whose_client_left_is_dropped(desk: Desk, log: pytest.LogCaptureFixture) -> None:
+    """However many lines came in one part."""
+    exchange = Exchange(b'{"text": "one"}\n' * 2_000, hang_up=True, headers=NDJSON)
+    run(exchange.through(guarded(Application(), desk, Settings(batch_tokens=100))))
+    # Two turns of at most as many lines as tokens.
+    assert 0 < len(lines_of(exchange)) <= 200
+    assert line_of_log(log)["status"] == 499
+
+
+def test_lines_are_counted_as_held_until_they_are_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"text": "one"}\n' * 200
+    guard = guarded(Application(), desk, Settings(batch_tokens=100))
+    held: list[int] = []
+    answer = desk.answer
+
+    async def noting(ticket: Ticket) -> list[Prediction]:
+        held.append(guard._memory.held)
+        return await answer(ticket)
+
+    monkeypatch.setattr(desk, "answer", noting)
+    exchange = run(Exchange(body, headers=NDJSON).through(guard))
+    assert len(lines_of(exchange)) == 200
+    assert len(held) > 2
+    assert set(held) == {len(body)}
+    assert guard._memory.held == 0
+
+
+def test_a_stream_that_comes_faster_than_it_is_answered_is_answered_whole(
+    desk: Desk, tiny_classifier: EventClassifier
+) -> None:
+    texts = [f"An airstrike {number}." for number in range(300)]
+    body = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
+    parts = [body[begin : begin + 2_000] for begin in range(0, len(body), 2_000)]
+    guard = guarded(Application(), desk, Settings(batch_tokens=50))
+    exchange = run(Exchange(*parts, headers=NDJSON).through(guard))
+    expected = tiny_classifier.score_batch(texts).predictions(scores=False)
+    assert lines_of(exchange) == [prediction.model_dump(mode="json") for prediction in expected]
+    assert exchange.sent[-1]["more_body"] is False
+    assert guard._memory.held == 0
+
+
 def test_a_stream_whose_client_stops_reading_is_cut_off(desk: Desk) -> None:
     class Deaf(Exchange):
         async def _send(self, message: Message) -> None:
@@ -772,6 +901,27 @@ def test_an_option_where_it_would_be_overlooked_is_refused(desk: Desk) -> None:
     exchange = run(Exchange(BODY, query=b"scores=true").through(guarded(Application(), desk)))
     assert exchange.status == 400
     assert json.loads(exchange.body)["detail"][0]["field"] == "scores"
+
+
+def test_of_a_great_many_unknown_fields_no_list_is_made(desk: Desk) -> None:
+    def refused(fields: int) -> dict[str, Any]:
+        body = json.dumps({"texts": ["one"], **{f"unknown{number}": 1 for number in range(fields)}}).encode()
+        exchange = run(Exchange(body).through(guarded(Application(), desk)))
+        assert exchange.status == 400
+        problem: dict[str, Any] = json.loads(exchange.body)
+        return problem
+
+    assert len(refused(1_000)["detail"]) == 10
+    (problem,) = refused(1_001)["detail"]
+    assert problem["field"] == "body"
+    assert problem["message"].startswith("has 1,001 things wrong with it")
+
+
+def test_a_long_name_is_not_given_back_whole(desk: Desk) -> None:
+    body = json.dumps({"texts": ["one"], "x" * 100_000: 1}).encode()
+    exchange = run(Exchange(body).through(guarded(Application(), desk)))
+    assert exchange.status == 400
+    assert json.loads(exchange.body)["detail"][0]["field"] == "x" * 100 + "..."
 
 
 def test_documents_are_no_streams(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ from support import assert_same_predictions
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin_serving.schemas import EXAMPLE_DOCUMENT, EXAMPLE_TEXTS, SETTINGS
+from tocsin_serving.work import Turn
 
 TEXTS = [
     *EXAMPLE_TEXTS,
@@ -109,6 +111,33 @@ def test_bad_bodies_are_refused_by_field(client: TestClient, case: str) -> None:
     assert answer["detail"][0]["field"] == field
     assert answer["error"]
     assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/classify", {"texts": TEXTS[:1]}), ("/classify_document", {"document": TEXTS[0]})]
+)
+def test_a_fault_while_computing_is_answered_as_any_other_and_logged_once_with_the_requests_id(
+    client: TestClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, object],
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("the model wants more than there is")
+
+    monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Turn, "compute", fail)
+        response = client.post(path, json=body, headers={"X-Request-ID": "id-500"})
+    assert response.status_code == 500
+    assert response.headers["X-Request-ID"] == "id-500"
+    assert response.json().keys() == {"error", "detail"}
+    assert "model wants" not in response.text
+    (told,) = (record for record in caplog.records if record.exc_info)
+    assert "id-500" in told.getMessage()
+    assert "model wants" in str(told.exc_info)
+    assert client.post(path, json=body).status_code == 200
 
 
 def test_bad_bodies_leave_no_text_in_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

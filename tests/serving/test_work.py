@@ -221,7 +221,7 @@ def test_texts_of_a_client_who_left_are_not_computed() -> None:
     assert left == 0
 
 
-def test_the_wait_counts_no_more_of_another_than_ones_own_length() -> None:
+def test_the_wait_counts_no_more_of_anothers_texts_than_one_has_oneself() -> None:
     async def scenario() -> tuple[float, float, float]:
         work, classifier = queue(), Classifier()
         work.pace.seconds_per_token = 0.5
@@ -253,6 +253,40 @@ def test_the_wait_counts_on_others_to_follow_those_who_are_nearly_done() -> None
     fresh, nearly_done = asyncio.run(scenario())
     assert fresh == 5.0
     assert nearly_done == pytest.approx(5.5), "and the turn under way"
+
+
+def test_the_wait_counts_anothers_texts_with_their_own_length() -> None:
+    async def scenario() -> tuple[float, float]:
+        work, classifier = queue(), Classifier()
+        waiting = asyncio.create_task(ask(work, classifier, ["x"] * 10, cost=100))
+        await asyncio.sleep(0)
+        told = work.seconds_ahead(1), work.seconds_ahead(3)
+        await waiting
+        return told
+
+    assert asyncio.run(scenario()) == (100.0, 300.0)
+
+
+def test_a_request_beside_an_urgent_one_takes_as_long_as_reckoned() -> None:
+    """Twice as long as with turns alone, which is what could be reckoned more simply."""
+    cost, turn_tokens = 30, 1_024
+    clock = Clock()
+
+    async def scenario() -> tuple[float, float, float]:
+        work = WorkQueue(pace=Pace(1 / 300 / cost, turn_tokens=turn_tokens), turn_tokens=turn_tokens, clock=clock)
+        classifier = TimedClassifier(clock)
+        urgent = asyncio.create_task(ask(work, classifier, ["long"] * 1_000, cost=cost, deadline=6))
+        await asyncio.sleep(0)
+        simply = work.seconds_ahead(300) + 1
+        reckoned = work.seconds_to_answer(300, 300 * cost)
+        await ask(work, classifier, ["new"] * 300, cost=cost, deadline=60)
+        taken = clock()
+        await urgent
+        return simply, reckoned, taken
+
+    simply, reckoned, taken = asyncio.run(scenario())
+    assert taken == pytest.approx(reckoned, rel=0.1)
+    assert taken > 1.5 * simply
 
 
 def test_the_pace_follows_what_is_measured() -> None:
