@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import openpyxl  # type: ignore[import-untyped]
+import openpyxl.chart  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -746,6 +748,43 @@ def test_a_workbook_that_breaks_off_is_refused_by_name(
             broken.writestr(name, content[: int(len(content) * share)] if name == member else content)
     with pytest.raises(InputError, match=r"b\.xlsx: (is damaged|cannot be read): "):
         do(tmp_path / "b.xlsx")
+
+
+@pytest.mark.parametrize("told", ["A1", "A1:J20", "A1:XFD1048576"])
+def test_a_sheet_is_read_as_far_as_it_goes_whatever_it_says_of_its_size(
+    told: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    for row in rows[::2]:
+        row["fatalities"] = None
+    with ZipFile(as_excel(tmp_path, rows)) as book, ZipFile(tmp_path / "b.xlsx", "w") as changed:
+        for name in book.namelist():
+            content = book.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                content, replaced = re.subn(rb'<dimension ref="[^"]*"', b'<dimension ref="%b"' % told.encode(), content)
+                assert replaced == 1
+            changed.writestr(name, content)
+    imported = do(tmp_path / "b.xlsx")
+    assert by_text(imported) == expected(rows)
+    assert imported.report.rows == 60
+
+
+def test_a_sheet_with_a_chart_alone_is_passed_over_and_told_where_it_is_named(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    book = openpyxl.load_workbook(as_excel(tmp_path, rows))
+    book.create_chartsheet("Figure", 0).add_chart(openpyxl.chart.BarChart())
+    book.save(tmp_path / "b.xlsx")
+    assert by_text(do(tmp_path / "b.xlsx")) == expected(rows)
+    with pytest.raises(InputError, match="sheet 'Figure' holds a chart and no cells; its sheets with cells are: Sheet"):
+        do(tmp_path / "b.xlsx", sheet="Figure")
+    with pytest.raises(InputError, match="sheet 'Codes' is not there; its sheets with cells are: Sheet"):
+        do(tmp_path / "b.xlsx", sheet="Codes")
+    del book["Sheet"]
+    book.save(tmp_path / "c.xlsx")
+    with pytest.raises(InputError, match="has no sheet with cells"):
+        do(tmp_path / "c.xlsx")
 
 
 def test_missing_columns_and_files_are_named(do: Callable[..., Imported], tmp_path: Path) -> None:

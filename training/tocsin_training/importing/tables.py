@@ -16,7 +16,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -371,12 +371,12 @@ def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
             # Styles and extensions that openpyxl does not know are no business of ours.
             warnings.simplefilter("ignore", UserWarning)
             book = load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, KeyError) as error:
+    except (BadZipFile, InvalidFileException, KeyError, ValueError) as error:
         raise InputError(f"{path}: is not an Excel workbook (.xlsx); save it as one, or as CSV") from error
     stack.callback(book.close)
-    if options.sheet is not None and options.sheet not in book.sheetnames:
-        raise InputError(f"{path}: has no sheet {options.sheet!r}; its sheets are: {', '.join(book.sheetnames)}")
-    sheet = book[options.sheet or book.sheetnames[0]]
+    sheet = _sheet(path, book, options.sheet)
+    # A file says itself how many rows and columns it has, and programs that fill in a template do not mend that.
+    sheet.reset_dimensions()
     numbered = ((number, cells) for number, cells in enumerate(sheet.iter_rows(values_only=True), 1) if any(cells))
     _, header = next(numbered, (0, ()))
     columns = _columns(path, ["" if name is None else str(name) for name in header])
@@ -385,9 +385,25 @@ def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
 
     def rows() -> Iterator[Row]:
         for number, cells in numbered:
-            yield Row(number, {name: cell for name, cell in zip(columns, cells, strict=False) if name})
+            # A row ends with its last cell, so that one may be shorter than the header.
+            filled = chain(cells, repeat(None))
+            yield Row(number, {name: cell for name, cell in zip(columns, filled, strict=False) if name})
 
     return Table(path, "Excel", columns, rows())
+
+
+def _sheet(path: Path, book: Any, name: str | None) -> Any:  # noqa: ANN401  openpyxl has no types
+    """The sheet that is named, or the first with cells: one may hold a chart alone.
+
+    :raises InputError: there is none.
+    """
+    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    if not sheets:
+        raise InputError(f"{path}: has no sheet with cells; save the table itself as .xlsx or CSV")
+    if name is not None and name not in sheets:
+        what = "holds a chart and no cells" if name in book.sheetnames else "is not there"
+        raise InputError(f"{path}: sheet {name!r} {what}; its sheets with cells are: {', '.join(sheets)}")
+    return next(iter(sheets.values())) if name is None else sheets[name]
 
 
 _READERS: dict[str, Callable[[Path, ImportOptions, ExitStack], Table]] = {
