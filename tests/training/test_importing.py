@@ -810,6 +810,68 @@ def test_rows_of_the_wrong_width_are_listed_by_line(do: Callable[..., Imported],
     assert_every_row_is_accounted_for(report)
 
 
+def with_first_texts(path: Path, texts: list[str], *, last: bool = False) -> tuple[Path, Rows]:
+    """A tab-separated file whose first rows have these cells as they are; the text is between the others, or last."""
+    rows = [{"id": n, "text": row["notes"], "labels": row["sub_event_type"]} for n, row in enumerate(notes(60))]
+    for row, text in zip(rows, texts, strict=False):
+        row["text"] = text
+    order = ("id", "labels", "text") if last else ("id", "text", "labels")
+    lines = [order, *(tuple(str(row[name]) for name in order) for row in rows)]
+    path.write_text("".join("\t".join(cells) + "\n" for cells in lines), encoding="utf-8")
+    return path, rows
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_line_break_in_quotes_belongs_to_the_text_of_a_tab_separated_file(
+    last: bool, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """The first line of such a row has the right width by itself where the text is last."""
+    cells = [
+        '"Police fired tear gas.\nTwo were hurt."',
+        '"He said ""go\n\nhome"" to\tthe crowd."',
+        "Two were held.",
+    ]
+    path, rows = with_first_texts(tmp_path / "a.tsv", cells, last=last)
+    imported = do(path)
+    found = by_text(imported)
+    assert {"Police fired tear gas. Two were hurt.", 'He said "go home" to the crowd.'} <= found.keys()
+    assert (len(found), imported.report.dropped, imported.report.rows) == (60, {}, 60)
+    places = {record["text"]: record["origin"] for part in records(imported).values() for record in part}
+    assert places["Two were held."] == "a.tsv:7"
+    assert places[rows[-1]["text"]] == "a.tsv:64"
+
+
+def test_a_text_that_begins_with_what_somebody_said_keeps_its_quotes(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """As the organisers of CASE 2021 write them: without quoting."""
+    cells = ['"We will march," she said.', '"We will march, she said.', '"One" and "two"', 'They sang "go home"']
+    path, _ = with_first_texts(tmp_path / "a.tsv", cells)
+    assert set(cells) <= by_text(do(path)).keys()
+    path, _ = with_first_texts(tmp_path / "b.tsv", cells, last=True)
+    assert set(cells) <= by_text(do(path)).keys()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"Police fired tear gas.\nTwo were hurt.',
+        '"Police "fired" tear gas.\nTwo were hurt."',
+        '"Police fired tear gas.\nTwo\twere\thurt."',
+    ],
+)
+def test_a_text_that_may_be_cut_at_a_line_break_is_left_out_and_told(
+    cell: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    path, _ = with_first_texts(tmp_path / "a.tsv", [cell], last=True)
+    imported = do(path)
+    assert not any("Police" in text for text in by_text(imported))
+    assert imported.report.dropped["line break"] == 1
+    assert imported.report.problems[0].startswith("a.tsv:2: its last cell opens a quote and the line ends before")
+    assert any("line break: double the quotes" in warning for warning in imported.report.warnings)
+    assert_every_row_is_accounted_for(imported.report)
+
+
 def test_every_row_is_accounted_for_whatever_is_wrong(do: Callable[..., Imported], tmp_path: Path) -> None:
     rng = random.Random(11)
     rows: Rows = []

@@ -29,6 +29,7 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
     return {
         "encoding": f"save the file as UTF-8 in one go; if only some rows are affected, it mixes encodings{like}",
         "cells": "put a cell that holds the delimiter or a line break into quotes, or name the --delimiter",
+        "line break": "double the quotes within a quoted cell and close it, or take the line break out of the text",
         "json": "each line must be one JSON object",
         NO_TEXT.kind: "name the right --text-column, or take the rows out",
         UNKNOWN_NAME: 'give the label of each such name ("" for no event) in a --names file; --suggest-names FILE '
