@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -16,6 +17,7 @@ import openpyxl.chart  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 from synthetic import KINDS, TAXONOMY, notes, old_layout, write_csv
 
 from tocsin.errors import InputError, TocsinError, UsageError
@@ -29,7 +31,7 @@ from tocsin_training.importing.dates import parse_date
 from tocsin_training.importing.groups import splits_by_hash
 from tocsin_training.importing.label_cells import names_in
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.report import ImportReport
+from tocsin_training.importing.report import ImportReport, show
 from tocsin_training.prepare import _check
 
 Rows = list[dict[str, Any]]
@@ -193,6 +195,33 @@ def test_a_text_that_is_no_event_in_one_row_and_one_in_another_is_told(
     assert any("1 texts are called no event in one row" in warning for warning in report.warnings)
     assert_every_row_is_accounted_for(report)
     assert not do(write_csv(tmp_path / "b.csv", [*rows, *other[1:]])).report.disputed
+
+
+def test_names_that_mean_no_event_are_disputed_as_no_event_is(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
+    other = [rows[0] | {"labels": "not relevant"}, rows[1] | {"labels": "Arrests"}]
+    alike = [{"text": "The cup final was put off.", "labels": labels} for labels in ("not relevant", "", "off topic")]
+    names = tmp_path / "names.toml"
+    names.write_text('[labels]\n"not relevant" = ""\n"off topic" = ""\n')
+    report = do(write_csv(tmp_path / "a.csv", [*rows, *other, *alike]), names=names).report
+    assert (report.disputed, report.without_event.all) == (1, 1)
+    assert any("1 texts are called no event in one row" in warning for warning in report.warnings)
+
+
+def test_a_text_left_out_is_listed_with_its_rows_and_the_line_at_fault(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
+    many = [rows[0], rows[0] | {"labels": "Arrests"}, rows[0] | {"labels": "Picnic"}, rows[0] | {"labels": "Picnic"}]
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, *many]), bad_rows=0.5)
+    assert imported.folder is not None
+    (line,) = (imported.folder / LEFT_OUT).read_text().splitlines()
+    reason = "no label goes by 'Picnic'"
+    assert json.loads(line) == {"file": "a.csv", "line": 64, "kind": "unknown label", "reason": reason, "rows": 5}
+    assert imported.report.problems == [f"a.csv:64: {reason} (5 rows have this text)"]
+    printed = Console(record=True, width=200, file=io.StringIO())
+    show(imported.report, printed)
+    assert "5 rows left out in all" in printed.export_text()
 
 
 def test_the_shapes_of_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
@@ -523,6 +552,33 @@ def test_a_column_that_names_the_splits_is_taken_at_its_word(do: Callable[..., I
         "validation": 20,
         "test": 20,
     }
+
+
+def test_values_that_share_a_text_are_in_one_split(do: Callable[..., Imported], tmp_path: Path) -> None:
+    """An agency's text stands in several papers; a paper that is held out is one of which nothing was learned."""
+    rows = [row | {"source": f"paper {n % 40}"} for n, row in enumerate(notes(240))]
+    shared = [rows[n] | {"source": f"PAPER {n + 20}"} for n in range(20)]
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, *shared]), split_by="source")
+    source = {row["notes"]: row["source"] for row in rows}
+    split = {source[record["text"]]: name for name, part in records(imported).items() for record in part}
+    assert all(split[f"paper {n}"] == split[f"paper {n + 20}"] for n in range(20))
+    assert set(split.values()) == set(SPLITS)
+
+
+def test_a_text_goes_by_all_the_splits_that_its_rows_name(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"part": ("train", "train", "dev", "test")[n % 4]} for n, row in enumerate(notes(80))]
+    twins = [rows[0] | {"part": "test"}, rows[1] | {"part": "dev"}, rows[5] | {"part": "n/a"}, rows[3] | {"part": ""}]
+    blank = notes(81, seed=6)
+    added = [row | {"part": part} for row, part in zip(2 * [next(blank)], ("", "test"), strict=True)]
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, *twins, *added]), split_by="part")
+    found = {record["text"]: split for split, part in records(imported).items() for record in part}
+    wanted = {0: "test", 1: "validation", 5: "train", 3: "test"}
+    assert {n: found[rows[n]["notes"]] for n in wanted} == wanted
+    assert found[added[0]["notes"]] == "test"
+    report = imported.report
+    assert (report.two_splits, report.dropped, report.texts) == (2, {}, 81)
+    assert any("2 texts are in rows of different splits" in warning for warning in report.warnings)
+    assert_every_row_is_accounted_for(report)
 
 
 @pytest.mark.parametrize("stray", ["", "n/a", "testt"])

@@ -127,6 +127,11 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
             f"{report.disputed:,} texts are called no event in one row and given labels in another; the labels stand: "
             "decide such texts, and take the other rows out"
         )
+    if report.two_splits:
+        yield (
+            f"{report.two_splits:,} texts are in rows of different splits; they are tested on where one row says test, "
+            "else validated on, and trained on in no case: keep all rows of a text in one split"
+        )
     missing = [name for name, count in report.labels.items() if not count.all]
     if missing and not report.mixed:
         yield f"no text has these labels, so a model will not give them: {', '.join(missing)}"

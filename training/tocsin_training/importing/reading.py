@@ -75,8 +75,8 @@ class Found:
 
     line: int
     what: Draft | Problem
-    value: str = ""
-    """Of the column that splits go by."""
+    part: str = ""
+    """What it has in the column that splits go by."""
     html: bool = False
     opening: bool = False
 
@@ -89,7 +89,7 @@ def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[F
     columns = Columns(table)
     layout = find_layout(columns, options)
     by = options.split_by
-    value = None if by is None or by == DATE else columns.need(by, "--split-by")
+    grouping = None if by is None or by == DATE else columns.need(by, "--split-by")
     read = layout.reader(columns, options)
 
     def found() -> Iterator[Found]:
@@ -97,18 +97,18 @@ def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[F
             if isinstance(row, BadRow):
                 yield Found(row.line, row.problem)
             else:
-                yield _cleaned(row, read(row.cells), cell(row.cells, value), options)
+                yield _cleaned(row, read(row.cells), cell(row.cells, grouping), options)
 
     return layout, found()
 
 
-def _cleaned(row: Row, what: Draft | Problem, value: str, options: ImportOptions) -> Found:
+def _cleaned(row: Row, what: Draft | Problem, part: str, options: ImportOptions) -> Found:
     if isinstance(what, Problem):
         return Found(row.line, what)
     cleaned = clean(what.text, strip_opening=options.strip_openings)
     if not cleaned.text:
         return Found(row.line, NO_TEXT)
-    return Found(row.line, replace(what, text=cleaned.text), value, cleaned.html, cleaned.opening)
+    return Found(row.line, replace(what, text=cleaned.text), part, cleaned.html, cleaned.opening)
 
 
 def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Store) -> None:
@@ -134,7 +134,7 @@ def _take_in(number: int, facts: FileFacts, batch: list[Found], store: Store) ->
     facts.html += sum(found.html for found in batch)
     facts.openings += sum(found.opening for found in batch)
     store.add(
-        Entry(what.text, what.names, what.date, found.value, what.reason, number, found.line)
+        Entry(what.text, what.names, what.date, found.part, what.reason, number, found.line)
         for found in batch
         if isinstance(what := found.what, Draft)
     )
