@@ -288,6 +288,33 @@ def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
     assert by_text(do(tmp_path / "min.json")) == expected(rows)
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_columns_that_are_called_as_label_studio_s_are_no_tasks_by_that(
+    lists: bool, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    labels = expected(list(notes(60)))
+    rows = [{"data": text, "annotations": found if lists else found[0]} for text, found in labels.items()]
+    path = as_jsonl(tmp_path, rows) if lists else write_csv(tmp_path / "a.csv", rows)
+    assert by_text(do(path, text_column="data", label_column=("annotations",))) == labels
+    with pytest.raises(InputError, match=r"none that is known by its columns \(data, annotations\)"):
+        do(path)
+
+
+def test_a_task_whose_annotations_are_none_is_left_out_by_itself(do: Callable[..., Imported], tmp_path: Path) -> None:
+    tasks: Rows = [
+        {"data": {"text": text}, "annotations": [{"result": [{"type": "choices", "value": {"choices": labels}}]}]}
+        for text, labels in expected(list(notes(62))).items()
+    ]
+    tasks[60]["annotations"], tasks[61]["annotations"] = None, "by hand"
+    report = do(as_jsonl(tmp_path, tasks)).report
+    assert (report.texts, report.dropped) == (60, {"annotations": 1, "not coded": 1})
+    pyarrow.parquet.write_table(pa.Table.from_pylist(tasks[:60]), tmp_path / "b.parquet")
+    assert do(tmp_path / "b.parquet").report.files[0].layout == "Label Studio"
+    for task in tasks:
+        task["annotations"] = []
+    assert "not coded (62 rows)" in refusals(do(as_jsonl(tmp_path, tasks)))
+
+
 def test_label_studio_s_rows_of_one_task_are_voted_on_as_its_annotations_are(
     do: Callable[..., Imported], tmp_path: Path
 ) -> None:
@@ -901,7 +928,7 @@ def test_a_text_that_begins_with_what_somebody_said_keeps_its_quotes(
     do: Callable[..., Imported], tmp_path: Path
 ) -> None:
     """As the organisers of CASE 2021 write them: without quoting."""
-    cells = ['"We will march," she said.', '"We will march, she said.', '"One" and "two"', 'They sang "go home"']
+    cells = ['"We will march," she said.', '"We will stay, he said.', '"One" and "two"', 'They sang "go home"']
     path, _ = with_first_texts(tmp_path / "a.tsv", cells)
     assert set(cells) <= by_text(do(path)).keys()
     path, _ = with_first_texts(tmp_path / "b.tsv", cells, last=True)
@@ -912,6 +939,7 @@ def test_a_text_that_begins_with_what_somebody_said_keeps_its_quotes(
     "cell",
     [
         '"Police fired tear gas.\nTwo were hurt.',
+        '"Police fired tear gas.\n\nTwo were hurt.',
         '"Police "fired" tear gas.\nTwo were hurt."',
         '"Police fired tear gas.\nTwo\twere\thurt."',
     ],

@@ -34,6 +34,7 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
         NO_TEXT.kind: "name the right --text-column, or take the rows out",
         UNKNOWN_NAME: 'give the label of each such name ("" for no event) in a --names file; --suggest-names FILE '
         "writes a beginning",
+        "annotations": "export the tasks from Label Studio again",
         "no labels": "give every row the field; empty means no event",
         "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
         "annotators disagree": "decide these tasks, or export one annotation of each",

@@ -81,6 +81,8 @@ class Table:
     format: str
     columns: tuple[str, ...]
     rows: Iterator[Row | BadRow]
+    of_objects: frozenset[str] = frozenset()
+    """Columns whose cells are lists of objects, in formats that have such."""
     odd_bytes: bytearray = field(default_factory=bytearray)
     """Some of what was not valid UTF-8, to guess its encoding from."""
 
@@ -249,15 +251,16 @@ class _TabRows:
     def _out_of_quotes(self, line: str, cells: list[str]) -> list[str] | Problem:
         taken: list[tuple[int, str]] = []
         found = self._balanced(line, taken)
-        # A line that is a row by itself may only happen to close the quote.
-        if found is not None and not any(self._is_row(each) for _, each in taken):
+        # Where the line is a row by itself, another such row may only happen to close the quote.
+        if found is not None and not (self._is_row(line) and any(self._is_row(each) for _, each in taken)):
             return found
         if not taken and (following := self._next()) is not None:
             taken.append(following)
         self._waiting.extendleft(reversed(taken))
         opened = cells[-1].startswith('"') and not _is_quoted(cells[-1])
-        broken = bool(taken) and not self._is_row(taken[0][1]) and bool(taken[0][1].strip())
-        if opened and len(cells) == self._width and (found is not None or broken):
+        after = next((each for _, each in taken if each.strip()), None)
+        broken = after is not None and not self._is_row(after)
+        if opened and self._is_row(line) and (found is not None or broken):
             return _LINE_BREAK
         return _unquoted(cells)
 
@@ -416,7 +419,18 @@ def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow]) -> Table:
         first = next(row for row in head if isinstance(row, BadRow))
         raise InputError(f"{path}:{first.line}: {first.problem.reason}")
     columns = dict.fromkeys(key for row in head if isinstance(row, Row) for key in row.cells)
-    return Table(path, kind, tuple(columns), chain(head, rows))
+    cells = {name: [row.cells.get(name) for row in head if isinstance(row, Row)] for name in columns}
+    of_objects = frozenset(
+        name
+        for name, found in cells.items()
+        if any(isinstance(each, list) for each in found) and all(map(is_objects, found))
+    )
+    return Table(path, kind, tuple(columns), chain(head, rows), of_objects)
+
+
+def is_objects(cell: Any) -> bool:  # noqa: ANN401  JSON
+    """Whether a cell is a list of objects, or nothing."""
+    return cell is None or (isinstance(cell, list) and all(isinstance(item, dict) for item in cell))
 
 
 # --- Parquet and Excel
@@ -438,7 +452,12 @@ def _parquet_table(path: Path, options: ImportOptions, stack: ExitStack) -> Tabl
                 number += 1
                 yield Row(number, cells)
 
-    return Table(path, "Parquet", tuple(file.schema_arrow.names), rows())
+    of_objects = frozenset(
+        column.name
+        for column in file.schema_arrow
+        if isinstance(column.type, pa.ListType | pa.LargeListType) and pa.types.is_struct(column.type.value_type)
+    )
+    return Table(path, "Parquet", tuple(file.schema_arrow.names), rows(), of_objects)
 
 
 def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
