@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -38,7 +39,7 @@ from tocsin_training.importing.groups import (
 )
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
+from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file, refusing
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
 from tocsin_training.importing.store import Store, Text
 from tocsin_training.importing.tables import Problem
@@ -166,8 +167,7 @@ def import_corpus(
     folder = root / _key(facts, options, taxonomy_file, mixed)
     if (found := ImportReport.of(folder)) is not None:
         return Imported(folder, found, fresh=False)
-    root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".importing-", dir=root) as scratch:
+    with refusing(root), _scratch(root) as scratch:
         store = Store(Path(scratch) / "rows.sqlite")
         try:
             report = ImportReport(files=[], rows=0)
@@ -189,6 +189,13 @@ def import_corpus(
         (Path(scratch) / "corpus").chmod(0o700)
         (Path(scratch) / "corpus").rename(folder)
     return Imported(folder, report, fresh=True)
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[str]:
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".importing-", dir=root) as scratch:
+        yield scratch
 
 
 def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mixed: Path | None) -> str:
@@ -260,8 +267,7 @@ def _understand(work: _Work) -> dict[tuple[str, ...], _Fault]:
         meanings = {name: finder.find(name) for name in names}
         unknown.update({name: count for name, each in meanings.items() if each.problem and not each.undecided})
         work.meanings[names] = None
-        worst = next(name for name, each in meanings.items() if each.problem == found.reason)
-        faults[names] = _Fault(worst, found)
+        faults[names] = _Fault(finder.name_at_fault(names, found), found)
     work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
     work.report.separator = separator_of(work.report.unknown_names, finder)
     work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)

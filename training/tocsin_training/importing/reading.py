@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from sqlite3 import DatabaseError
 
 from tocsin.errors import InputError, UsageError
 from tocsin.release import sha256
@@ -40,6 +42,21 @@ class FileFacts:
     odd_bytes: bytes = b""
 
 
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Tell what the system does not let us do with a file.
+
+    :param path: named where the system names none.
+    :raises InputError: a file cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read or written: {error.strerror or error}") from error
+    except DatabaseError as error:
+        raise InputError(f"{path}: rows cannot be kept there: {error}; make room on the disk") from error
+
+
 def expand(paths: Sequence[Path]) -> list[Path]:
     """The files that are meant: a folder stands for all tables in it.
 
@@ -49,7 +66,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
+            with refusing(path):
+                inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
             if not inside:
                 raise InputError(f"{path}: holds no file whose name ends in one of {', '.join(FORMATS)}")
             found += inside
@@ -66,7 +84,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 
 def file_facts(path: Path) -> FileFacts:
     """A file's hash and size."""
-    return FileFacts(path, sha256(path), path.stat().st_size)
+    with refusing(path):
+        return FileFacts(path, sha256(path), path.stat().st_size)
 
 
 @dataclass(frozen=True, slots=True)
