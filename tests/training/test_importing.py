@@ -199,13 +199,13 @@ def test_a_text_that_is_no_event_in_one_row_and_one_in_another_is_told(
 
 def test_names_that_mean_no_event_are_disputed_as_no_event_is(do: Callable[..., Imported], tmp_path: Path) -> None:
     rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
-    other = [rows[0] | {"labels": "not relevant"}, rows[1] | {"labels": "Arrests"}]
+    other = [rows[n] | {"labels": labels} for n, labels in enumerate(("not relevant", "off topic", "Arrests"))]
     alike = [{"text": "The cup final was put off.", "labels": labels} for labels in ("not relevant", "", "off topic")]
     names = tmp_path / "names.toml"
     names.write_text('[labels]\n"not relevant" = ""\n"off topic" = ""\n')
     report = do(write_csv(tmp_path / "a.csv", [*rows, *other, *alike]), names=names).report
-    assert (report.disputed, report.without_event.all) == (1, 1)
-    assert any("1 texts are called no event in one row" in warning for warning in report.warnings)
+    assert (report.disputed, report.without_event.all) == (2, 1)
+    assert any("2 texts are called no event in one row" in warning for warning in report.warnings)
 
 
 def test_a_text_left_out_is_listed_with_its_rows_and_the_line_at_fault(
