@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from zipfile import ZipFile
 
 import numpy as np
 import openpyxl  # type: ignore[import-untyped]
+import openpyxl.chart  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 from synthetic import KINDS, TAXONOMY, notes, old_layout, write_csv
 
 from tocsin.errors import InputError, TocsinError, UsageError
@@ -27,7 +31,7 @@ from tocsin_training.importing.dates import parse_date
 from tocsin_training.importing.groups import splits_by_hash
 from tocsin_training.importing.label_cells import names_in
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.report import ImportReport
+from tocsin_training.importing.report import ImportReport, show
 from tocsin_training.prepare import _check
 
 Rows = list[dict[str, Any]]
@@ -193,6 +197,33 @@ def test_a_text_that_is_no_event_in_one_row_and_one_in_another_is_told(
     assert not do(write_csv(tmp_path / "b.csv", [*rows, *other[1:]])).report.disputed
 
 
+def test_names_that_mean_no_event_are_disputed_as_no_event_is(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
+    other = [rows[n] | {"labels": labels} for n, labels in enumerate(("not relevant", "off topic", "Arrests"))]
+    alike = [{"text": "The cup final was put off.", "labels": labels} for labels in ("not relevant", "", "off topic")]
+    names = tmp_path / "names.toml"
+    names.write_text('[labels]\n"not relevant" = ""\n"off topic" = ""\n')
+    report = do(write_csv(tmp_path / "a.csv", [*rows, *other, *alike]), names=names).report
+    assert (report.disputed, report.without_event.all) == (2, 1)
+    assert any("2 texts are called no event in one row" in warning for warning in report.warnings)
+
+
+def test_a_text_left_out_is_listed_with_its_rows_and_the_line_at_fault(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"]} for row in notes(60)]
+    many = [rows[0], rows[0] | {"labels": "Arrests"}, rows[0] | {"labels": "Picnic"}, rows[0] | {"labels": "Picnic"}]
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, *many]), bad_rows=0.5)
+    assert imported.folder is not None
+    (line,) = (imported.folder / LEFT_OUT).read_text().splitlines()
+    reason = "no label goes by 'Picnic'"
+    assert json.loads(line) == {"file": "a.csv", "line": 64, "kind": "unknown label", "reason": reason, "rows": 5}
+    assert imported.report.problems == [f"a.csv:64: {reason} (5 rows have this text)"]
+    printed = Console(record=True, width=200, file=io.StringIO())
+    show(imported.report, printed)
+    assert "5 rows left out in all" in printed.export_text()
+
+
 def test_the_shapes_of_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
     rows = list(notes(90))
     want = expected(rows)
@@ -255,6 +286,33 @@ def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
     assert by_text(full)[rows[3]["notes"]] == []
     assert full.report.dropped == {"annotators disagree": 1, "not coded": 1}
     assert by_text(do(tmp_path / "min.json")) == expected(rows)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_columns_that_are_called_as_label_studio_s_are_no_tasks_by_that(
+    lists: bool, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    labels = expected(list(notes(60)))
+    rows = [{"data": text, "annotations": found if lists else found[0]} for text, found in labels.items()]
+    path = as_jsonl(tmp_path, rows) if lists else write_csv(tmp_path / "a.csv", rows)
+    assert by_text(do(path, text_column="data", label_column=("annotations",))) == labels
+    with pytest.raises(InputError, match=r"none that is known by its columns \(data, annotations\)"):
+        do(path)
+
+
+def test_a_task_whose_annotations_are_none_is_left_out_by_itself(do: Callable[..., Imported], tmp_path: Path) -> None:
+    tasks: Rows = [
+        {"data": {"text": text}, "annotations": [{"result": [{"type": "choices", "value": {"choices": labels}}]}]}
+        for text, labels in expected(list(notes(62))).items()
+    ]
+    tasks[60]["annotations"], tasks[61]["annotations"] = None, "by hand"
+    report = do(as_jsonl(tmp_path, tasks)).report
+    assert (report.texts, report.dropped) == (60, {"annotations": 1, "not coded": 1})
+    pyarrow.parquet.write_table(pa.Table.from_pylist(tasks[:60]), tmp_path / "b.parquet")
+    assert do(tmp_path / "b.parquet").report.files[0].layout == "Label Studio"
+    for task in tasks:
+        task["annotations"] = []
+    assert "not coded (62 rows)" in refusals(do(as_jsonl(tmp_path, tasks)))
 
 
 def test_label_studio_s_rows_of_one_task_are_voted_on_as_its_annotations_are(
@@ -523,6 +581,33 @@ def test_a_column_that_names_the_splits_is_taken_at_its_word(do: Callable[..., I
     }
 
 
+def test_values_that_share_a_text_are_in_one_split(do: Callable[..., Imported], tmp_path: Path) -> None:
+    """An agency's text stands in several papers; a paper that is held out is one of which nothing was learned."""
+    rows = [row | {"source": f"paper {n % 40}"} for n, row in enumerate(notes(240))]
+    shared = [rows[n] | {"source": f"PAPER {n + 20}"} for n in range(20)]
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, *shared]), split_by="source")
+    source = {row["notes"]: row["source"] for row in rows}
+    split = {source[record["text"]]: name for name, part in records(imported).items() for record in part}
+    assert all(split[f"paper {n}"] == split[f"paper {n + 20}"] for n in range(20))
+    assert set(split.values()) == set(SPLITS)
+
+
+def test_a_text_goes_by_all_the_splits_that_its_rows_name(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [row | {"part": ("train", "train", "dev", "test")[n % 4]} for n, row in enumerate(notes(80))]
+    twins = [rows[0] | {"part": "test"}, rows[1] | {"part": "dev"}, rows[5] | {"part": "n/a"}, rows[3] | {"part": ""}]
+    blank = notes(81, seed=6)
+    added = [row | {"part": part} for row, part in zip(2 * [next(blank)], ("", "test"), strict=True)]
+    imported = do(write_csv(tmp_path / "a.csv", [*rows, *twins, *added]), split_by="part")
+    found = {record["text"]: split for split, part in records(imported).items() for record in part}
+    wanted = {0: "test", 1: "validation", 5: "train", 3: "test"}
+    assert {n: found[rows[n]["notes"]] for n in wanted} == wanted
+    assert found[added[0]["notes"]] == "test"
+    report = imported.report
+    assert (report.two_splits, report.dropped, report.texts) == (2, {}, 81)
+    assert any("2 texts are in rows of different splits" in warning for warning in report.warnings)
+    assert_every_row_is_accounted_for(report)
+
+
 @pytest.mark.parametrize("stray", ["", "n/a", "testt"])
 def test_a_stray_cell_in_a_column_of_splits_costs_its_row_and_not_the_splits(
     do: Callable[..., Imported], tmp_path: Path, stray: str
@@ -748,6 +833,43 @@ def test_a_workbook_that_breaks_off_is_refused_by_name(
         do(tmp_path / "b.xlsx")
 
 
+@pytest.mark.parametrize("told", ["A1", "A1:J20", "A1:XFD1048576"])
+def test_a_sheet_is_read_as_far_as_it_goes_whatever_it_says_of_its_size(
+    told: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    for row in rows[::2]:
+        row["fatalities"] = None
+    with ZipFile(as_excel(tmp_path, rows)) as book, ZipFile(tmp_path / "b.xlsx", "w") as changed:
+        for name in book.namelist():
+            content = book.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                content, replaced = re.subn(rb'<dimension ref="[^"]*"', b'<dimension ref="%b"' % told.encode(), content)
+                assert replaced == 1
+            changed.writestr(name, content)
+    imported = do(tmp_path / "b.xlsx")
+    assert by_text(imported) == expected(rows)
+    assert imported.report.rows == 60
+
+
+def test_a_sheet_with_a_chart_alone_is_passed_over_and_told_where_it_is_named(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    book = openpyxl.load_workbook(as_excel(tmp_path, rows))
+    book.create_chartsheet("Figure", 0).add_chart(openpyxl.chart.BarChart())
+    book.save(tmp_path / "b.xlsx")
+    assert by_text(do(tmp_path / "b.xlsx")) == expected(rows)
+    with pytest.raises(InputError, match="sheet 'Figure' holds a chart and no cells; its sheets with cells are: Sheet"):
+        do(tmp_path / "b.xlsx", sheet="Figure")
+    with pytest.raises(InputError, match="sheet 'Codes' is not there; its sheets with cells are: Sheet"):
+        do(tmp_path / "b.xlsx", sheet="Codes")
+    del book["Sheet"]
+    book.save(tmp_path / "c.xlsx")
+    with pytest.raises(InputError, match="has no sheet with cells"):
+        do(tmp_path / "c.xlsx")
+
+
 def test_missing_columns_and_files_are_named(do: Callable[..., Imported], tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", [{"body": "x", "code": "y"}])
     with pytest.raises(UsageError, match=r"no column 'story' \(--text-column\); its columns are: body, code"):
@@ -769,6 +891,69 @@ def test_rows_of_the_wrong_width_are_listed_by_line(do: Callable[..., Imported],
     report = do(path).report
     assert report.problems == ["a.csv:8: has 11 cells; the header has 10"]
     assert_every_row_is_accounted_for(report)
+
+
+def with_first_texts(path: Path, texts: list[str], *, last: bool = False) -> tuple[Path, Rows]:
+    """A tab-separated file whose first rows have these cells as they are; the text is between the others, or last."""
+    rows = [{"id": n, "text": row["notes"], "labels": row["sub_event_type"]} for n, row in enumerate(notes(60))]
+    for row, text in zip(rows, texts, strict=False):
+        row["text"] = text
+    order = ("id", "labels", "text") if last else ("id", "text", "labels")
+    lines = [order, *(tuple(str(row[name]) for name in order) for row in rows)]
+    path.write_text("".join("\t".join(cells) + "\n" for cells in lines), encoding="utf-8")
+    return path, rows
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_line_break_in_quotes_belongs_to_the_text_of_a_tab_separated_file(
+    last: bool, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """The first line of such a row has the right width by itself where the text is last."""
+    cells = [
+        '"Police fired tear gas.\nTwo were hurt."',
+        '"He said ""go\n\nhome"" to\tthe crowd."',
+        "Two were held.",
+    ]
+    path, rows = with_first_texts(tmp_path / "a.tsv", cells, last=last)
+    imported = do(path)
+    found = by_text(imported)
+    assert {"Police fired tear gas. Two were hurt.", 'He said "go home" to the crowd.'} <= found.keys()
+    assert (len(found), imported.report.dropped, imported.report.rows) == (60, {}, 60)
+    places = {record["text"]: record["origin"] for part in records(imported).values() for record in part}
+    assert places["Two were held."] == "a.tsv:7"
+    assert places[rows[-1]["text"]] == "a.tsv:64"
+
+
+def test_a_text_that_begins_with_what_somebody_said_keeps_its_quotes(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """As the organisers of CASE 2021 write them: without quoting."""
+    cells = ['"We will march," she said.', '"We will stay, he said.', '"One" and "two"', 'They sang "go home"']
+    path, _ = with_first_texts(tmp_path / "a.tsv", cells)
+    assert set(cells) <= by_text(do(path)).keys()
+    path, _ = with_first_texts(tmp_path / "b.tsv", cells, last=True)
+    assert set(cells) <= by_text(do(path)).keys()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"Police fired tear gas.\nTwo were hurt.',
+        '"Police fired tear gas.\n\nTwo were hurt.',
+        '"Police "fired" tear gas.\nTwo were hurt."',
+        '"Police fired tear gas.\nTwo\twere\thurt."',
+    ],
+)
+def test_a_text_that_may_be_cut_at_a_line_break_is_left_out_and_told(
+    cell: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    path, _ = with_first_texts(tmp_path / "a.tsv", [cell], last=True)
+    imported = do(path)
+    assert not any("Police" in text for text in by_text(imported))
+    assert imported.report.dropped["line break"] == 1
+    assert imported.report.problems[0].startswith("a.tsv:2: its last cell opens a quote and the line ends before")
+    assert any("line break: double the quotes" in warning for warning in imported.report.warnings)
+    assert_every_row_is_accounted_for(imported.report)
 
 
 def test_every_row_is_accounted_for_whatever_is_wrong(do: Callable[..., Imported], tmp_path: Path) -> None:

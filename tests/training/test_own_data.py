@@ -160,6 +160,47 @@ def test_held_out_text_is_left_out_by_the_rules_of_the_import(tmp_path: Path) ->
         read_file(path, taxonomy, options.model_copy(update={"bad_rows": 0.01}))
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("nowhere/names.toml", "nowhere/names.toml: cannot be read or written: No such file"),
+        (".", ": cannot be read or written: Is a directory"),
+    ],
+)
+def test_names_that_cannot_be_written_are_told(
+    target: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer
+
+    from tocsin_training.importing.cli import data
+
+    path = write_csv(tmp_path / "a.csv", [row | {"sub_event_type": "Picnic"} for row in notes(60)])
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    monkeypatch.setattr("tocsin_training.config.load_settings", lambda config: recipe)
+    app = typer.Typer()
+    app.command()(data)
+    result = CliRunner().invoke(app, [str(path), "--suggest-names", str(tmp_path / target)])
+    assert isinstance(result.exception, InputError)
+    assert said in str(result.exception)
+
+
+def test_a_place_that_no_corpus_can_be_written_to_is_told(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", list(notes(60)))
+    (tmp_path / "imports").write_text("a file stands where the folder should")
+    with pytest.raises(InputError, match="imports: cannot be read or written: File exists"):
+        import_corpus([path], tmp_path / "imports", TAXONOMY)
+    with pytest.raises(InputError, match="imports/more: cannot be read or written: Not a directory"):
+        derived_taxonomy([path], tmp_path / "imports" / "more", ImportOptions())
+
+
+def test_the_line_that_is_told_of_held_out_text_is_that_of_the_row_at_fault(tmp_path: Path) -> None:
+    rows = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(60)]
+    path = write_csv(tmp_path / "own.csv", [*rows, rows[3] | {"code": "Picnic"}])
+    options = ImportOptions(text_column="body", label_column=("code",), bad_rows=0)
+    with pytest.raises(InputError, match=r"own\.csv:62: no label goes by 'Picnic'"):
+        read_file(path, Taxonomy.load(TAXONOMY), options)
+
+
 def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> None:
     spelt = {"Armed clash": ("Clash", "Clashes"), "Attack": ("Attack", "Atack")}
     rows = [

@@ -65,7 +65,7 @@ def read_file(path: Path, taxonomy: Taxonomy, options: ImportOptions | None = No
     for text in read:
         found = finder.labels(text.names)
         if isinstance(found, Problem):
-            left_out.append(_LeftOut(text.line, found, text.rows))
+            left_out.append(_LeftOut(text.names[finder.name_at_fault(text.names, found)], found, text.rows))
         else:
             texts.append(text)
             labels.append(list(found))
@@ -81,11 +81,9 @@ def read_file(path: Path, taxonomy: Taxonomy, options: ImportOptions | None = No
 class _Text:
     text: str
     reason: str
-    line: int
-    """Where it stands first."""
     rows: int = 0
-    names: dict[str, None] = field(default_factory=dict)
-    """In the order in which they were met."""
+    names: dict[str, int] = field(default_factory=dict)
+    """Each with the line where it was met first."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,10 @@ def _read_rows(path: Path, options: ImportOptions) -> tuple[list[_Text], list[_L
                 left_out.append(_LeftOut(found.line, found.what))
                 continue
             draft = found.what
-            text = read.setdefault(text_key(draft.text), _Text(draft.text, draft.reason, found.line))
+            text = read.setdefault(text_key(draft.text), _Text(draft.text, draft.reason))
             text.rows += 1
-            text.names.update(dict.fromkeys(draft.names))
+            for name in draft.names:
+                text.names.setdefault(name, found.line)
     return list(read.values()), left_out, rows
 
 

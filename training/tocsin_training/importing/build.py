@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -38,15 +39,15 @@ from tocsin_training.importing.groups import (
 )
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file
+from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file, refusing
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
 from tocsin_training.importing.store import Store, Text
 from tocsin_training.importing.tables import Problem
 
-_VERSION = 3
+_VERSION = 4
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
-"""File in the corpus folder with the place and reason of every row that was left out."""
+"""File in the corpus folder with the place and reason of all rows that were left out."""
 _BATCH = "imported"
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
@@ -90,6 +91,11 @@ class _Work:
     keys: array[int] = field(default_factory=lambda: array("Q"))
 
     @cached_property
+    def finder(self) -> NameFinder:
+        """Finds the labels of names."""
+        return NameFinder(self.taxonomy, self.options.names)
+
+    @cached_property
     def orders(self) -> list[Order | None]:
         """How each file writes day and month, where it can be known."""
         given = self.options.dates
@@ -101,8 +107,8 @@ class _Work:
         if self.options.split_by in (None, DATE):
             return False
         texts = Counter[int | None]()
-        for value, count in self.store.value_counts():
-            texts[_GIVEN_SPLITS.get(_folded(value))] += count
+        for parts, count in self.store.part_counts():
+            texts[max(_given_splits(parts), default=None)] += count
         train, validation, test = (texts[split] for split in range(len(SPLITS)))
         return train > 0 and validation + test > 0 and train + validation + test > texts[None]
 
@@ -112,7 +118,13 @@ class _Work:
 
     def labels(self, text: Text) -> tuple[str, ...] | None:
         """A text's labels; none where it cannot be used."""
-        return None if self.names_splits and _given_split(text) is None else self.meanings[text.names]
+        return None if self.names_splits and not _given_splits(text.parts) else self.meanings[text.names]
+
+    def disputed(self, text: Text) -> bool:
+        """Whether one row of a text that can be used says no event and another has labels."""
+        if len(text.codings) < 2:
+            return False
+        return len({bool(self.finder.labels(coding.names)) for coding in text.codings}) > 1
 
     def usable(self) -> Iterator[Text]:
         """The texts that can be used, in their order."""
@@ -124,12 +136,13 @@ class _Work:
         return min(filter(None, (parse_date(each, order) for each in text.dates)), default=None)
 
 
-def _folded(value: str) -> str:
-    return value.strip().casefold()
+def _folded(part: str) -> str:
+    return part.strip().casefold()
 
 
-def _given_split(text: Text) -> int | None:
-    return _GIVEN_SPLITS.get(_folded(text.value))
+def _given_splits(parts: tuple[str, ...]) -> set[int]:
+    """The splits that a text's rows name, as positions in SPLITS."""
+    return {_GIVEN_SPLITS[name] for name in map(_folded, parts) if name in _GIVEN_SPLITS}
 
 
 def import_corpus(
@@ -154,8 +167,7 @@ def import_corpus(
     folder = root / _key(facts, options, taxonomy_file, mixed)
     if (found := ImportReport.of(folder)) is not None:
         return Imported(folder, found, fresh=False)
-    root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".importing-", dir=root) as scratch:
+    with refusing(root), _scratch(root) as scratch:
         store = Store(Path(scratch) / "rows.sqlite")
         try:
             report = ImportReport(files=[], rows=0)
@@ -177,6 +189,13 @@ def import_corpus(
         (Path(scratch) / "corpus").chmod(0o700)
         (Path(scratch) / "corpus").rename(folder)
     return Imported(folder, report, fresh=True)
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[str]:
+    root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".importing-", dir=root) as scratch:
+        yield scratch
 
 
 def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mixed: Path | None) -> str:
@@ -210,12 +229,11 @@ def _survey(work: _Work) -> None:
     ]
     report.rows = sum(each.rows for each in work.facts)
     report.html, report.openings = (sum(getattr(each, name) for each in work.facts) for name in ("html", "openings"))
-    problems = _understand(work)
-    _number(work, problems)
+    _number(work, _understand(work))
     report.dropped = work.store.problem_counts()
     report.problems = [
-        f"{work.facts[file].path.name}:{line}: {reason}"
-        for file, line, _, reason in work.store.problems(_KEPT_PROBLEMS)
+        f"{work.facts[file].path.name}:{line}: {reason}" + (f" ({rows:,} rows have this text)" if rows > 1 else "")
+        for file, line, _, reason, rows in work.store.problems(_KEPT_PROBLEMS)
     ]
     judge(report, work.options, work.taxonomy, _hints(work))
 
@@ -224,12 +242,21 @@ def _hints(work: _Work) -> dict[str, str]:
     return hints(b"".join(each.odd_bytes for each in work.facts))
 
 
-def _understand(work: _Work) -> dict[tuple[str, ...], tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why names have no labels."""
+
+    name: str
+    """The one that spoils the others."""
+    problem: Problem
+
+
+def _understand(work: _Work) -> dict[tuple[str, ...], _Fault]:
     """Find the labels of every set of names.
 
-    :return: names -> kind and reason, where there are none.
+    :return: names -> why not, where there are none.
     """
-    finder, problems = NameFinder(work.taxonomy, work.options.names), {}
+    finder, faults = work.finder, dict[tuple[str, ...], _Fault]()
     unknown: Counter[str] = Counter()
     for packed, count in work.store.name_counts().items():
         names = tuple(json.loads(packed))
@@ -240,22 +267,21 @@ def _understand(work: _Work) -> dict[tuple[str, ...], tuple[str, str]]:
         meanings = {name: finder.find(name) for name in names}
         unknown.update({name: count for name, each in meanings.items() if each.problem and not each.undecided})
         work.meanings[names] = None
-        problems[names] = (found.kind, found.reason)
+        faults[names] = _Fault(finder.name_at_fault(names, found), found)
     work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
     work.report.separator = separator_of(work.report.unknown_names, finder)
     work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)
-    return problems
+    return faults
 
 
-def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> None:
+def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
     """Count the texts, and note of each what its split depends on."""
     report, labels = work.report, Counter[str]()
     dropped: list[tuple[int, int, str, str, int]] = []
     for text in work.store.texts():
         found = work.labels(text)
         if found is None:
-            no_split = (_NO_SPLIT, f"the column {work.options.split_by} names no split but {text.value!r}")
-            dropped.append((text.file, text.line, *problems.get(text.names, no_split), text.copies))
+            dropped.append(_dropped(work, text, faults.get(text.names)))
             continue
         labels.update(found)
         day = work.day(text)
@@ -265,7 +291,8 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
             report.unread_dates += [date for date in text.dates[:1] if date and date not in report.unread_dates]
         report.repeated += text.copies - 1 - text.merged
         report.merged += text.merged
-        report.disputed += text.disputed
+        report.disputed += work.disputed(text)
+        report.two_splits += work.names_splits and len(_given_splits(text.parts)) > 1
         work.ids.append(text.id)
         work.days.append(0 if day is None else date.fromisoformat(day).toordinal())
         work.keys.append(int.from_bytes(text.key[:8], "big"))
@@ -275,6 +302,16 @@ def _number(work: _Work, problems: dict[tuple[str, ...], tuple[str, str]]) -> No
     report.without_event.all = sum(not work.labels(text) for text in work.usable())
     position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: (labels[name], name)))}
     work.strata.extend(min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable())
+
+
+def _dropped(work: _Work, text: Text, fault: _Fault | None) -> tuple[int, int, str, str, int]:
+    """File, line, kind, reason and rows of a text that cannot be used; the line is that of the row at fault."""
+    if fault is None:
+        there = ", ".join(map(repr, text.parts or ("",)))
+        reason = f"the column {work.options.split_by} names no split but {there}"
+        return text.file, text.line, _NO_SPLIT, reason, text.copies
+    row = text.coding_with(fault.name)
+    return row.file, row.line, fault.problem.kind, fault.problem.reason, text.copies
 
 
 def _widened(first: str | None, last: str | None, day: str | None) -> tuple[str | None, str | None]:
@@ -289,10 +326,12 @@ def _split(work: _Work) -> NDArray[np.int8]:
     groups = Groups(len(work.ids))
     if work.names_splits:
         report.split_by = f"column {options.split_by}"
-        return np.array([_given_split(text) for text in work.usable()], dtype=np.int8)
+        # What one row is tested on, none is trained on: of several, the split furthest from training.
+        return np.array([max(_given_splits(text.parts)) for text in work.usable()], dtype=np.int8)
     first_of: dict[str, int] = {}
     for position, text in enumerate(work.usable() if options.split_by not in (None, DATE) else ()):
-        groups.join(first_of.setdefault(_folded(text.value), position), position)
+        for part in text.parts or ("",):
+            groups.join(first_of.setdefault(_folded(part), position), position)
     if options.near_duplicates:
         report.near_duplicates = join_near_duplicates(
             groups, (text.text for text in work.usable()), lambda position: work.store.text_of(work.ids[position])
@@ -396,9 +435,9 @@ def _look_closer(work: _Work) -> None:
 
 def _list_left_out(work: _Work, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for number, line, kind, reason in work.store.problems():
+        for number, line, kind, reason, rows in work.store.problems():
             name = work.facts[number].path.name
-            entry = {"file": name, "line": line, "kind": kind, "reason": reason}
+            entry = {"file": name, "line": line, "kind": kind, "reason": reason, "rows": rows}
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 

@@ -9,8 +9,8 @@ from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
 
 
-def _told_by(columns: frozenset[str]) -> bool:
-    return {"text", "sub_type"} <= columns
+def _told_by(columns: Columns) -> bool:
+    return {"text", "sub_type"} <= columns.folded
 
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:

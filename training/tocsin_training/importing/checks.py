@@ -29,10 +29,12 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
     return {
         "encoding": f"save the file as UTF-8 in one go; if only some rows are affected, it mixes encodings{like}",
         "cells": "put a cell that holds the delimiter or a line break into quotes, or name the --delimiter",
+        "line break": "double the quotes within a quoted cell and close it, or take the line break out of the text",
         "json": "each line must be one JSON object",
         NO_TEXT.kind: "name the right --text-column, or take the rows out",
         UNKNOWN_NAME: 'give the label of each such name ("" for no event) in a --names file; --suggest-names FILE '
         "writes a beginning",
+        "annotations": "export the tasks from Label Studio again",
         "no labels": "give every row the field; empty means no event",
         "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
         "annotators disagree": "decide these tasks, or export one annotation of each",
@@ -125,6 +127,11 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
         yield (
             f"{report.disputed:,} texts are called no event in one row and given labels in another; the labels stand: "
             "decide such texts, and take the other rows out"
+        )
+    if report.two_splits:
+        yield (
+            f"{report.two_splits:,} texts are in rows of different splits; they are tested on where one row says test, "
+            "else validated on, and trained on in no case: keep all rows of a text in one split"
         )
     missing = [name for name, count in report.labels.items() if not count.all]
     if missing and not report.mixed:

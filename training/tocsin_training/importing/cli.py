@@ -175,6 +175,7 @@ def _data(
     """Say what `tocsin train --data` would learn from: rows used and left out, labels, duplicates, doubts."""
     from tocsin_training.config import load_settings
     from tocsin_training.importing.names import as_names_file
+    from tocsin_training.importing.reading import refusing
     from tocsin_training.importing.report import show
 
     imported, _ = import_for(load_settings(config), files, options, taxonomy)
@@ -185,7 +186,8 @@ def _data(
         show(report, out)
     if suggest_names is not None:
         undecided = report.unknown_names.keys() - report.suggestions.keys()
-        suggest_names.write_text(as_names_file(report.suggestions, undecided), encoding="utf-8")
+        with refusing(suggest_names):
+            suggest_names.write_text(as_names_file(report.suggestions, undecided), encoding="utf-8")
         err.print(
             f"{suggest_names}: {len(report.unknown_names)} names; check it, then give it as --names", markup=False
         )

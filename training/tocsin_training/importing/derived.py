@@ -14,7 +14,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training.importing.layouts import Columns, Draft, find_layout
 from tocsin_training.importing.names import suggest_merges
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.reading import expand
+from tocsin_training.importing.reading import expand, refusing
 from tocsin_training.importing.tables import BadRow, open_table
 from tocsin_training.taxonomies import derive_taxonomy, write_taxonomy
 
@@ -54,7 +54,8 @@ def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) 
         )
     key = hashlib.sha256(json.dumps(sorted(counts)).encode()).hexdigest()[:16]
     path = root / f"taxonomy-{key}.toml"
-    root.mkdir(parents=True, exist_ok=True)
+    with refusing(root):
+        root.mkdir(parents=True, exist_ok=True)
     write_taxonomy(_derived(paths, counts), path)
     return path
 

@@ -14,8 +14,8 @@ from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
 
 
-def _told_by(columns: frozenset[str]) -> bool:
-    return {"text", "labels"} <= columns
+def _told_by(columns: Columns) -> bool:
+    return {"text", "labels"} <= columns.folded
 
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:

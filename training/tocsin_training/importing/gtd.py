@@ -39,8 +39,8 @@ def rules() -> tuple[Rule, ...]:
     return tuple(Rule.model_validate(rule) for rule in data["rules"])
 
 
-def _told_by(columns: frozenset[str]) -> bool:
-    return {"eventid", "attacktype1_txt", "summary"} <= columns
+def _told_by(columns: Columns) -> bool:
+    return {"eventid", "attacktype1_txt", "summary"} <= columns.folded
 
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:

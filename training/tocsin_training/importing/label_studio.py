@@ -14,7 +14,7 @@ from typing import Any
 from tocsin_training.importing.label_cells import names_in
 from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, Rows, cell
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.tables import BadRow, Problem, Row, as_text
+from tocsin_training.importing.tables import BadRow, Problem, Row, as_text, is_objects
 
 DISAGREE = "annotators disagree"
 _CHOICES = ("choices", "taxonomy")
@@ -23,13 +23,18 @@ _TOGETHER = "\0annotations"
 _ITS_OWN = frozenset({"annotation_id", "annotator", "created_at", "updated_at", "lead_time", "id", "inner_id"})
 
 
-def _told_by(columns: frozenset[str]) -> bool:
-    return {"data", "annotations"} <= columns or {"annotation_id", "annotator", "lead_time"} <= columns
+def _told_by(columns: Columns) -> bool:
+    return _is_full(columns) or {"annotation_id", "annotator", "lead_time"} <= columns.folded
+
+
+def _is_full(columns: Columns) -> bool:
+    """Whether rows are tasks with their annotations. In other tables, columns of these names may hold anything."""
+    return "data" in columns.folded and columns.find("annotations") in columns.of_objects
 
 
 def _gather(rows: Rows, columns: Columns, options: ImportOptions) -> Rows:
     """One row for each task; its annotations are in ``_TOGETHER``. What people annotated by hand fits into memory."""
-    if columns.find("annotations") is not None:
+    if _is_full(columns):
         yield from rows
         return
     tasks: dict[tuple[str, str] | int, Row] = {}
@@ -47,12 +52,14 @@ def _gather(rows: Rows, columns: Columns, options: ImportOptions) -> Rows:
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
     no_event = frozenset(name.casefold() for name in options.no_event)
-    full = columns.find("annotations") is not None
+    full = _is_full(columns)
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         text = _text(cells["data"] if full and isinstance(cells.get("data"), dict) else cells, options)
         if not text:
             return NO_TEXT
+        if full and not is_objects(cells.get("annotations")):
+            return Problem("annotations", "its annotations are no list of objects")
         given = _annotations(cells, options) if full else _minimal(cells[_TOGETHER], text, options)
         answers = [_vote(names, no_event) for names in given]
         if not answers:

@@ -35,8 +35,8 @@ class Layout:
     """One way of laying out coded data."""
 
     name: str
-    told_by: Callable[[frozenset[str]], bool]
-    """Whether columns (case folded) are this layout's."""
+    told_by: Callable[[Columns], bool]
+    """Whether columns are this layout's."""
     reader: Callable[[Columns, ImportOptions], Read]
     gather: Callable[[Rows, Columns, ImportOptions], Rows] = lambda rows, columns, options: rows
     """Puts rows together that only say together what is meant; most layouts have none."""
@@ -48,6 +48,7 @@ class Columns:
     def __init__(self, table: Table) -> None:
         self.path = table.path
         self.names = table.columns
+        self.of_objects = table.of_objects
         self._by_name = {name.casefold(): name for name in table.columns}
 
     @property
@@ -106,7 +107,7 @@ def find_layout(columns: Columns, options: ImportOptions, *, texts: bool = True)
     """
     from tocsin_training.importing import generic, label_studio, ucdp
 
-    told = next((layout for layout in layouts() if layout.told_by(columns.folded)), None)
+    told = next((layout for layout in layouts() if layout.told_by(columns)), None)
     if told in (label_studio.LAYOUT, ucdp.LAYOUT):
         # They take either name by itself.
         return told

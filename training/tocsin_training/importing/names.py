@@ -81,6 +81,10 @@ class NameFinder:
         worst = next((meaning for meaning in faulty if not meaning.undecided), faulty[0])
         return Problem(UNSOUND if worst.undecided else UNKNOWN_NAME, str(worst.problem))
 
+    def name_at_fault(self, names: Iterable[str], problem: Problem) -> str:
+        """Which of some names the problem is about that they cannot be used for."""
+        return next(name for name in names if self.find(name).problem == problem.reason)
+
 
 def separator_of(unknown: Mapping[str, int], finder: NameFinder) -> str | None:
     """The mark at which most of the texts with unknown names have several known ones; none where none is such.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from sqlite3 import DatabaseError
 
 from tocsin.errors import InputError, UsageError
 from tocsin.release import sha256
@@ -40,6 +42,21 @@ class FileFacts:
     odd_bytes: bytes = b""
 
 
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Tell what the system does not let us do with a file.
+
+    :param path: named where the system names none.
+    :raises InputError: a file cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read or written: {error.strerror or error}") from error
+    except DatabaseError as error:
+        raise InputError(f"{path}: rows cannot be kept there: {error}; make room on the disk") from error
+
+
 def expand(paths: Sequence[Path]) -> list[Path]:
     """The files that are meant: a folder stands for all tables in it.
 
@@ -49,7 +66,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
+            with refusing(path):
+                inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
             if not inside:
                 raise InputError(f"{path}: holds no file whose name ends in one of {', '.join(FORMATS)}")
             found += inside
@@ -66,7 +84,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 
 def file_facts(path: Path) -> FileFacts:
     """A file's hash and size."""
-    return FileFacts(path, sha256(path), path.stat().st_size)
+    with refusing(path):
+        return FileFacts(path, sha256(path), path.stat().st_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +94,8 @@ class Found:
 
     line: int
     what: Draft | Problem
-    value: str = ""
-    """Of the column that splits go by."""
+    part: str = ""
+    """What it has in the column that splits go by."""
     html: bool = False
     opening: bool = False
 
@@ -89,7 +108,7 @@ def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[F
     columns = Columns(table)
     layout = find_layout(columns, options)
     by = options.split_by
-    value = None if by is None or by == DATE else columns.need(by, "--split-by")
+    grouping = None if by is None or by == DATE else columns.need(by, "--split-by")
     read = layout.reader(columns, options)
 
     def found() -> Iterator[Found]:
@@ -97,18 +116,18 @@ def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[F
             if isinstance(row, BadRow):
                 yield Found(row.line, row.problem)
             else:
-                yield _cleaned(row, read(row.cells), cell(row.cells, value), options)
+                yield _cleaned(row, read(row.cells), cell(row.cells, grouping), options)
 
     return layout, found()
 
 
-def _cleaned(row: Row, what: Draft | Problem, value: str, options: ImportOptions) -> Found:
+def _cleaned(row: Row, what: Draft | Problem, part: str, options: ImportOptions) -> Found:
     if isinstance(what, Problem):
         return Found(row.line, what)
     cleaned = clean(what.text, strip_opening=options.strip_openings)
     if not cleaned.text:
         return Found(row.line, NO_TEXT)
-    return Found(row.line, replace(what, text=cleaned.text), value, cleaned.html, cleaned.opening)
+    return Found(row.line, replace(what, text=cleaned.text), part, cleaned.html, cleaned.opening)
 
 
 def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Store) -> None:
@@ -134,7 +153,7 @@ def _take_in(number: int, facts: FileFacts, batch: list[Found], store: Store) ->
     facts.html += sum(found.html for found in batch)
     facts.openings += sum(found.opening for found in batch)
     store.add(
-        Entry(what.text, what.names, what.date, found.value, what.reason, number, found.line)
+        Entry(what.text, what.names, what.date, found.part, what.reason, number, found.line)
         for found in batch
         if isinstance(what := found.what, Draft)
     )

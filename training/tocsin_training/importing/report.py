@@ -60,6 +60,7 @@ class ImportReport(_Part):
     repeated: int = Field(0, description="rows whose text and labels were there already")
     merged: int = Field(0, description="rows whose text was there with other labels; its labels were put together")
     disputed: int = Field(0, description="texts that one row calls no event and another gives labels, which then stand")
+    two_splits: int = Field(0, description="texts whose rows name several splits; they are in the last of these")
     dropped: dict[str, int] = Field(default_factory=dict, description="reason -> rows")
     html: int = 0
     openings: int = 0
@@ -103,8 +104,9 @@ def show(report: ImportReport, console: Console) -> None:
         console.print(table)
     for line in report.problems[:_PROBLEMS_SHOWN]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if more := sum(report.dropped.values()) - len(report.problems[:_PROBLEMS_SHOWN]):
-        console.print(f"... and {more:,} more rows left out" if report.problems else "", markup=False)
+    # A line may stand for several rows.
+    if (rows := sum(report.dropped.values())) > len(report.problems[:_PROBLEMS_SHOWN]):
+        console.print(f"... {rows:,} rows left out in all", markup=False)
     for doubt in (report.doubts or [])[:_DOUBTS_SHOWN]:
         given, likely = (", ".join(labels) or "no event" for labels in (doubt.given, doubt.likely))
         console.print(

@@ -13,10 +13,11 @@ import json
 import warnings
 import zlib
 from codecs import BOM_UTF8
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -31,6 +32,8 @@ _ZIP = b"PK\x03\x04"
 _PRINTABLE = bytes(range(0x20, 0x7F))
 # A quote that is never closed would otherwise read any file into memory.
 _MAX_CELL = 16 * 1024 * 1024
+# A row over more lines than that has a stray quote.
+_MOST_LINES = 1000
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜÝ‘’“”„«»–—…€£°ºª§·¿¡\xa0")
 """What stands beside ASCII in the languages that Windows-1252 is for."""
 _PEEKED = 50
@@ -57,6 +60,11 @@ class Problem:
     reason: str
 
 
+_LINE_BREAK = Problem(
+    "line break", "its last cell opens a quote and the line ends before it is closed, so the text may be cut"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class BadRow:
     """A row that could not be read."""
@@ -73,6 +81,8 @@ class Table:
     format: str
     columns: tuple[str, ...]
     rows: Iterator[Row | BadRow]
+    of_objects: frozenset[str] = frozenset()
+    """Columns whose cells are lists of objects, in formats that have such."""
     odd_bytes: bytearray = field(default_factory=bytearray)
     """Some of what was not valid UTF-8, to guess its encoding from."""
 
@@ -137,8 +147,11 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     if not first.strip():
         raise InputError(f"{path}: begins with an empty line; its first line must name the columns")
     delimiter = _delimiter(path, first, options)
+    # The limit is the interpreter's, so it is set where it is needed and not at import.
+    csv.field_size_limit(_MAX_CELL)
     if delimiter == "\t":
-        header, rows = _unquoted(first), _tab_rows(text)
+        header = _unquoted(_cells(first))
+        rows: Iterable[tuple[int, list[str] | Problem]] = _TabRows(text, len(header))
     else:
         reader = csv.reader(chain([first], text), delimiter=delimiter)
         header, rows = next(reader), _csv_rows(reader)
@@ -202,36 +215,105 @@ def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _csv_rows(reader: Any) -> Iterator[tuple[int, list[str]]]:  # noqa: ANN401  csv's readers have no public type
+def _csv_rows(reader: Any) -> Iterator[tuple[int, list[str] | Problem]]:  # noqa: ANN401  csv's readers have no public type
     """Rows with the line they begin in."""
-    # The limit is the interpreter's, so it is set where it is needed and not at import.
-    csv.field_size_limit(_MAX_CELL)
     before = reader.line_num
     for cells in reader:
         yield before + 1, cells
         before = reader.line_num
 
 
-def _tab_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Tab-separated text has no quoting by its definition; a cell that is in quotes as a whole is taken out of them."""
-    for number, line in enumerate(lines, 2):
-        yield number, _unquoted(line)
+class _TabRows:
+    """Rows of tab-separated text: by its definition it has no quotes, and programs write them all the same.
+
+    Where the quotes of a row balance, they are taken for such, over line breaks too. Elsewhere a quote belongs to the
+    text: one may begin with what somebody said. But a row whose last cell opens a quote, and that is followed by what
+    is no row, may be cut at a line break, so it is not used.
+    """
+
+    def __init__(self, lines: Iterable[str], width: int) -> None:
+        self._lines = enumerate(lines, 2)
+        self._width = width
+        self._waiting: deque[tuple[int, str]] = deque()
+        """Lines that were looked at and are still to be read."""
+
+    def __iter__(self) -> Iterator[tuple[int, list[str] | Problem]]:
+        """Each row with the line it begins in."""
+        while (found := self._next()) is not None:
+            number, line = found
+            cells = _cells(line)
+            quoted = any(cell.startswith('"') for cell in cells)
+            yield number, self._out_of_quotes(line, cells) if quoted else cells
+
+    def _next(self) -> tuple[int, str] | None:
+        return self._waiting.popleft() if self._waiting else next(self._lines, None)
+
+    def _out_of_quotes(self, line: str, cells: list[str]) -> list[str] | Problem:
+        taken: list[tuple[int, str]] = []
+        found = self._balanced(line, taken)
+        # Where the line is a row by itself, another such row may only happen to close the quote.
+        if found is not None and not (self._is_row(line) and any(self._is_row(each) for _, each in taken)):
+            return found
+        if not taken and (following := self._next()) is not None:
+            taken.append(following)
+        self._waiting.extendleft(reversed(taken))
+        opened = cells[-1].startswith('"') and not _is_quoted(cells[-1])
+        after = next((each for _, each in taken if each.strip()), None)
+        broken = after is not None and not self._is_row(after)
+        if opened and self._is_row(line) and (found is not None or broken):
+            return _LINE_BREAK
+        return _unquoted(cells)
+
+    def _balanced(self, line: str, taken: list[tuple[int, str]]) -> list[str] | None:
+        """The cells of a row whose quotes balance.
+
+        :param taken: gets the lines after its first that it was looked for in, up to the first that is a row by itself.
+        """
+
+        def lines() -> Iterator[str]:
+            yield line
+            while len(taken) < _MOST_LINES and (following := self._next()) is not None:
+                taken.append(following)
+                yield following[1]
+                if self._is_row(following[1]):
+                    return
+
+        try:
+            cells = next(csv.reader(lines(), delimiter="\t", strict=True))
+        except csv.Error:
+            return None
+        return cells if len(cells) == self._width else None
+
+    def _is_row(self, line: str) -> bool:
+        return line.count("\t") + 1 == self._width
 
 
-def _unquoted(line: str) -> list[str]:
-    cells = line.rstrip("\r\n").split("\t")
-    if '"' not in line:
-        return cells
-    return [cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
+def _cells(line: str) -> list[str]:
+    return line.rstrip("\r\n").split("\t")
 
 
-def _checked_rows(table: Table, rows: Iterable[tuple[int, list[str]]], encoding: str | None) -> Iterator[Row | BadRow]:
+def _unquoted(cells: list[str]) -> list[str]:
+    """The cells, those that are in quotes as a whole taken out of them."""
+    return [cell[1:-1].replace('""', '"') if _is_quoted(cell) else cell for cell in cells]
+
+
+def _is_quoted(cell: str) -> bool:
+    """Whether a cell is in quotes as a whole: those within it are doubled."""
+    return len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
+
+
+def _checked_rows(
+    table: Table, rows: Iterable[tuple[int, list[str] | Problem]], encoding: str | None
+) -> Iterator[Row | BadRow]:
     """Rows as wide as the header, without those of empty cells.
 
     :param encoding: of cells that are not UTF-8; none: they are bad.
     """
     width = len(table.columns)
     for line, found in rows:
+        if isinstance(found, Problem):
+            yield BadRow(line, found)
+            continue
         if not any(found):
             continue
         try:
@@ -337,7 +419,18 @@ def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow]) -> Table:
         first = next(row for row in head if isinstance(row, BadRow))
         raise InputError(f"{path}:{first.line}: {first.problem.reason}")
     columns = dict.fromkeys(key for row in head if isinstance(row, Row) for key in row.cells)
-    return Table(path, kind, tuple(columns), chain(head, rows))
+    cells = {name: [row.cells.get(name) for row in head if isinstance(row, Row)] for name in columns}
+    of_objects = frozenset(
+        name
+        for name, found in cells.items()
+        if any(isinstance(each, list) for each in found) and all(map(is_objects, found))
+    )
+    return Table(path, kind, tuple(columns), chain(head, rows), of_objects)
+
+
+def is_objects(cell: Any) -> bool:  # noqa: ANN401  JSON
+    """Whether a cell is a list of objects, or nothing."""
+    return cell is None or (isinstance(cell, list) and all(isinstance(item, dict) for item in cell))
 
 
 # --- Parquet and Excel
@@ -359,7 +452,12 @@ def _parquet_table(path: Path, options: ImportOptions, stack: ExitStack) -> Tabl
                 number += 1
                 yield Row(number, cells)
 
-    return Table(path, "Parquet", tuple(file.schema_arrow.names), rows())
+    of_objects = frozenset(
+        column.name
+        for column in file.schema_arrow
+        if isinstance(column.type, pa.ListType | pa.LargeListType) and pa.types.is_struct(column.type.value_type)
+    )
+    return Table(path, "Parquet", tuple(file.schema_arrow.names), rows(), of_objects)
 
 
 def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
@@ -371,12 +469,12 @@ def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
             # Styles and extensions that openpyxl does not know are no business of ours.
             warnings.simplefilter("ignore", UserWarning)
             book = load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, KeyError) as error:
+    except (BadZipFile, InvalidFileException, KeyError, ValueError) as error:
         raise InputError(f"{path}: is not an Excel workbook (.xlsx); save it as one, or as CSV") from error
     stack.callback(book.close)
-    if options.sheet is not None and options.sheet not in book.sheetnames:
-        raise InputError(f"{path}: has no sheet {options.sheet!r}; its sheets are: {', '.join(book.sheetnames)}")
-    sheet = book[options.sheet or book.sheetnames[0]]
+    sheet = _sheet(path, book, options.sheet)
+    # A file says itself how many rows and columns it has, and programs that fill in a template do not mend that.
+    sheet.reset_dimensions()
     numbered = ((number, cells) for number, cells in enumerate(sheet.iter_rows(values_only=True), 1) if any(cells))
     _, header = next(numbered, (0, ()))
     columns = _columns(path, ["" if name is None else str(name) for name in header])
@@ -385,9 +483,25 @@ def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
 
     def rows() -> Iterator[Row]:
         for number, cells in numbered:
-            yield Row(number, {name: cell for name, cell in zip(columns, cells, strict=False) if name})
+            # A row ends with its last cell, so that one may be shorter than the header.
+            filled = chain(cells, repeat(None))
+            yield Row(number, {name: cell for name, cell in zip(columns, filled, strict=False) if name})
 
     return Table(path, "Excel", columns, rows())
+
+
+def _sheet(path: Path, book: Any, name: str | None) -> Any:  # noqa: ANN401  openpyxl has no types
+    """The sheet that is named, or the first with cells: one may hold a chart alone.
+
+    :raises InputError: there is none.
+    """
+    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    if not sheets:
+        raise InputError(f"{path}: has no sheet with cells; save the table itself as .xlsx or CSV")
+    if name is not None and name not in sheets:
+        what = "holds a chart and no cells" if name in book.sheetnames else "is not there"
+        raise InputError(f"{path}: sheet {name!r} {what}; its sheets with cells are: {', '.join(sheets)}")
+    return next(iter(sheets.values())) if name is None else sheets[name]
 
 
 _READERS: dict[str, Callable[[Path, ImportOptions, ExitStack], Table]] = {

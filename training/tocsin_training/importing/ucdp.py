@@ -16,8 +16,8 @@ from tocsin_training.importing.tables import Problem
 TYPES = {"1": "State-based conflict", "2": "Non-state conflict", "3": "One-sided violence"}
 
 
-def _told_by(columns: frozenset[str]) -> bool:
-    return {"type_of_violence", "source_headline"} <= columns
+def _told_by(columns: Columns) -> bool:
+    return {"type_of_violence", "source_headline"} <= columns.folded
 
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
