@@ -93,6 +93,9 @@ class RequestGuard:
             await _refuse(refused, exchange, scope, receive, send)
         except ClientGoneError:
             exchange.break_off(CLIENT_GONE)
+            if not exchange.started:
+                # For BentoML's time limit, which holds on to a request until its answer begins; uvicorn drops it.
+                await send({"type": "http.response.start", "status": CLIENT_GONE, "headers": []})
         except Exception:
             logger.exception("The request %s failed", exchange.request_id)
             await _refuse(RefusedError(500, _FAULT), exchange, scope, receive, send)

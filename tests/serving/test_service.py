@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Scope
 from support import assert_same_predictions
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin_serving.request_log import CLIENT_GONE
 from tocsin_serving.schemas import EXAMPLE_DOCUMENT, EXAMPLE_TEXTS, SETTINGS
 
 TEXTS = [
@@ -223,3 +226,39 @@ def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str
     response = client.post("/classify", json={"texts": ["one"], **options})
     assert response.status_code == 400
     assert response.json()["detail"][0]["field"] in options
+
+
+@pytest.mark.parametrize("said", [b'{"texts"', b'{"texts": ["An airstrike."]}'], ids=["body", "answer"])
+def test_a_client_who_left_before_its_answer_leaves_nothing_behind(client: TestClient, said: bytes) -> None:
+    """A request that BentoML's time limit held on to would be a task, and what that holds, for a minute and more."""
+    complete = said.endswith(b"}")
+    heard: list[Message] = [{"type": "http.request", "body": said, "more_body": not complete}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return heard.pop() if heard else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        async with asyncio.timeout(20):
+            await client.app(dict(_CLASSIFY), receive, send)
+
+    assert client.portal is not None
+    client.portal.call(ask)
+    assert [message.get("status") for message in sent] == [CLIENT_GONE]
+
+
+_CLASSIFY: Scope = {
+    "type": "http",
+    "http_version": "1.1",
+    "scheme": "http",
+    "method": "POST",
+    "path": "/classify",
+    "root_path": "",
+    "query_string": b"",
+    "headers": [],
+    "server": ("testserver", 80),
+    "client": ("127.0.0.1", 1),
+}
