@@ -40,6 +40,8 @@ logger = logging.getLogger("bentoml.tocsin.request")
 class Exchange:
     """A request and its answer, as far as the log is to tell."""
 
+    client: str | None
+    """Address of who asked; none on a Unix socket."""
     method: str
     path: str
     request_id: str
@@ -60,7 +62,8 @@ class Exchange:
     @classmethod
     def of(cls, scope: Scope) -> Exchange:
         """The exchange that a request begins, with an id made for it; see `adopt_request_id`."""
-        return cls(method=scope["method"], path=scope["path"], request_id=secrets.token_hex(16))
+        address, *_ = scope.get("client") or (None,)
+        return cls(client=address, method=scope["method"], path=scope["path"], request_id=secrets.token_hex(16))
 
     def adopt_request_id(self, headers: Headers) -> None:
         """Take the id that the sender gave, if any.
@@ -104,6 +107,7 @@ class Exchange:
         """Write the line."""
         entry: dict[str, Any] = {
             "request_id": self.request_id,
+            "client": self.client,
             "key": self.key_name,
             "method": self.method,
             "path": self.path,

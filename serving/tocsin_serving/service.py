@@ -164,6 +164,9 @@ Tocsin = bentoml.service(
     name="tocsin",
     workers=SETTINGS.worker_processes,
     traffic={"timeout": SETTINGS.timeout_seconds + _BACKSTOP_SECONDS},
+    # It decodes a header before it sends an answer, which so breaks off, and writes paths as they are, line ends too.
+    # The guard's log has all of it (request_log.py).
+    logging={"access": {"enabled": False}},
     description=TocsinService.__doc__,
 )(TocsinService)
 Tocsin.mount_asgi_app(

@@ -228,6 +228,25 @@ def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str
     assert response.json()["detail"][0]["field"] in options
 
 
+def test_a_header_that_is_no_utf_8_costs_nobody_an_answer(client: TestClient) -> None:
+    kind = {"Content-Type": b"application/json; x=\xff"}
+    response = client.post("/classify", json={"texts": ["An airstrike."]}, headers=kind)
+    assert response.status_code == 200
+    assert len(response.json()) == 1
+
+
+def test_what_is_asked_for_forges_no_line_of_the_log(
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", True)
+    client.get("/x%0A[INFO] forged")
+    told = [record.getMessage() for record in caplog.records if "forged" in record.getMessage()]
+    assert [message for message in told if "\n" in message] == []
+    (line,) = (json.loads(message) for message in told if message.startswith("{"))
+    assert (line["path"], line["client"]) == ("/x\n[INFO] forged", "testclient")
+
+
 @pytest.mark.parametrize("said", [b'{"texts"', b'{"texts": ["An airstrike."]}'], ids=["body", "answer"])
 def test_a_client_who_left_before_its_answer_leaves_nothing_behind(client: TestClient, said: bytes) -> None:
     """A request that BentoML's time limit held on to would be a task, and what that holds, for a minute and more."""
