@@ -247,6 +247,13 @@ def test_what_is_asked_for_forges_no_line_of_the_log(
     assert (line["path"], line["client"]) == ("/x\n[INFO] forged", "testclient")
 
 
+@pytest.mark.usefixtures("client")
+def test_bentomls_time_limit_leaves_a_request_the_time_for_its_body_and_that_for_its_answer() -> None:
+    from tocsin_serving.service import Tocsin
+
+    assert Tocsin.config["traffic"]["timeout"] > SETTINGS.body_seconds + SETTINGS.timeout_seconds
+
+
 @pytest.mark.parametrize("said", [b'{"texts"', b'{"texts": ["An airstrike."]}'], ids=["body", "answer"])
 def test_a_client_who_left_before_its_answer_leaves_nothing_behind(client: TestClient, said: bytes) -> None:
     """A request that BentoML's time limit held on to would be a task, and what that holds, for a minute and more."""
