@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tocsin_serving.body import drain, parsed, read_body
 from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
 from tocsin_serving.keys import ApiKey, Keyring, presented_key
+from tocsin_serving.model_header import MODEL_HEADER
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.refusal import ClientGoneError, RefusedError, invalid
 from tocsin_serving.request_log import CLIENT_GONE, REQUEST_ID_HEADER, Exchange
@@ -28,7 +29,6 @@ from tocsin_serving.settings import Settings
 from tocsin_serving.shares import Account, Room, caller_of
 from tocsin_serving.stream import NDJSON, LineStream
 
-MODEL_HEADER = "X-Tocsin-Model-Version"
 HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
 """Open to everybody: those who ask have no keys."""
 ADMIN_PREFIX = "/admin/"
