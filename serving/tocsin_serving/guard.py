@@ -36,6 +36,7 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
+_OVERLOADED = 503
 _FAULT = "Something went wrong in the service; its log tells what, under this answer's X-Request-ID."
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
@@ -78,7 +79,7 @@ class RequestGuard:
             await self._app(scope, receive, send)
             return
         exchange = Exchange.of(scope)
-        send = self._dressed(send, exchange)
+        receive, send = _noted(receive, exchange), self._dressed(send, exchange)
         try:
             await self._answer(exchange, scope, receive, send)
         finally:
@@ -90,7 +91,7 @@ class RequestGuard:
         try:
             await self._serve(exchange, scope, receive, send)
         except RefusedError as refused:
-            await _refuse(refused, exchange, scope, receive, send)
+            await self._refuse(refused, exchange, scope, receive, send)
         except ClientGoneError:
             exchange.break_off(CLIENT_GONE)
             if not exchange.started:
@@ -98,7 +99,7 @@ class RequestGuard:
                 await send({"type": "http.response.start", "status": CLIENT_GONE, "headers": []})
         except Exception:
             logger.exception("The request %s failed", exchange.request_id)
-            await _refuse(RefusedError(500, _FAULT), exchange, scope, receive, send)
+            await self._refuse(RefusedError(500, _FAULT), exchange, scope, receive, send)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))
@@ -160,11 +161,7 @@ class RequestGuard:
         if media_type != NDJSON:
             _check_query(scope)
         desk = self._desk()
-        try:
-            desk.check_capacity()
-        except RefusedError:
-            await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
-            raise
+        desk.check_capacity()
         if media_type == NDJSON:
             await self._answer_lines(desk, exchange, memory, scope, receive, send)
         else:
@@ -234,6 +231,29 @@ class RequestGuard:
         ADMITTED.set(ticket)
         await self._app({**scope, "headers": headers.raw}, replay, send)
 
+    async def _refuse(
+        self, refused: RefusedError, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Give a refusal for an answer. One that has begun is broken off instead: clients notice the missing end."""
+        if exchange.started:
+            exchange.break_off(refused.status)
+            return
+        response = refused.response
+        if refused.status == _OVERLOADED and await self._heard_out(exchange, receive):
+            # A connection that idles until then may be closed in the moment in which the client comes back by it.
+            response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+    async def _heard_out(self, exchange: Exchange, receive: Receive) -> bool:
+        """Read the rest of a request, within reason, and say whether that was all.
+
+        A connection that is closed while bytes of it lie unread is reset, and the answer lost with it.
+        """
+        if not exchange.heard:
+            left = self._settings.body_seconds - exchange.seconds
+            await drain(receive, limit=self._settings.max_body_bytes, seconds=left)
+        return exchange.heard
+
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -248,12 +268,13 @@ class RequestGuard:
         return send_with_headers
 
 
-async def _refuse(refused: RefusedError, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-    """Give a refusal for an answer. One that has begun is broken off instead, without its end: clients notice that."""
-    if exchange.started:
-        exchange.break_off(refused.status)
-    else:
-        await refused.response(scope, receive, send)
+def _noted(receive: Receive, exchange: Exchange) -> Receive:
+    async def receive_and_note() -> Message:
+        message = await receive()
+        exchange.received(message)
+        return message
+
+    return receive_and_note
 
 
 async def _while_there(work: Awaitable[Result], receive: Receive, limit: float | None = None) -> Result:

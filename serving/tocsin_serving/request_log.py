@@ -50,6 +50,8 @@ class Exchange:
     model_version: str | None = None
     status: int = CLIENT_GONE
     """As it was sent; of an answer that broke off, what it would have been sent with."""
+    heard: bool = False
+    """Whether the request's body was read to its end."""
     started: bool = False
     """Whether the answer's headers are gone."""
     complete: bool = False
@@ -77,6 +79,16 @@ class Exchange:
             problem = FieldProblem(field=REQUEST_ID_HEADER, message=f"must match {REQUEST_ID_PATTERN}")
             raise RefusedError(400, f"The header {REQUEST_ID_HEADER} {problem.message}.", problem)
         self.request_id = given
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes so far."""
+        return time.perf_counter() - self.begun
+
+    def received(self, message: Message) -> None:
+        """Take note of a part of the request."""
+        if message["type"] == "http.request":
+            self.heard = not message.get("more_body", False)
 
     def sent(self, message: Message) -> None:
         """Take note of a part of the answer."""
@@ -113,7 +125,7 @@ class Exchange:
             "path": self.path,
             "status": self.status,
             "complete": self.complete,
-            "seconds": round(time.perf_counter() - self.begun, 4),
+            "seconds": round(self.seconds, 4),
             "model_version": self.model_version,
             "texts": self.texts,
             "characters": self.characters,

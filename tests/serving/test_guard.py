@@ -7,14 +7,17 @@ import base64
 import hashlib
 import json
 import logging
+import socket
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import uvicorn
 from prometheus_client import REGISTRY
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -212,6 +215,81 @@ def test_bodies_held_at_once_are_bounded(desk: Desk) -> None:
 
     second, third = run(scenario())
     assert (second.status, third.status) == (503, 200)
+
+
+FULL = {"places": Settings(max_waiting=1), "bytes": Settings(max_held_bytes=len(BODY) + 1)}
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_whoever_is_told_to_come_back_on_another_connection_was_heard_out_first(desk: Desk, full: str) -> None:
+    class Sender(Exchange):
+        async def _send(self, message: Message) -> None:
+            assert self._incoming == []
+            await super()._send(message)
+
+    async def scenario() -> Exchange:
+        application = Application(open_gate=False)
+        guard = guarded(application, desk, FULL[full])
+        first = asyncio.create_task(Exchange(BODY).through(guard))
+        await asyncio.sleep(0.1)
+        refused = await Sender(BODY[:7], BODY[7:], b" ").through(guard)
+        application.gate.set()
+        await first
+        return refused
+
+    refused = run(scenario())
+    assert refused.status == 503
+    assert refused.headers["connection"] == "close"
+
+
+def test_who_does_not_finish_speaking_is_told_to_come_back_and_keeps_its_connection(desk: Desk) -> None:
+    async def scenario() -> Exchange:
+        application = Application(open_gate=False)
+        guard = guarded(application, desk, Settings(max_waiting=1, body_seconds=1))
+        first = asyncio.create_task(Exchange(BODY).through(guard))
+        await asyncio.sleep(0.1)
+        refused = await Unfinished(BODY[:7], key=KEY).through(guard)
+        application.gate.set()
+        await first
+        return refused
+
+    refused = run(scenario())
+    assert refused.status == 503
+    assert "connection" not in refused.headers
+
+
+@asynccontextmanager
+async def listening(application: RequestGuard) -> AsyncIterator[int]:
+    """Serves on a port of this machine as BentoML does, by uvicorn."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(application, lifespan="off", log_config=None, ws="none"))
+        serving = asyncio.create_task(server.serve([listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(desk: Desk) -> None:
+    body = b" " * 2_000_000
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    async def scenario() -> bytes:
+        application = Application(open_gate=False)
+        guard = guarded(application, desk, Settings(max_waiting=1))
+        first = asyncio.create_task(Exchange(BODY).through(guard))
+        await asyncio.sleep(0.1)
+        async with listening(guard) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + body)
+            answer = await reader.read()
+            writer.close()
+        application.gate.set()
+        await first
+        return answer
+
+    assert run(scenario()).startswith(b"HTTP/1.1 503 ")
 
 
 def test_a_body_in_parts_arrives_whole_and_a_hang_up_reaches_nobody(desk: Desk) -> None:
