@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -228,9 +229,12 @@ def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str
     assert response.json()["detail"][0]["field"] in options
 
 
-def test_a_header_that_is_no_utf_8_costs_nobody_an_answer(client: TestClient) -> None:
-    kind = {"Content-Type": b"application/json; x=\xff"}
-    response = client.post("/classify", json={"texts": ["An airstrike."]}, headers=kind)
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("Content-Type", b"application/json; x=\xff"), ("User-Agent", b"\xff\\x"), ("traceparent", b"\xff\\x")],
+)
+def test_a_header_that_is_no_utf_8_costs_nobody_an_answer(client: TestClient, header: str, value: bytes) -> None:
+    response = client.post("/classify", json={"texts": ["An airstrike."]}, headers={header: value})
     assert response.status_code == 200
     assert len(response.json()) == 1
 
