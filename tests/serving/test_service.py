@@ -238,6 +238,7 @@ def test_a_header_that_is_no_utf_8_costs_nobody_an_answer(client: TestClient, he
     start, *parts = sent_by(client, [{"type": "http.request", "body": body}], (header, value))
     assert start["status"] == 200
     assert len(json.loads(b"".join(part["body"] for part in parts))) == 1
+    assert not parts[-1].get("more_body"), "the answer has its end"
 
 
 def test_what_is_asked_for_forges_no_line_of_the_log(
@@ -272,10 +273,10 @@ def sent_by(client: TestClient, says: list[Message], *headers: tuple[bytes, byte
 
     :raises TimeoutError: the service is not done with it soon.
     """
-    heard, sent = iter(says), list[Message]()
+    waiting, sent = list(says), list[Message]()
 
     async def receive() -> Message:
-        return next(heard, None) or await asyncio.Future()
+        return waiting.pop(0) if waiting else await asyncio.Future()
 
     async def send(message: Message) -> None:
         sent.append(message)
