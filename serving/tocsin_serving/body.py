@@ -135,7 +135,11 @@ async def _read(receive: Receive, limit: int, seconds: float, memory: Account) -
 
 
 async def drain(receive: Receive, *, limit: int, seconds: float) -> None:
-    """Read and drop what is left of a refused request's body, so that its sender gets to read the answer."""
+    """Read and drop what is left of a refused request's body, so that its sender gets to read the answer.
+
+    :param limit: most bytes to read.
+    :param seconds: time for all of it; none is left at 0 and below.
+    """
     size = 0
     try:
         async with asyncio.timeout(seconds):

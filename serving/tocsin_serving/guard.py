@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tocsin_serving.body import drain, parsed, read_body
 from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
 from tocsin_serving.keys import ApiKey, Keyring, presented_key
+from tocsin_serving.model_header import MODEL_HEADER
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.refusal import ClientGoneError, RefusedError, fault, invalid
 from tocsin_serving.request_log import CLIENT_GONE, REQUEST_ID_HEADER, Exchange
@@ -28,7 +29,6 @@ from tocsin_serving.settings import Settings
 from tocsin_serving.shares import Account, Room, caller_of
 from tocsin_serving.stream import NDJSON, LineStream
 
-MODEL_HEADER = "X-Tocsin-Model-Version"
 HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
 """Open to everybody: those who ask have no keys."""
 ADMIN_PREFIX = "/admin/"
@@ -36,6 +36,7 @@ ADMIN_PREFIX = "/admin/"
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 # Basic is offered so that a browser asks for the key; the user name is ignored.
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
+_OVERLOADED = 503
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin")
@@ -77,7 +78,7 @@ class RequestGuard:
             await self._app(scope, receive, send)
             return
         exchange = Exchange.of(scope)
-        send = self._dressed(send, exchange)
+        receive, send = _noted(receive, exchange), self._dressed(send, exchange)
         try:
             await self._answer(exchange, scope, receive, send)
         finally:
@@ -89,12 +90,15 @@ class RequestGuard:
         try:
             await self._serve(exchange, scope, receive, send)
         except RefusedError as refused:
-            await _refuse(refused, exchange, scope, receive, send)
+            await self._refuse(refused, exchange, scope, receive, send)
         except ClientGoneError:
             exchange.break_off(CLIENT_GONE)
+            if not exchange.started:
+                # For BentoML's time limit, which holds on to a request until its answer begins; uvicorn drops it.
+                await send({"type": "http.response.start", "status": CLIENT_GONE, "headers": []})
         except Exception:
             logger.exception("The request %s failed", exchange.request_id)
-            await _refuse(fault(), exchange, scope, receive, send)
+            await self._refuse(fault(), exchange, scope, receive, send)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.adopt_request_id(Headers(scope=scope))
@@ -156,11 +160,7 @@ class RequestGuard:
         if media_type != NDJSON:
             _check_query(scope)
         desk = self._desk()
-        try:
-            desk.check_capacity()
-        except RefusedError:
-            await drain(receive, limit=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
-            raise
+        desk.check_capacity()
         if media_type == NDJSON:
             await self._answer_lines(desk, exchange, memory, scope, receive, send)
         else:
@@ -236,6 +236,29 @@ class RequestGuard:
         if ticket.fault is not None:
             raise ticket.fault
 
+    async def _refuse(
+        self, refused: RefusedError, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Give a refusal for an answer. One that has begun is broken off instead: clients notice the missing end."""
+        if exchange.started:
+            exchange.break_off(refused.status)
+            return
+        response = refused.response
+        if refused.status == _OVERLOADED and await self._heard_out(exchange, receive):
+            # A connection that idles until then may be closed in the moment in which the client comes back by it.
+            response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+    async def _heard_out(self, exchange: Exchange, receive: Receive) -> bool:
+        """Read the rest of a request, within reason, and say whether that was all.
+
+        A connection that is closed while bytes of it lie unread is reset, and the answer lost with it.
+        """
+        if not exchange.heard:
+            left = self._settings.body_seconds - exchange.seconds
+            await drain(receive, limit=self._settings.max_body_bytes, seconds=left)
+        return exchange.heard
+
     def _dressed(self, send: Send, exchange: Exchange) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -250,12 +273,13 @@ class RequestGuard:
         return send_with_headers
 
 
-async def _refuse(refused: RefusedError, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-    """Give a refusal for an answer. One that has begun is broken off instead, without its end: clients notice that."""
-    if exchange.started:
-        exchange.break_off(refused.status)
-    else:
-        await refused.response(scope, receive, send)
+def _noted(receive: Receive, exchange: Exchange) -> Receive:
+    async def receive_and_note() -> Message:
+        message = await receive()
+        exchange.received(message)
+        return message
+
+    return receive_and_note
 
 
 async def _while_there(work: Awaitable[Result], receive: Receive, limit: float | None = None) -> Result:

@@ -16,7 +16,8 @@ from tocsin import DocumentPrediction, EventClassifier, Prediction, Taxonomy
 from tocsin.drift import Profile
 from tocsin.sentences import Sentence, split_sentences
 from tocsin_serving.admin import RELOAD_PATH
-from tocsin_serving.guard import HEALTH_PATHS, MODEL_HEADER
+from tocsin_serving.guard import HEALTH_PATHS
+from tocsin_serving.model_header import MODEL_HEADER
 from tocsin_serving.request_log import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from tocsin_serving.schemas import (
     EXAMPLE_DOCUMENT,

@@ -45,9 +45,7 @@ def overloaded(seconds: float) -> RefusedError:
     :param seconds: how long the work at hand is measured to take.
     """
     wait = str(max(1, math.ceil(seconds)))
-    # A connection that idles so long may be closed by the server in the moment in which the client comes back by it.
-    headers = {"Retry-After": wait, "Connection": "close"}
-    return RefusedError(503, f"The service is overloaded; try again in {wait} s.", headers=headers)
+    return RefusedError(503, f"The service is overloaded; try again in {wait} s.", headers={"Retry-After": wait})
 
 
 def fault() -> RefusedError:

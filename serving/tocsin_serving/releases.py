@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tocsin import EventClassifier, Release, ReleaseError, TocsinError
+from tocsin_serving.model_header import check_name
 from tocsin_serving.schemas import EXAMPLE_TEXTS
 
 LOOK_SECONDS = 1.0
@@ -132,6 +133,7 @@ def _load_settled(source: str | None) -> EventClassifier:
     again = Release.open(classifier.release.folder)
     if again.manifest != classifier.release.manifest:
         raise ReleaseError(f"{again.folder}: changed while it was being loaded; try again when the copy is complete")
+    check_name(classifier.release)
     classifier.classify_batch(EXAMPLE_TEXTS)
     return classifier
 

@@ -48,6 +48,8 @@ logger = logging.getLogger("bentoml.tocsin.request")
 class Exchange:
     """A request and its answer, as far as the log is to tell."""
 
+    client: str | None
+    """Address of who asked; none on a Unix socket."""
     method: str
     path: str
     request_id: str
@@ -56,6 +58,8 @@ class Exchange:
     model_version: str | None = None
     status: int = CLIENT_GONE
     """As it was sent; of an answer that broke off, what it would have been sent with."""
+    heard: bool = False
+    """Whether the request's body was read to its end."""
     started: bool = False
     """Whether the answer's headers are gone."""
     complete: bool = False
@@ -68,7 +72,8 @@ class Exchange:
     @classmethod
     def of(cls, scope: Scope) -> Exchange:
         """The exchange that a request begins, with an id made for it; see `adopt_request_id`."""
-        return cls(method=scope["method"], path=scope["path"], request_id=secrets.token_hex(16))
+        address, *_ = scope.get("client") or (None,)
+        return cls(client=address, method=scope["method"], path=scope["path"], request_id=secrets.token_hex(16))
 
     def adopt_request_id(self, headers: Headers) -> None:
         """Take the id that the sender gave, if any.
@@ -82,6 +87,16 @@ class Exchange:
             problem = FieldProblem(field=REQUEST_ID_HEADER, message=f"must match {REQUEST_ID_PATTERN}")
             raise RefusedError(400, f"The header {REQUEST_ID_HEADER} {problem.message}.", problem)
         self.request_id = given
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes so far."""
+        return time.perf_counter() - self.begun
+
+    def received(self, message: Message) -> None:
+        """Take note of a part of the request."""
+        if message["type"] == "http.request":
+            self.heard = not message.get("more_body", False)
 
     def sent(self, message: Message) -> None:
         """Take note of a part of the answer."""
@@ -112,12 +127,13 @@ class Exchange:
         """Write the line."""
         entry: dict[str, Any] = {
             "request_id": self.request_id,
+            "client": self.client,
             "key": self.key_name,
             "method": self.method,
             "path": self.path,
             "status": self.status,
             "complete": self.complete,
-            "seconds": round(time.perf_counter() - self.begun, 4),
+            "seconds": round(self.seconds, 4),
             "model_version": self.model_version,
             "texts": self.texts,
             "characters": self.characters,

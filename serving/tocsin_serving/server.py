@@ -9,6 +9,7 @@ from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.drift import References
 from tocsin_serving.keys import ADDRESS_VARIABLE, Keyring
+from tocsin_serving.model_header import check_name
 from tocsin_serving.settings import PREFIX, RELEASE_VARIABLE, Settings
 from tocsin_serving.shadow import ShadowSettings
 
@@ -17,12 +18,13 @@ def run(*, host: str, port: int, workers: int | None, release: str | None) -> No
     """Serve until stopped.
 
     :raises UsageError: the host is unknown, a TOCSIN_ variable is wrong, or a file that one names.
-    :raises ReleaseError: the release is incomplete or altered.
+    :raises ReleaseError: the release is incomplete or altered, or its name cannot be told.
     :raises TocsinError: the port is taken.
     """
     address = resolve(host)
     check_port_is_free(address, port)
     classifier = EventClassifier.load(release)
+    check_name(classifier.release)
     os.environ[RELEASE_VARIABLE] = str(classifier.release.folder.resolve())
     if workers is not None:
         os.environ[f"{PREFIX}WORKERS"] = str(workers)

@@ -43,8 +43,8 @@ from tocsin_serving.site import PATHS, create_site
 from tocsin_serving.traffic import bound_endpoints
 from tocsin_serving.watch import UPDATE_SECONDS, Watch
 
-# BentoML's own time limit, which only matters should the guard's fail.
-_BACKSTOP_SECONDS = 10
+# BentoML's own time limit, which only matters should the guard's fail. It counts from the request's headers.
+_BACKSTOP_SECONDS = SETTINGS.body_seconds + SETTINGS.timeout_seconds + 10
 _OPEN = (
     "No API keys are set: whoever reaches this port may use the service. Make keys with `tocsin key new` and name "
     f"their file in {FILE_VARIABLE}, or let nobody but this machine reach it."
@@ -181,7 +181,10 @@ bound_endpoints(frozenset({*BODIES, *PATHS, *HEALTH_PATHS, RELOAD_PATH, "/metric
 Tocsin = bentoml.service(
     name="tocsin",
     workers=SETTINGS.worker_processes,
-    traffic={"timeout": SETTINGS.timeout_seconds + _BACKSTOP_SECONDS},
+    traffic={"timeout": _BACKSTOP_SECONDS},
+    # It decodes a header before it sends an answer, which so breaks off, and writes paths as they are, line ends too.
+    # The guard's log has all of it (request_log.py).
+    logging={"access": {"enabled": False}},
     description=TocsinService.__doc__,
 )(TocsinService)
 Tocsin.mount_asgi_app(

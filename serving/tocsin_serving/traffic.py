@@ -1,7 +1,9 @@
-"""BentoML's request metrics with one name for every path that the service does not have.
+"""The first of BentoML's middlewares, its request metrics, with two things mended.
 
-BentoML makes a series of each path that anyone asks for: whoever sends a thousand paths would make thousands of series,
-and what a path says would stand on /metrics for all to read.
+One name for every path that the service does not have: BentoML makes a series of each path that anyone asks for, so
+whoever sends a thousand paths would make thousands of series, and what a path says would stand on /metrics for all to
+read. And headers in UTF-8: the next middleware, OpenTelemetry's, decodes some as that, always, and fails on others
+before the guard could answer.
 """
 
 from __future__ import annotations
@@ -31,9 +33,20 @@ class BoundedTrafficMetrics(instruments.RunnerTrafficMetricsMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count a request and pass it on."""
+        if "headers" in scope:
+            scope = {**scope, "headers": [(name, _in_utf_8(value)) for name, value in scope["headers"]]}
         if scope["type"] == "http" and scope["path"] not in self.known:
             scope = {**scope, "path": OTHER_PATHS, _ASKED: scope["path"]}
         await super().__call__(scope, receive, send)
+
+
+def _in_utf_8(value: bytes) -> bytes:
+    """A header's value; one that is not UTF-8 is taken for Latin-1, as HTTP had it once (RFC 9110, section 5.5)."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
 
 
 def bound_endpoints(paths: frozenset[str]) -> None:

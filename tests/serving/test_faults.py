@@ -216,20 +216,25 @@ def test_lines_come_back_while_others_are_still_being_sent(live: str, classifier
         assert b"0\r\n" in iter(answers.readline, b"")
 
 
-@pytest.mark.parametrize("damage", ["missing", "swapped", "no folder"])
+@pytest.mark.parametrize("damage", ["missing", "swapped", "no folder", "name"])
 def test_a_release_that_cannot_serve_is_refused_by_name_at_start(
     tiny_release: Path, tmp_path: Path, environment: dict[str, str], free_port: Callable[[], int], damage: str
 ) -> None:
-    folder = other_version(tiny_release, tmp_path / "folder", "1")
+    folder = other_version(tiny_release, tmp_path / "folder", "第一版" if damage == "name" else "1")
     if damage == "missing":
         (folder / "calibration.json").unlink()
     elif damage == "swapped":
         (folder / "tokenizer.json").write_bytes((tiny_release / "config.json").read_bytes())
-    else:
+    elif damage == "no folder":
         folder.rename(tmp_path / "away")
     command = [sys.executable, "-m", "tocsin.cli.main", "serve", "--port", str(free_port()), "--release", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    told = {"missing": "calibration.json", "swapped": "tokenizer.json", "no folder": str(folder)}
+    told = {
+        "missing": "calibration.json",
+        "swapped": "tokenizer.json",
+        "no folder": str(folder),
+        "name": "no name to serve by",
+    }
     assert done.returncode != 0
     assert told[damage] in done.stderr
     assert "Traceback" not in done.stderr

@@ -52,6 +52,19 @@ def test_a_release_that_is_refused_leaves_the_old_one_serving(tiny_release: Path
     assert not (tmp_path / "release.json").exists()
 
 
+@pytest.mark.parametrize("version", ["第一版", "1\nX-Other: 1", "1 ", "é"])
+def test_a_name_that_no_header_can_carry_is_refused_before_it_serves(
+    tiny_release: Path, tmp_path: Path, version: str
+) -> None:
+    new = other_version(tiny_release, tmp_path / "new", version)
+    served = ServedRelease(str(tiny_release), tmp_path / "release.json")
+    with pytest.raises(ReleaseError, match=r"manifest\.json: .* no name to serve by"):
+        served.change_to(str(new))
+    assert served.classifier.version == "tiny-0"
+    with pytest.raises(ReleaseError, match="no name to serve by"):
+        ServedRelease(str(new), tmp_path / "release.json")
+
+
 def test_a_folder_that_changes_while_it_is_loaded_is_refused(
     tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,17 @@ def log_of(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     logs = [log.read_text() for log in files]
     (found,) = (log for log in logs if url in log)
     return found
+
+
+def test_each_request_has_one_line_in_the_log_and_cannot_make_more(
+    live: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    httpx.get(f"{live}/x%0A[INFO] forged")
+    told = [line for line in log_of(live, tmp_path_factory).splitlines() if "forged" in line]
+    assert len(told) == 1
+    # BentoML puts the time before it, and the trace behind.
+    line, _ = json.JSONDecoder().raw_decode(told[0], told[0].index("{"))
+    assert (line["status"], line["client"]) == (404, "127.0.0.1")
 
 
 def test_a_service_that_is_open_to_others_says_so_once_whatever_started_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Scope
 from support import assert_same_predictions
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin_serving.request_log import CLIENT_GONE
 from tocsin_serving.schemas import EXAMPLE_DOCUMENT, EXAMPLE_TEXTS, SETTINGS
 from tocsin_serving.work import Turn
 
@@ -252,3 +255,77 @@ def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str
     response = client.post("/classify", json={"texts": ["one"], **options})
     assert response.status_code == 400
     assert response.json()["detail"][0]["field"] in options
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [(b"content-type", b"application/json; x=\xff"), (b"user-agent", b"\xff\\x"), (b"traceparent", b"\xff\\x")],
+)
+def test_a_header_that_is_no_utf_8_costs_nobody_an_answer(client: TestClient, header: bytes, value: bytes) -> None:
+    body = b'{"texts": ["An airstrike."]}'
+    start, *parts = sent_by(client, [{"type": "http.request", "body": body}], (header, value))
+    assert start["status"] == 200
+    assert len(json.loads(b"".join(part["body"] for part in parts))) == 1
+    assert not parts[-1].get("more_body"), "the answer has its end"
+
+
+def test_what_is_asked_for_forges_no_line_of_the_log(
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", True)
+    client.get("/x%0A[INFO] forged")
+    told = [record.getMessage() for record in caplog.records if "forged" in record.getMessage()]
+    assert [message for message in told if "\n" in message] == []
+    (line,) = (json.loads(message) for message in told if message.startswith("{"))
+    assert (line["path"], line["client"]) == ("/x\n[INFO] forged", "testclient")
+
+
+@pytest.mark.usefixtures("client")
+def test_bentomls_time_limit_leaves_a_request_the_time_for_its_body_and_that_for_its_answer() -> None:
+    from tocsin_serving.service import Tocsin
+
+    assert Tocsin.config["traffic"]["timeout"] > SETTINGS.body_seconds + SETTINGS.timeout_seconds
+
+
+@pytest.mark.parametrize("said", [b'{"texts"', b'{"texts": ["An airstrike."]}'], ids=["body", "answer"])
+def test_a_client_who_left_before_its_answer_leaves_nothing_behind(client: TestClient, said: bytes) -> None:
+    """A request that BentoML's time limit held on to would be a task, and what that holds, for a minute and more."""
+    request: Message = {"type": "http.request", "body": said, "more_body": not said.endswith(b"}")}
+    sent = sent_by(client, [request, {"type": "http.disconnect"}])
+    assert [message.get("status") for message in sent] == [CLIENT_GONE]
+
+
+def sent_by(client: TestClient, says: list[Message], *headers: tuple[bytes, bytes]) -> list[Message]:
+    """What /classify sends to one who says this and then waits; in bytes, which the test client would put in UTF-8.
+
+    :raises TimeoutError: the service is not done with it soon.
+    """
+    waiting, sent = list(says), list[Message]()
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else await asyncio.Future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        async with asyncio.timeout(20):
+            await client.app({**_CLASSIFY, "headers": list(headers)}, receive, send)
+
+    assert client.portal is not None
+    client.portal.call(ask)
+    return sent
+
+
+_CLASSIFY: Scope = {
+    "type": "http",
+    "http_version": "1.1",
+    "scheme": "http",
+    "method": "POST",
+    "path": "/classify",
+    "root_path": "",
+    "query_string": b"",
+    "server": ("testserver", 80),
+    "client": ("127.0.0.1", 1),
+}
