@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -73,7 +74,7 @@ def test_a_worse_release_is_refused_and_nothing_changes(releases: list[Release],
     with pytest.raises(PromotionError, match=r"weighted F1 0\.9 -> 0\.1"):
         promote(releases[1], target, faults=worse)
     assert contents(target) == before
-    assert len(History(default_history(target)).entries()) == 1
+    assert len(History(target).entries()) == 1
 
 
 def test_a_forced_promotion_is_told_by_the_manifest_for_good(releases: list[Release], target: Path) -> None:
@@ -112,13 +113,61 @@ def test_rollback_goes_back_step_by_step_and_by_name(releases: list[Release], ta
     names = {"c": "c", "tiny-b": "b", f"tiny-c-{releases[2].digest[:12]}": "c", releases[0].digest[:12]: "a"}
     for name, version in names.items():
         assert rollback(target, name).manifest.version == version
-    with pytest.raises(PromotionError, match="keeps no release '9'; it keeps: tiny-"):
+    with pytest.raises(PromotionError, match=f"keeps no release '9' of {target}; it keeps: tiny-"):
         rollback(target, "9")
 
 
 def test_rollback_of_what_never_was_is_refused(target: Path) -> None:
     with pytest.raises(PromotionError, match="no release is in place"):
         rollback(target)
+
+
+def test_places_that_share_a_history_go_back_each_its_own_way(releases: list[Release], tmp_path: Path) -> None:
+    staging, production = tmp_path / "model" / "staging", tmp_path / "model" / "production"
+    a, b, c = releases
+    for release, place in ((a, staging), (b, staging), (c, staging), (a, production), (c, production)):
+        promote(release, place, faults=no_worse)
+    assert rollback(staging).manifest.version == "b"
+    assert rollback(production).manifest.version == "a"
+    with pytest.raises(PromotionError, match=f"keeps no release 'b' of {production}; it keeps: tiny-"):
+        rollback(production, "b")
+    assert rollback(staging, "c").digest == c.digest
+
+
+def test_a_version_brings_back_what_was_in_the_place_and_no_other_model_of_that_version(tmp_path: Path) -> None:
+    ours, hazards = tmp_path / "our-release", tmp_path / "hazards"
+    first, second, other = (make(tmp_path / name, name, 0.1 * n) for n, name in enumerate(("0.1", "0.2", "x"), 1))
+    write_manifest(other.folder, other.manifest.model_copy(update={"name": "hazards", "version": "0.1"}))
+    for folder, place in ((first.folder, ours), (second.folder, ours), (other.folder, hazards)):
+        promote(Release.open(folder), place, faults=no_worse)
+    assert rollback(ours, "0.1").digest == first.digest
+    with pytest.raises(
+        PromotionError, match=r"hazards-0\.1-.* was in another place; to put it .* tocsin promote .* --target"
+    ):
+        rollback(ours, "hazards-0.1")
+
+
+def test_history_and_release_may_be_moved_together(
+    releases: list[Release], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for release in releases[:2]:
+        promote(release, target, faults=no_worse)
+    moved = target.parent.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    (tmp_path / "link").symlink_to(moved)
+    assert rollback(tmp_path / "link" / "release").manifest.version == "a"
+    assert rollback(Path("release"), "b").manifest.version == "b"
+
+
+def test_lines_that_name_no_place_count_for_any(releases: list[Release], target: Path) -> None:
+    """As they were written before places could be told apart."""
+    for release in releases[:2]:
+        promote(release, target, faults=no_worse)
+    log = default_history(target) / "history.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "target"}) + "\n" for line in lines))
+    assert rollback(target).manifest.version == "a"
+    assert rollback(target, "b").manifest.version == "b"
 
 
 # What the child does before every step that touches the disk: count down, and die at once when it is its turn.
@@ -169,7 +218,7 @@ def test_a_line_half_written_does_not_spoil_the_history(releases: list[Release],
 
 
 def test_two_promotions_at_once_refuse_each_other(releases: list[Release], target: Path) -> None:
-    with History(default_history(target)).locked(), pytest.raises(PromotionError, match="another promotion"):
+    with History(target).locked(), pytest.raises(PromotionError, match="another promotion"):
         promote(releases[0], target, faults=no_worse)
 
 
@@ -245,6 +294,36 @@ def test_notes_beside_a_release_that_goes_are_kept(
     (kept,) = default_history(target).glob("beside-tiny-a-*")
     assert (kept / "notes.txt").read_text() == "ask Ana" and (kept / "pictures").is_dir()
     assert f"kept in {kept}: notes.txt, pictures" in caplog.text
+
+
+def test_where_notes_beside_a_release_cannot_be_kept_it_stays_and_so_do_they(
+    releases: list[Release], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(releases[0], target, faults=no_worse)
+    (target / "notes.txt").write_text("ask Ana")
+    before = contents(target)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("move", "copy2"):
+        monkeypatch.setattr(shutil, name, full)
+    with pytest.raises((PromotionError, OSError), match="No space left"):
+        promote(releases[1], target, faults=no_worse)
+    assert contents(target) == before
+    assert not list(default_history(target).glob("beside-*"))
+
+
+def test_folders_and_links_beside_a_release_are_kept_as_they_are(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=no_worse)
+    (target / "notes" / "deep").mkdir(parents=True)
+    (target / "notes" / "deep" / "ana.txt").write_text("ask Ana")
+    (target / "link").symlink_to("notes/deep/ana.txt")
+    (target / "gone").symlink_to("nowhere")
+    promote(releases[1], target, faults=no_worse)
+    (kept,) = default_history(target).glob("beside-*")
+    assert (kept / "link").is_symlink() and (kept / "link").read_text() == "ask Ana"
+    assert (kept / "gone").is_symlink()
 
 
 def test_a_damaged_release_in_place_is_replaced_only_by_force_or_a_named_rollback(

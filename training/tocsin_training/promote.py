@@ -1,9 +1,9 @@
 """Make a release the one that is loaded by default, in one step that either happens or does not, and can be undone.
 
 Every release that was ever in place is kept in the history, a folder of release folders named by what is in them, and
-``history.jsonl`` there says which replaced which. A copy is complete and on disk before it gets its name, and the
-swap is one system call where the system has it, so that a power cut at any moment leaves the former release or the
-new one.
+``history.jsonl`` there says which replaced which, and where: several places may share one history. A copy is complete
+and on disk before it gets its name, and the swap is one system call where the system has it, so that a power cut at any
+moment leaves the former release or the new one.
 """
 
 from __future__ import annotations
@@ -55,14 +55,28 @@ class Entry:
     replaced: str | None
     reason: str | None = None
     """Of a forced promotion."""
+    target: str | None = None
+    """The place, as seen from the history's folder, for the two move together. Lines of 0.5.0 and before do not say."""
 
 
 class History:
-    """The releases that are or were in place. One process at a time may change it."""
+    """The releases that are or were in a place. One process at a time may change it.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._log = folder / "history.jsonl"
+    :param target: the place. Others may share the folder; what was only in those is not found.
+    :param folder: where it is kept; see ``default_history``.
+    """
+
+    def __init__(self, target: Path, folder: Path | None = None) -> None:
+        self.folder = default_history(target) if folder is None else folder
+        self._target = target
+        self._log = self.folder / "history.jsonl"
+
+    @property
+    def place(self) -> str:
+        """How a line names the place."""
+        # Not where a link leads: a promotion puts a folder in the link's place, which is to keep its name.
+        folder, name = os.path.split(self._target.absolute())
+        return os.path.relpath(Path(os.path.realpath(folder), name), os.path.realpath(self.folder))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -90,8 +104,26 @@ class History:
                 sync(self.folder)
         return name
 
+    def set_aside(self, release: Release) -> None:
+        """Copy what people put beside a release that is to go: it is theirs, and no copy of the release has it.
+
+        Before it goes and not after: whatever fails from then on, nothing of theirs is lost.
+        """
+        if not (names := release.unlisted):
+            return
+        kept = self.folder / f"beside-{release.name}-{_stamp()}"
+        with scratch_beside(kept) as scratch:
+            copy = scratch / "copy"
+            copy.mkdir()
+            for name in names:
+                _copy(release.folder / name, copy / name)
+            _sync_all(copy)
+            copy.rename(kept)
+            sync(self.folder)
+        _log.warning("no part of the release that was in place, kept in %s: %s", kept, ", ".join(names))
+
     def entries(self) -> list[Entry]:
-        """All lines, oldest first; a line that a power cut left half written is none."""
+        """All lines, oldest first, whatever place they are about; one that a power cut left half written is none."""
         if not self._log.is_file():
             return []
         lines = self._log.read_text(encoding="utf-8").splitlines()
@@ -108,28 +140,47 @@ class History:
     def find(self, version: str) -> str:
         """The kept release of a version, name and version, or folder name; the latest in place if several match.
 
-        :raises PromotionError: there is none; the message lists those there are.
+        :raises PromotionError: none such was in this place; the message lists those that were.
         """
-        kept = [name for name in self._latest_first() if (self.folder / name).is_dir()]
-        for name in kept:
-            release, _, digest = name.rpartition("-")
-            if version in (name, release, digest) or release.endswith(f"-{version}"):
-                return name
-        raise PromotionError(f"{self.folder}: keeps no release {version!r}; it keeps: {', '.join(kept) or 'none'}")
+        kept = self._kept(self._own())
+        if found := _named(version, kept):
+            return found
+        said = f"{self.folder}: keeps no release {version!r} of {self._target}; it keeps: {', '.join(kept) or 'none'}"
+        if elsewhere := _named(version, self._kept(self.entries())):
+            said += (
+                f". {elsewhere} was in another place; to put it into this one: "
+                f"tocsin promote {self.folder / elsewhere} --target {self._target}"
+            )
+        raise PromotionError(said)
 
     def before(self, current: str) -> str:
-        """The release that ``current`` replaced when it was promoted.
+        """The release that ``current`` replaced when it was promoted to this place.
 
         :raises PromotionError: the history knows of none.
         """
-        for entry in reversed(self.entries()):
+        for entry in reversed(self._own()):
             if entry.action == "promote" and entry.release == current and entry.replaced not in (None, current):
                 return str(entry.replaced)
-        raise PromotionError(f"{self.folder}: knows of no release before {current}; name one: tocsin rollback VERSION")
+        raise PromotionError(
+            f"{self.folder}: knows of no release before {current} in {self._target}; name one: tocsin rollback VERSION"
+        )
 
-    def _latest_first(self) -> list[str]:
-        names = [name for entry in self.entries() for name in (entry.replaced, entry.release) if name is not None]
-        return list(dict.fromkeys(reversed(names)))
+    def _own(self) -> list[Entry]:
+        """Lines about this place, and those that do not say which they are about."""
+        return [entry for entry in self.entries() if entry.target in (None, self.place)]
+
+    def _kept(self, entries: list[Entry]) -> list[str]:
+        """The releases of these lines that are still there, the latest first."""
+        names = [name for entry in entries for name in (entry.replaced, entry.release) if name is not None]
+        return [name for name in dict.fromkeys(reversed(names)) if (self.folder / name).is_dir()]
+
+
+def _named(version: str, kept: list[str]) -> str | None:
+    for name in kept:
+        release, _, digest = name.rpartition("-")
+        if version in (name, release, digest) or release.endswith(f"-{version}"):
+            return name
+    return None
 
 
 def _entry(line: str) -> Entry | None:
@@ -155,7 +206,7 @@ def promote(
     :raises PromotionError: it is worse than what is there and no reason was given, or what is there is no release.
     :raises ReleaseError: the copy is no sound release.
     """
-    kept = History(default_history(target) if history is None else history)
+    kept = History(target, history)
     with kept.locked():
         champion = _in_place(target, damaged_is_none=force is not None)
         worse = () if champion is None or champion.digest == release.digest else faults(champion, release)
@@ -179,7 +230,7 @@ def rollback(target: Path, version: str | None = None, *, history: Path | None =
     :param version: which; none for the one that the present release replaced.
     :raises PromotionError: the history has no such release.
     """
-    kept = History(default_history(target) if history is None else history)
+    kept = History(target, history)
     with kept.locked():
         champion = _in_place(target, damaged_is_none=version is not None)
         name = kept.find(version) if version is not None else _before(champion, target, kept)
@@ -231,24 +282,16 @@ def _put(
             _state(fresh, release.manifest.model_copy(update={"forced": forced}))
         copy = Release.open(fresh)
         replaced = None if champion is None else history.keep(champion)
-        beside = () if champion is None else champion.unlisted
+        if champion is not None:
+            history.set_aside(champion)
         # Noted before it happens: a line about a promotion that a power cut prevented misleads nobody, for what is in
         # place is told by its own digest; a promotion without its line could not be undone.
         reason = None if forced is None else forced.reason
-        history.note(Entry(_now(), action, history.keep(copy), replaced, reason))
+        history.note(Entry(_now(), action, history.keep(copy), replaced, reason, history.place))
         if champion is None and not _is_empty(target):
-            _keep_damaged(target, history.folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            _keep_damaged(target, history.folder / f"damaged-{_stamp()}")
         swap(fresh, target, scratch / "former")
         sync(target.parent)
-        if beside:
-            _set_aside(scratch / "former", beside, Path(mkdtemp(prefix=f"beside-{replaced}-", dir=history.folder)))
-
-
-def _set_aside(folder: Path, names: tuple[str, ...], target: Path) -> None:
-    """Keep what people put beside a release that goes: it is theirs, and no copy of the release has it."""
-    for name in names:
-        shutil.move(folder / name, target / name)
-    _log.warning("no part of the release that was in place, kept in %s: %s", target, ", ".join(names))
 
 
 def _keep_damaged(target: Path, place: Path) -> None:
@@ -262,6 +305,20 @@ def _state(folder: Path, manifest: Manifest) -> None:
     path = folder / LAYOUT.manifest
     path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     sync(path)
+
+
+def _copy(one: Path, other: Path) -> None:
+    """Copy a file, a link or a folder with all that is in it; a link stays a link."""
+    if one.is_dir() and not one.is_symlink():
+        shutil.copytree(one, other, symlinks=True)
+    else:
+        shutil.copy2(one, other, follow_symlinks=False)
+
+
+def _sync_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            sync(path)
 
 
 def copy_release(release: Release, folder: Path) -> Path:
@@ -321,6 +378,11 @@ def _swap_in_two_steps(fresh: Path, target: Path, former: Path) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _stamp() -> str:
+    """Of now, for a folder's name that no other has."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
 
 
 def check_verdict(run: Run) -> None:
