@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support import assert_same_predictions, make_tiny_release
 
 from tocsin import EventClassifier
@@ -16,6 +17,7 @@ from tocsin.errors import ReleaseError
 from tocsin.release import LAYOUT, Manifest, Release, read_manifest, write_manifest
 from tocsin_training import promote as module
 from tocsin_training.errors import PromotionError
+from tocsin_training.pipeline import recalibrate
 from tocsin_training.promote import History, default_history, open_candidate, promote, rollback
 from tocsin_training.run import Run
 
@@ -236,9 +238,28 @@ def test_a_failure_half_way_brings_the_former_release_back(
 
     monkeypatch.setattr(module, "_exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(PromotionError, match="disk full"):
         promote(releases[1], target, faults=no_worse)
     monkeypatch.undo()
+    assert contents(target) == before
+
+
+def test_what_the_disk_refuses_is_a_message(
+    releases: list[Release], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PromotionError, match=r"cannot be replaced \(.*file/releases: Not a directory\)"):
+        promote(releases[0], target, faults=no_worse, history=tmp_path / "file" / "releases")
+    promote(releases[0], target, faults=no_worse)
+    before = contents(target)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target.parent))
+
+    monkeypatch.setattr(module, "mkdtemp", read_only)
+    for act in (lambda: promote(releases[1], target, faults=no_worse), lambda: rollback(target, "a")):
+        with pytest.raises(PromotionError, match=rf"\({target.parent}: Read-only file system\)\. Give --target"):
+            act()
     assert contents(target) == before
 
 
@@ -308,7 +329,7 @@ def test_where_notes_beside_a_release_cannot_be_kept_it_stays_and_so_do_they(
 
     for name in ("move", "copy2"):
         monkeypatch.setattr(shutil, name, full)
-    with pytest.raises((PromotionError, OSError), match="No space left"):
+    with pytest.raises(PromotionError, match=r"No space left.*Make room"):
         promote(releases[1], target, faults=no_worse)
     assert contents(target) == before
     assert not list(default_history(target).glob("beside-*"))
@@ -361,6 +382,41 @@ def test_a_run_that_failed_verification_is_refused_with_its_faults(run_copy: Run
     run_copy.verification.write_text(json.dumps(verdict))
     with pytest.raises(PromotionError, match="int8: 9, allowed 1"):
         open_candidate(str(run_copy.folder))
+
+
+def test_a_run_that_was_stopped_behind_its_verification_is_refused(run_copy: Run) -> None:
+    minutes = run_copy.figures()["minutes"]
+    run_copy.record("minutes", {stage: minutes[stage] for stage in minutes if stage not in ("evaluate", "card")})
+    with pytest.raises(PromotionError, match=f"stopped before its end.*--resume {run_copy.folder}"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_a_run_that_is_being_calibrated_again_is_refused(
+    run_copy: Run, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest has the new version and settings already, and its thresholds are still the old ones."""
+
+    def killed(_: Run) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tocsin_training.calibrate.main", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate(run_copy, run_copy.settings(), console, version="9")
+    assert read_manifest(run_copy.release).version == "9"
+    with pytest.raises(PromotionError, match="stopped before its end"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_a_run_is_an_unfinished_one_before_its_manifest_is_changed(
+    run_copy: Run, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "amend", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate(run_copy, run_copy.settings(), console, version="9")
+    assert list(run_copy.figures()["minutes"])[-1] == "export"
 
 
 def test_a_release_changed_since_it_was_verified_is_refused(run_copy: Run) -> None:

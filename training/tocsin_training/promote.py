@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -23,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from tocsin.disk import sync
 from tocsin.errors import ReleaseError
@@ -37,6 +38,12 @@ _log = logging.getLogger(__name__)
 HISTORY_VARIABLE = "TOCSIN_RELEASES"
 # By one of these a damaged release is told from somebody's other work, which may well have a README.md or config.json.
 _TELLING = (LAYOUT.manifest, LAYOUT.model, LAYOUT.calibration, LAYOUT.taxonomy, LAYOUT.profile, LAYOUT.screen)
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "Give --target, and --history if need be, a place you may write to"
+    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Make room and give the command again"),
+}
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -85,15 +92,16 @@ class History:
         :raises PromotionError: somebody else does so now.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                # The system lets go of it when the process ends, however it ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise PromotionError(
-                    f"{self.folder}: another promotion is going on; try again when it is over"
-                ) from error
+        lock = FileLock(self.folder / ".lock")
+        try:
+            # The system lets go of it when the process ends, however it ends.
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise PromotionError(f"{self.folder}: another promotion is going on; try again when it is over") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def keep(self, release: Release) -> str:
         """Keep a copy of a release under a name made of its own and its digest; no work if it is kept already."""
@@ -203,11 +211,12 @@ def promote(
 
     :param faults: says what would get worse; asked only where a release is in place that can be opened.
     :param force: why it is to be promoted though worse; the manifest of the promoted copy keeps it.
-    :raises PromotionError: it is worse than what is there and no reason was given, or what is there is no release.
+    :raises PromotionError: it is worse than what is there and no reason was given, what is there is no release, or the
+        disk refuses.
     :raises ReleaseError: the copy is no sound release.
     """
     kept = History(target, history)
-    with kept.locked():
+    with _told(target), kept.locked():
         champion = _in_place(target, damaged_is_none=force is not None)
         worse = () if champion is None or champion.digest == release.digest else faults(champion, release)
         if worse and force is None:
@@ -228,14 +237,38 @@ def rollback(target: Path, version: str | None = None, *, history: Path | None =
     """Bring back a release that was in place before, byte for byte.
 
     :param version: which; none for the one that the present release replaced.
-    :raises PromotionError: the history has no such release.
+    :raises PromotionError: the history has no such release, or the disk refuses.
     """
     kept = History(target, history)
-    with kept.locked():
+    with _told(target), kept.locked():
         champion = _in_place(target, damaged_is_none=version is not None)
         name = kept.find(version) if version is not None else _before(champion, target, kept)
         _put(Release.open(kept.folder / name), target, kept, champion, action="rollback", forced=None)
     return Release.open(target)
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """What the disk refuses, as a message for people.
+
+    :raises PromotionError: naming the file, if the system does, and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "When that is mended, give the command again")
+        raise PromotionError(
+            f"{target}: cannot be replaced ({_refusal(error)}). {advice}; `tocsin info --release {target}` says which "
+            "release is in place."
+        ) from error
+
+
+def _refusal(error: OSError) -> str:
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        # Of a folder that was copied: what went wrong with each file.
+        return "; ".join(str(why) for *_, why in error.args[0])
+    path = error.filename2 or error.filename
+    return f"{'' if path is None else f'{path}: '}{error.strerror or error}"
 
 
 def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
@@ -386,7 +419,7 @@ def _stamp() -> str:
 
 
 def check_verdict(run: Run) -> None:
-    """Refuse a release that ``verify`` did not pass as it is now.
+    """Refuse a release that ``verify`` did not pass as it is now, and one whose run did not come to its end.
 
     :raises PromotionError: saying why.
     """
@@ -395,6 +428,12 @@ def check_verdict(run: Run) -> None:
     verdict: dict[str, Any] = json.loads(run.verification.read_text(encoding="utf-8"))
     if not verdict["passed"]:
         raise PromotionError(f"{run.folder}: failed verification: {'; '.join(verdict['faults'])}")
+    # A run that is calibrated again has the verdict on its former release until it comes to verify.
+    if "card" not in run.figures().get("minutes", {}):
+        raise PromotionError(
+            f"{run.folder}: was stopped before its end, so its release lacks figures or has those of another; "
+            f"`tocsin train --resume {run.folder}` goes on"
+        )
     if verdict["files"] != verified_files(run.release):
         raise PromotionError(f"{run.release}: changed since it was verified; verify it again")
 
@@ -402,7 +441,7 @@ def check_verdict(run: Run) -> None:
 def open_candidate(source: str) -> Release:
     """The release of a run that passed its verification, of a release folder, or of ``store:name``.
 
-    :raises PromotionError: the run was not verified, failed, or was changed since.
+    :raises PromotionError: the run was not verified, failed, did not come to its end, or was changed since.
     :raises ReleaseError: it is no sound release.
     """
     run = Run(Path(source))
