@@ -374,6 +374,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path: Path)
         download(nowhere, QUERY, tmp_path / "OUT.csv")
     with pytest.raises(TocsinError, match="cannot be written: No such file"):
         download(nowhere, QUERY, tmp_path / "none" / "OUT.csv")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_command_takes_the_account_from_the_environment(

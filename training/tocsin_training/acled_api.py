@@ -450,6 +450,8 @@ def _locked(target: Path) -> Iterator[None]:
 
     :raises UsageError: another process writes it.
     """
+    # filelock would make a folder that is not there; whoever mistyped its name wants to know.
+    target.parent.stat()
     lock = filelock.FileLock(target.with_name(f"{target.name}.part.lock"))
     try:
         # The system lets go of it when the process ends, however it ends.

@@ -175,7 +175,8 @@ class History:
 
     def _own(self) -> list[Entry]:
         """Lines about this place, and those that do not say which they are about."""
-        return [entry for entry in self.entries() if entry.target in (None, self.place)]
+        places = (None, self.place)
+        return [entry for entry in self.entries() if entry.target in places]
 
     def _kept(self, entries: list[Entry]) -> list[str]:
         """The releases of these lines that are still there, the latest first."""
