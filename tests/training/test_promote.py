@@ -257,9 +257,10 @@ def test_what_the_disk_refuses_is_a_message(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target.parent))
 
     monkeypatch.setattr(module, "mkdtemp", read_only)
-    for act in (lambda: promote(releases[1], target, faults=no_worse), lambda: rollback(target, "a")):
-        with pytest.raises(PromotionError, match=rf"\({target.parent}: Read-only file system\)\. Give --target"):
-            act()
+    with pytest.raises(PromotionError, match=rf"\({target.parent}: Read-only file system\)\. Give --target"):
+        promote(releases[1], target, faults=no_worse)
+    with pytest.raises(PromotionError, match="Read-only file system"):
+        rollback(target, "a")
     assert contents(target) == before
 
 
