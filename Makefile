@@ -61,7 +61,7 @@ OWN = $(foreach file,$(DATA),--data $(file))
 
 .PHONY: train
 train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" trains on your own labelled texts
-	$(BIN)/tocsin train --config training/train.toml $(OWN) $(ARGS)
+	$(BIN)/tocsin train $(OWN) $(ARGS)
 
 .PHONY: train-tiny
 train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; DATA likewise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
@@ -149,7 +150,7 @@ def test_every_event_comes_once_and_the_file_only_when_it_is_complete(
     found = fetch(told=lambda line: seen.append(sorted(path.name for path in tmp_path.iterdir())))
     assert found == Downloaded(rows=5, repeated=0, total=5)
     assert rows(tmp_path / "OUT.csv") == whole()
-    assert seen == [["OUT.csv.part", "OUT.csv.part.json"]] * 3
+    assert seen == [["OUT.csv.part", "OUT.csv.part.json", "OUT.csv.part.lock"]] * 3
     assert [path.name for path in tmp_path.iterdir()] == ["OUT.csv"]
     assert [read["page"] for read in server.reads] == ["1", "2", "3", "4"]
     (login,) = server.logins
@@ -280,6 +281,68 @@ def test_data_that_change_on_the_way_are_told_of(server: Api, fetch: Callable[..
     assert rows(tmp_path / "OUT.csv") == whole()
 
 
+def test_an_event_that_slips_through_as_another_is_deleted_is_told_of(
+    server: Api, fetch: Callable[..., Downloaded], tmp_path: Path
+) -> None:
+    """The third moves up to the first page before the second is asked for; the counts agree in the end."""
+
+    def deleted(line: str) -> None:
+        told.append(line)
+        if len(told) == 1:
+            del server.events[0]
+
+    server.events.append(event(6))
+    told: list[str] = []
+    assert fetch(told=deleted) == Downloaded(rows=5, repeated=0, total=5)
+    assert [row["event_id_cnty"] for row in rows(tmp_path / "OUT.csv")] == ["MLI1", "MLI2", "MLI4", "MLI5", "MLI6"]
+    assert "5 events came of 5" in told[-1] and "may have slipped through" in told[-1]
+
+
+def test_a_recount_before_a_download_broke_off_is_told_of_in_the_end(
+    server: Api, fetch: Callable[..., Downloaded]
+) -> None:
+    server.events.append(event(6))
+    server.faults.extend([None, says(404)])
+    with pytest.raises(AcledError):
+        fetch()
+    del server.events[0]
+    told: list[str] = []
+    fetch(told=told.append)
+    assert "may have slipped through" in told[-1]
+
+
+def test_two_downloads_into_one_file_refuse_each_other(fetch: Callable[..., Downloaded], tmp_path: Path) -> None:
+    def again(_: str) -> None:
+        with pytest.raises(UsageError, match="is being downloaded by another process"):
+            fetch(overwrite=True)
+
+    assert fetch(told=again) == Downloaded(rows=5, repeated=0, total=5)
+    assert rows(tmp_path / "OUT.csv") == whole()
+    assert [path.name for path in tmp_path.iterdir()] == ["OUT.csv"]
+
+
+def test_a_download_that_starts_as_another_ends_does_not_empty_the_finished_file(
+    server: Api, fetch: Callable[..., Downloaded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens what the first one locks, and locks it only when the first one is done."""
+    opened = Path.open
+
+    def overtaken(self: Path, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        file = opened(self, *arguments, **options)
+        if self.name == "OUT.csv.part" and not done:
+            done.append(self)
+            with contextlib.suppress(UsageError):
+                fetch()
+        return file
+
+    done: list[Path] = []
+    server.faults.extend([*[None] * 4, says(404)])
+    monkeypatch.setattr(Path, "open", overtaken)
+    with contextlib.suppress(TocsinError):
+        fetch()
+    assert rows(tmp_path / "OUT.csv") == whole()
+
+
 def test_a_server_that_sends_the_same_page_for_ever_is_found_out(server: Api, fetch: Callable[..., Downloaded]) -> None:
     server.faults.extend([None, says(200, {"status": 200, "data": [event(1), event(2)]})])
     with pytest.raises(AcledError, match="page 2 holds no new event"):
@@ -311,6 +374,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path: Path)
         download(nowhere, QUERY, tmp_path / "OUT.csv")
     with pytest.raises(TocsinError, match="cannot be written: No such file"):
         download(nowhere, QUERY, tmp_path / "none" / "OUT.csv")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_command_takes_the_account_from_the_environment(

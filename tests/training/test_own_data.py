@@ -237,7 +237,10 @@ def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path)
         (["--held-out", "0.9"], "--held-out"),
         (["--licence", "mine"], "--data FILE"),
         (["--split-by", "date"], "--data FILE"),
-        (["--resume", "latest", "--data", "a.csv"], "leave --preset, --search and --data out"),
+        (["--resume", "latest", "--data", "a.csv"], "own recipe and data; leave out: --config, --data"),
+        (["--resume", "latest", "--licence", "internal only"], "leave out: --config, --licence"),
+        (["--resume", "latest", "--taxonomy", "derive", "--name", "train"], "leave out: --config, --name, --taxonomy"),
+        (["--resume", "latest", "--mix", "none"], "leave out: --config, --mix"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], said: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support import assert_same_predictions, make_tiny_release
 
 from tocsin import EventClassifier
@@ -15,6 +17,7 @@ from tocsin.errors import ReleaseError
 from tocsin.release import LAYOUT, Manifest, Release, read_manifest, write_manifest
 from tocsin_training import promote as module
 from tocsin_training.errors import PromotionError
+from tocsin_training.pipeline import recalibrate
 from tocsin_training.promote import History, default_history, open_candidate, promote, rollback
 from tocsin_training.run import Run
 
@@ -73,7 +76,7 @@ def test_a_worse_release_is_refused_and_nothing_changes(releases: list[Release],
     with pytest.raises(PromotionError, match=r"weighted F1 0\.9 -> 0\.1"):
         promote(releases[1], target, faults=worse)
     assert contents(target) == before
-    assert len(History(default_history(target)).entries()) == 1
+    assert len(History(target).entries()) == 1
 
 
 def test_a_forced_promotion_is_told_by_the_manifest_for_good(releases: list[Release], target: Path) -> None:
@@ -112,13 +115,61 @@ def test_rollback_goes_back_step_by_step_and_by_name(releases: list[Release], ta
     names = {"c": "c", "tiny-b": "b", f"tiny-c-{releases[2].digest[:12]}": "c", releases[0].digest[:12]: "a"}
     for name, version in names.items():
         assert rollback(target, name).manifest.version == version
-    with pytest.raises(PromotionError, match="keeps no release '9'; it keeps: tiny-"):
+    with pytest.raises(PromotionError, match=f"keeps no release '9' of {target}; it keeps: tiny-"):
         rollback(target, "9")
 
 
 def test_rollback_of_what_never_was_is_refused(target: Path) -> None:
     with pytest.raises(PromotionError, match="no release is in place"):
         rollback(target)
+
+
+def test_places_that_share_a_history_go_back_each_its_own_way(releases: list[Release], tmp_path: Path) -> None:
+    staging, production = tmp_path / "model" / "staging", tmp_path / "model" / "production"
+    a, b, c = releases
+    for release, place in ((a, staging), (b, staging), (c, staging), (a, production), (c, production)):
+        promote(release, place, faults=no_worse)
+    assert rollback(staging).manifest.version == "b"
+    assert rollback(production).manifest.version == "a"
+    with pytest.raises(PromotionError, match=f"keeps no release 'b' of {production}; it keeps: tiny-"):
+        rollback(production, "b")
+    assert rollback(staging, "c").digest == c.digest
+
+
+def test_a_version_brings_back_what_was_in_the_place_and_no_other_model_of_that_version(tmp_path: Path) -> None:
+    ours, hazards = tmp_path / "our-release", tmp_path / "hazards"
+    first, second, other = (make(tmp_path / name, name, 0.1 * n) for n, name in enumerate(("0.1", "0.2", "x"), 1))
+    write_manifest(other.folder, other.manifest.model_copy(update={"name": "hazards", "version": "0.1"}))
+    for folder, place in ((first.folder, ours), (second.folder, ours), (other.folder, hazards)):
+        promote(Release.open(folder), place, faults=no_worse)
+    assert rollback(ours, "0.1").digest == first.digest
+    with pytest.raises(
+        PromotionError, match=r"hazards-0\.1-.* was in another place; to put it .* tocsin promote .* --target"
+    ):
+        rollback(ours, "hazards-0.1")
+
+
+def test_history_and_release_may_be_moved_together(
+    releases: list[Release], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for release in releases[:2]:
+        promote(release, target, faults=no_worse)
+    moved = target.parent.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    (tmp_path / "link").symlink_to(moved)
+    assert rollback(tmp_path / "link" / "release").manifest.version == "a"
+    assert rollback(Path("release"), "b").manifest.version == "b"
+
+
+def test_lines_that_name_no_place_count_for_any(releases: list[Release], target: Path) -> None:
+    """As they were written before places could be told apart."""
+    for release in releases[:2]:
+        promote(release, target, faults=no_worse)
+    log = default_history(target) / "history.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "target"}) + "\n" for line in lines))
+    assert rollback(target).manifest.version == "a"
+    assert rollback(target, "b").manifest.version == "b"
 
 
 # What the child does before every step that touches the disk: count down, and die at once when it is its turn.
@@ -169,7 +220,7 @@ def test_a_line_half_written_does_not_spoil_the_history(releases: list[Release],
 
 
 def test_two_promotions_at_once_refuse_each_other(releases: list[Release], target: Path) -> None:
-    with History(default_history(target)).locked(), pytest.raises(PromotionError, match="another promotion"):
+    with History(target).locked(), pytest.raises(PromotionError, match="another promotion"):
         promote(releases[0], target, faults=no_worse)
 
 
@@ -187,9 +238,29 @@ def test_a_failure_half_way_brings_the_former_release_back(
 
     monkeypatch.setattr(module, "_exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(PromotionError, match="disk full"):
         promote(releases[1], target, faults=no_worse)
     monkeypatch.undo()
+    assert contents(target) == before
+
+
+def test_what_the_disk_refuses_is_a_message(
+    releases: list[Release], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PromotionError, match=r"cannot be replaced \(.*file/releases: Not a directory\)"):
+        promote(releases[0], target, faults=no_worse, history=tmp_path / "file" / "releases")
+    promote(releases[0], target, faults=no_worse)
+    before = contents(target)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target.parent))
+
+    monkeypatch.setattr(module, "mkdtemp", read_only)
+    with pytest.raises(PromotionError, match=rf"\({target.parent}: Read-only file system\)\. Give --target"):
+        promote(releases[1], target, faults=no_worse)
+    with pytest.raises(PromotionError, match="Read-only file system"):
+        rollback(target, "a")
     assert contents(target) == before
 
 
@@ -247,6 +318,36 @@ def test_notes_beside_a_release_that_goes_are_kept(
     assert f"kept in {kept}: notes.txt, pictures" in caplog.text
 
 
+def test_where_notes_beside_a_release_cannot_be_kept_it_stays_and_so_do_they(
+    releases: list[Release], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(releases[0], target, faults=no_worse)
+    (target / "notes.txt").write_text("ask Ana")
+    before = contents(target)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("move", "copy2"):
+        monkeypatch.setattr(shutil, name, full)
+    with pytest.raises(PromotionError, match=r"No space left.*Make room"):
+        promote(releases[1], target, faults=no_worse)
+    assert contents(target) == before
+    assert not list(default_history(target).glob("beside-*"))
+
+
+def test_folders_and_links_beside_a_release_are_kept_as_they_are(releases: list[Release], target: Path) -> None:
+    promote(releases[0], target, faults=no_worse)
+    (target / "notes" / "deep").mkdir(parents=True)
+    (target / "notes" / "deep" / "ana.txt").write_text("ask Ana")
+    (target / "link").symlink_to("notes/deep/ana.txt")
+    (target / "gone").symlink_to("nowhere")
+    promote(releases[1], target, faults=no_worse)
+    (kept,) = default_history(target).glob("beside-*")
+    assert (kept / "link").is_symlink() and (kept / "link").read_text() == "ask Ana"
+    assert (kept / "gone").is_symlink()
+
+
 def test_a_damaged_release_in_place_is_replaced_only_by_force_or_a_named_rollback(
     releases: list[Release], target: Path
 ) -> None:
@@ -282,6 +383,41 @@ def test_a_run_that_failed_verification_is_refused_with_its_faults(run_copy: Run
     run_copy.verification.write_text(json.dumps(verdict))
     with pytest.raises(PromotionError, match="int8: 9, allowed 1"):
         open_candidate(str(run_copy.folder))
+
+
+def test_a_run_that_was_stopped_behind_its_verification_is_refused(run_copy: Run) -> None:
+    minutes = run_copy.figures()["minutes"]
+    run_copy.record("minutes", {stage: minutes[stage] for stage in minutes if stage not in ("evaluate", "card")})
+    with pytest.raises(PromotionError, match=f"stopped before its end.*--resume {run_copy.folder}"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_a_run_that_is_being_calibrated_again_is_refused(
+    run_copy: Run, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest has the new version and settings already, and its thresholds are still the old ones."""
+
+    def killed(_: Run) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tocsin_training.calibrate.main", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate(run_copy, run_copy.settings(), console, version="9")
+    assert read_manifest(run_copy.release).version == "9"
+    with pytest.raises(PromotionError, match="stopped before its end"):
+        open_candidate(str(run_copy.folder))
+
+
+def test_a_run_is_an_unfinished_one_before_its_manifest_is_changed(
+    run_copy: Run, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "amend", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate(run_copy, run_copy.settings(), console, version="9")
+    assert list(run_copy.figures()["minutes"])[-1] == "export"
 
 
 def test_a_release_changed_since_it_was_verified_is_refused(run_copy: Run) -> None:

@@ -18,7 +18,6 @@ Nothing is sent but the account and the filters. The password stays in the envir
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -32,6 +31,7 @@ from typing import Any, BinaryIO, Self
 from urllib.parse import quote_plus, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import filelock
 import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError
 from urllib3.util import Retry, Timeout
@@ -300,6 +300,8 @@ class _Journal(BaseModel):
     rows: int = 0
     repeated: int = 0
     total: int | None = None
+    recounted: bool = False
+    """Whether ACLED counted otherwise on one page than on the one before."""
     bytes: int = 0
 
 
@@ -342,10 +344,13 @@ def download(
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
     journal = partial.journal
-    if journal.repeated or journal.total not in (None, journal.rows):
+    if journal.repeated or journal.recounted or journal.total not in (None, journal.rows):
+        # An event that is deleted moves the others up, and one of them past the page that is asked for next.
+        slipped = ", and ACLED's count changed on the way, so that some may have slipped through"
         told(
             f"ACLED's data changed during the download: {journal.rows:,} events came of {journal.total or 'unknown'}, "
-            f"{journal.repeated:,} of them twice (kept once). Download again with --overwrite to be sure of all."
+            f"{journal.repeated:,} of them twice (kept once){slipped if journal.recounted else ''}. "
+            "Download again with --overwrite to be sure of all."
         )
     return Downloaded(journal.rows, journal.repeated, journal.total)
 
@@ -374,12 +379,7 @@ class _Partial:
 
         :raises UsageError: another process writes it, or another query began it.
         """
-        with _part(target).open("a+b") as file:
-            try:
-                # The system lets go of it when the process ends, however it ends.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UsageError(f"{target} is being downloaded by another process") from error
+        with _locked(target), _part(target).open("a+b") as file:
             if afresh:
                 _journal(target).unlink(missing_ok=True)
             journal = _begun(target, wanted)
@@ -416,6 +416,7 @@ class _Partial:
                 "rows": done.rows + len(new),
                 "repeated": done.repeated + len(page.rows) - len(new),
                 "total": done.total if page.total is None else page.total,
+                "recounted": done.recounted or (None not in (done.total, page.total) and done.total != page.total),
                 "bytes": done.bytes + len(content),
             }
         )
@@ -438,6 +439,31 @@ def _part(target: Path) -> Path:
 
 def _journal(target: Path) -> Path:
     return target.with_name(f"{target.name}.part.json")
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Keep other downloads into a file away.
+
+    By a file of its own and not by the unfinished one: that becomes the target in the end, and whoever had opened it
+    before would then hold, and cut to nothing, the finished file.
+
+    :raises UsageError: another process writes it.
+    """
+    # filelock would make a folder that is not there; whoever mistyped its name wants to know.
+    target.parent.stat()
+    lock = filelock.FileLock(target.with_name(f"{target.name}.part.lock"))
+    try:
+        # The system lets go of it when the process ends, however it ends.
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise UsageError(f"{target} is being downloaded by another process") from None
+    try:
+        yield
+    finally:
+        # Whoever opened it before holds a lock of no name then, which filelock takes for none.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _begun(target: Path, wanted: _Journal) -> _Journal:

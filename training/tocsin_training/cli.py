@@ -16,7 +16,7 @@ from tocsin_training.importing.cli import COUNTING, READING, TaxonomyChoice, tak
 from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from rich.console import RenderableType
 
@@ -49,6 +49,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout,
 
 @takes_import_options
 def train(
+    context: typer.Context,
     config: Config = _CONFIG,
     name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/TIME-NAME.")] = "train",
     preset: Annotated[
@@ -90,8 +91,8 @@ def train(
     if again_from is not None and resume is None:
         raise UsageError("--from goes with --resume RUN: it says where in that run to begin again")
     if resume is not None:
-        if preset is not None or search is not None or data:
-            raise UsageError("--resume goes on with the run's own recipe; leave --preset, --search and --data out")
+        if ignored := _given(context, apart_from=("resume", "again_from", "estimate")):
+            raise UsageError(f"--resume goes on with the run's own recipe and data; leave out: {', '.join(ignored)}")
         folder = _latest_run() if resume == "latest" else Path(resume)
         run = go_on(Run.open(folder), err, until=until, again_from=again_from)
     else:
@@ -105,6 +106,16 @@ def train(
         run = run_stages(settings, name, err, until=until)
     if not estimate:
         print(run.release)
+
+
+def _given(context: typer.Context, *, apart_from: Collection[str]) -> list[str]:
+    """Options that stand on the command line, be it with the value that they have anyway."""
+    given = []
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is not None and source.name == "COMMANDLINE" and option.name not in apart_from:
+            given.append(option.opts[0])
+    return given
 
 
 def calibrate(

@@ -107,11 +107,12 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
             "version": version or recipe.version,
         }
     )
-    run.change_settings(changed)
-    _restate(run, changed)
     stages = list(minutes)
     done = stages[: stages.index("calibrate")] if "calibrate" in stages else stages
+    # First of all: from now on, and until it has come to its end again, the run is an unfinished one.
     run.record("minutes", {stage: minutes[stage] for stage in done})
+    run.change_settings(changed)
+    _restate(run, changed)
     return go_on(run, console)
 
 

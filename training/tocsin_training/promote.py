@@ -1,16 +1,15 @@
 """Make a release the one that is loaded by default, in one step that either happens or does not, and can be undone.
 
 Every release that was ever in place is kept in the history, a folder of release folders named by what is in them, and
-``history.jsonl`` there says which replaced which. A copy is complete and on disk before it gets its name, and the
-swap is one system call where the system has it, so that a power cut at any moment leaves the former release or the
-new one.
+``history.jsonl`` there says which replaced which, and where: several places may share one history. A copy is complete
+and on disk before it gets its name, and the swap is one system call where the system has it, so that a power cut at any
+moment leaves the former release or the new one.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -23,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from tocsin.disk import sync
 from tocsin.errors import ReleaseError
@@ -37,6 +38,12 @@ _log = logging.getLogger(__name__)
 HISTORY_VARIABLE = "TOCSIN_RELEASES"
 # By one of these a damaged release is told from somebody's other work, which may well have a README.md or config.json.
 _TELLING = (LAYOUT.manifest, LAYOUT.model, LAYOUT.calibration, LAYOUT.taxonomy, LAYOUT.profile, LAYOUT.screen)
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "Give --target, and --history if need be, a place you may write to"
+    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Make room and give the command again"),
+}
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -55,14 +62,28 @@ class Entry:
     replaced: str | None
     reason: str | None = None
     """Of a forced promotion."""
+    target: str | None = None
+    """The place, as seen from the history's folder, for the two move together. Lines of 0.5.0 and before do not say."""
 
 
 class History:
-    """The releases that are or were in place. One process at a time may change it."""
+    """The releases that are or were in a place. One process at a time may change it.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._log = folder / "history.jsonl"
+    :param target: the place. Others may share the folder; what was only in those is not found.
+    :param folder: where it is kept; see ``default_history``.
+    """
+
+    def __init__(self, target: Path, folder: Path | None = None) -> None:
+        self.folder = default_history(target) if folder is None else folder
+        self._target = target
+        self._log = self.folder / "history.jsonl"
+
+    @property
+    def place(self) -> str:
+        """How a line names the place."""
+        # Not where a link leads: a promotion puts a folder in the link's place, which is to keep its name.
+        folder, name = os.path.split(self._target.absolute())
+        return os.path.relpath(Path(os.path.realpath(folder), name), os.path.realpath(self.folder))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -71,15 +92,16 @@ class History:
         :raises PromotionError: somebody else does so now.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                # The system lets go of it when the process ends, however it ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise PromotionError(
-                    f"{self.folder}: another promotion is going on; try again when it is over"
-                ) from error
+        lock = FileLock(self.folder / ".lock")
+        try:
+            # The system lets go of it when the process ends, however it ends.
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise PromotionError(f"{self.folder}: another promotion is going on; try again when it is over") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def keep(self, release: Release) -> str:
         """Keep a copy of a release under a name made of its own and its digest; no work if it is kept already."""
@@ -90,8 +112,26 @@ class History:
                 sync(self.folder)
         return name
 
+    def set_aside(self, release: Release) -> None:
+        """Copy what people put beside a release that is to go: it is theirs, and no copy of the release has it.
+
+        Before it goes and not after: whatever fails from then on, nothing of theirs is lost.
+        """
+        if not (names := release.unlisted):
+            return
+        kept = self.folder / f"beside-{release.name}-{_stamp()}"
+        with scratch_beside(kept) as scratch:
+            copy = scratch / "copy"
+            copy.mkdir()
+            for name in names:
+                _copy(release.folder / name, copy / name)
+            _sync_all(copy)
+            copy.rename(kept)
+            sync(self.folder)
+        _log.warning("no part of the release that was in place, kept in %s: %s", kept, ", ".join(names))
+
     def entries(self) -> list[Entry]:
-        """All lines, oldest first; a line that a power cut left half written is none."""
+        """All lines, oldest first, whatever place they are about; one that a power cut left half written is none."""
         if not self._log.is_file():
             return []
         lines = self._log.read_text(encoding="utf-8").splitlines()
@@ -108,28 +148,48 @@ class History:
     def find(self, version: str) -> str:
         """The kept release of a version, name and version, or folder name; the latest in place if several match.
 
-        :raises PromotionError: there is none; the message lists those there are.
+        :raises PromotionError: none such was in this place; the message lists those that were.
         """
-        kept = [name for name in self._latest_first() if (self.folder / name).is_dir()]
-        for name in kept:
-            release, _, digest = name.rpartition("-")
-            if version in (name, release, digest) or release.endswith(f"-{version}"):
-                return name
-        raise PromotionError(f"{self.folder}: keeps no release {version!r}; it keeps: {', '.join(kept) or 'none'}")
+        kept = self._kept(self._own())
+        if found := _named(version, kept):
+            return found
+        said = f"{self.folder}: keeps no release {version!r} of {self._target}; it keeps: {', '.join(kept) or 'none'}"
+        if elsewhere := _named(version, self._kept(self.entries())):
+            said += (
+                f". {elsewhere} was in another place; to put it into this one: "
+                f"tocsin promote {self.folder / elsewhere} --target {self._target}"
+            )
+        raise PromotionError(said)
 
     def before(self, current: str) -> str:
-        """The release that ``current`` replaced when it was promoted.
+        """The release that ``current`` replaced when it was promoted to this place.
 
         :raises PromotionError: the history knows of none.
         """
-        for entry in reversed(self.entries()):
+        for entry in reversed(self._own()):
             if entry.action == "promote" and entry.release == current and entry.replaced not in (None, current):
                 return str(entry.replaced)
-        raise PromotionError(f"{self.folder}: knows of no release before {current}; name one: tocsin rollback VERSION")
+        raise PromotionError(
+            f"{self.folder}: knows of no release before {current} in {self._target}; name one: tocsin rollback VERSION"
+        )
 
-    def _latest_first(self) -> list[str]:
-        names = [name for entry in self.entries() for name in (entry.replaced, entry.release) if name is not None]
-        return list(dict.fromkeys(reversed(names)))
+    def _own(self) -> list[Entry]:
+        """Lines about this place, and those that do not say which they are about."""
+        places = (None, self.place)
+        return [entry for entry in self.entries() if entry.target in places]
+
+    def _kept(self, entries: list[Entry]) -> list[str]:
+        """The releases of these lines that are still there, the latest first."""
+        names = [name for entry in entries for name in (entry.replaced, entry.release) if name is not None]
+        return [name for name in dict.fromkeys(reversed(names)) if (self.folder / name).is_dir()]
+
+
+def _named(version: str, kept: list[str]) -> str | None:
+    for name in kept:
+        release, _, digest = name.rpartition("-")
+        if version in (name, release, digest) or release.endswith(f"-{version}"):
+            return name
+    return None
 
 
 def _entry(line: str) -> Entry | None:
@@ -152,11 +212,12 @@ def promote(
 
     :param faults: says what would get worse; asked only where a release is in place that can be opened.
     :param force: why it is to be promoted though worse; the manifest of the promoted copy keeps it.
-    :raises PromotionError: it is worse than what is there and no reason was given, or what is there is no release.
+    :raises PromotionError: it is worse than what is there and no reason was given, what is there is no release, or the
+        disk refuses.
     :raises ReleaseError: the copy is no sound release.
     """
-    kept = History(default_history(target) if history is None else history)
-    with kept.locked():
+    kept = History(target, history)
+    with _told(target), kept.locked():
         champion = _in_place(target, damaged_is_none=force is not None)
         worse = () if champion is None or champion.digest == release.digest else faults(champion, release)
         if worse and force is None:
@@ -177,14 +238,38 @@ def rollback(target: Path, version: str | None = None, *, history: Path | None =
     """Bring back a release that was in place before, byte for byte.
 
     :param version: which; none for the one that the present release replaced.
-    :raises PromotionError: the history has no such release.
+    :raises PromotionError: the history has no such release, or the disk refuses.
     """
-    kept = History(default_history(target) if history is None else history)
-    with kept.locked():
+    kept = History(target, history)
+    with _told(target), kept.locked():
         champion = _in_place(target, damaged_is_none=version is not None)
         name = kept.find(version) if version is not None else _before(champion, target, kept)
         _put(Release.open(kept.folder / name), target, kept, champion, action="rollback", forced=None)
     return Release.open(target)
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """What the disk refuses, as a message for people.
+
+    :raises PromotionError: naming the file, if the system does, and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "When that is mended, give the command again")
+        raise PromotionError(
+            f"{target}: cannot be replaced ({_refusal(error)}). {advice}; `tocsin info --release {target}` says which "
+            "release is in place."
+        ) from error
+
+
+def _refusal(error: OSError) -> str:
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        # Of a folder that was copied: what went wrong with each file.
+        return "; ".join(str(why) for *_, why in error.args[0])
+    path = error.filename2 or error.filename
+    return f"{'' if path is None else f'{path}: '}{error.strerror or error}"
 
 
 def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
@@ -231,24 +316,16 @@ def _put(
             _state(fresh, release.manifest.model_copy(update={"forced": forced}))
         copy = Release.open(fresh)
         replaced = None if champion is None else history.keep(champion)
-        beside = () if champion is None else champion.unlisted
+        if champion is not None:
+            history.set_aside(champion)
         # Noted before it happens: a line about a promotion that a power cut prevented misleads nobody, for what is in
         # place is told by its own digest; a promotion without its line could not be undone.
         reason = None if forced is None else forced.reason
-        history.note(Entry(_now(), action, history.keep(copy), replaced, reason))
+        history.note(Entry(_now(), action, history.keep(copy), replaced, reason, history.place))
         if champion is None and not _is_empty(target):
-            _keep_damaged(target, history.folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            _keep_damaged(target, history.folder / f"damaged-{_stamp()}")
         swap(fresh, target, scratch / "former")
         sync(target.parent)
-        if beside:
-            _set_aside(scratch / "former", beside, Path(mkdtemp(prefix=f"beside-{replaced}-", dir=history.folder)))
-
-
-def _set_aside(folder: Path, names: tuple[str, ...], target: Path) -> None:
-    """Keep what people put beside a release that goes: it is theirs, and no copy of the release has it."""
-    for name in names:
-        shutil.move(folder / name, target / name)
-    _log.warning("no part of the release that was in place, kept in %s: %s", target, ", ".join(names))
 
 
 def _keep_damaged(target: Path, place: Path) -> None:
@@ -262,6 +339,20 @@ def _state(folder: Path, manifest: Manifest) -> None:
     path = folder / LAYOUT.manifest
     path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     sync(path)
+
+
+def _copy(one: Path, other: Path) -> None:
+    """Copy a file, a link or a folder with all that is in it; a link stays a link."""
+    if one.is_dir() and not one.is_symlink():
+        shutil.copytree(one, other, symlinks=True)
+    else:
+        shutil.copy2(one, other, follow_symlinks=False)
+
+
+def _sync_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            sync(path)
 
 
 def copy_release(release: Release, folder: Path) -> Path:
@@ -323,8 +414,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _stamp() -> str:
+    """Of now, for a folder's name that no other has."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+
+
 def check_verdict(run: Run) -> None:
-    """Refuse a release that ``verify`` did not pass as it is now.
+    """Refuse a release that ``verify`` did not pass as it is now, and one whose run did not come to its end.
 
     :raises PromotionError: saying why.
     """
@@ -333,6 +429,12 @@ def check_verdict(run: Run) -> None:
     verdict: dict[str, Any] = json.loads(run.verification.read_text(encoding="utf-8"))
     if not verdict["passed"]:
         raise PromotionError(f"{run.folder}: failed verification: {'; '.join(verdict['faults'])}")
+    # A run that is calibrated again has the verdict on its former release until it comes to verify.
+    if "card" not in run.figures().get("minutes", {}):
+        raise PromotionError(
+            f"{run.folder}: was stopped before its end, so its release lacks figures or has those of another; "
+            f"`tocsin train --resume {run.folder}` goes on"
+        )
     if verdict["files"] != verified_files(run.release):
         raise PromotionError(f"{run.release}: changed since it was verified; verify it again")
 
@@ -340,7 +442,7 @@ def check_verdict(run: Run) -> None:
 def open_candidate(source: str) -> Release:
     """The release of a run that passed its verification, of a release folder, or of ``store:name``.
 
-    :raises PromotionError: the run was not verified, failed, or was changed since.
+    :raises PromotionError: the run was not verified, failed, did not come to its end, or was changed since.
     :raises ReleaseError: it is no sound release.
     """
     run = Run(Path(source))
