@@ -118,7 +118,7 @@ def remap(source: Path, target: Path, renaming: Renaming, *, overwrite: bool = F
         with closing(Input(source, FileFormat(kind[1:]))) as file, atomic(target) as output:
             return kinds[kind](file, output, renaming)
     except (OSError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).strip()
         raise InputError(f"{source} to {target}: {reason}. No output was written.") from error
 
 
