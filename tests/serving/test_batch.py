@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +25,7 @@ from support import assert_same_predictions
 
 from tocsin import EventClassifier, InputError, Prediction, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, chunks, job, plan, score_file
-from tocsin_serving.batch.files import Input, format_by_name
+from tocsin_serving.batch.files import FileFormat, Input, format_by_name
 from tocsin_serving.batch.workspace import Spool
 
 TEXTS = [
@@ -596,3 +598,97 @@ def test_sentences_of_long_rows_are_written_in_pieces(
     assert max(sizes) <= 12_000
     assert read(cut) == read(whole)
     assert len(read(cut)) == 41
+
+
+def write_incompressible(path: Path, groups: int) -> None:
+    numbers = np.random.default_rng(0)
+    with pq.ParquetWriter(path, pa.schema([("text", pa.string()), ("noise", pa.binary())])) as writer:
+        for _ in range(groups):
+            noise = [numbers.bytes(2_000) for _ in range(500)]
+            writer.write_table(pa.table({"text": ["An airstrike."] * 500, "noise": noise}, schema=writer.schema))
+
+
+def test_reading_parquet_takes_the_same_memory_however_many_row_groups(tmp_path: Path) -> None:
+    def peak(groups: int) -> int:
+        source = tmp_path / f"{groups}.parquet"
+        write_incompressible(source, groups)
+        # Arrow's reading ahead holds what Python's file gave it, which this counts.
+        tracemalloc.start()
+        try:
+            with closing(Input(source, FileFormat("parquet"))) as file:
+                assert sum(chunk.read for chunk in job.open_reader(file, JobOptions().columns).chunks()) == groups * 500
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(16) < peak(2) + 2_000_000
+
+
+def test_readers_of_a_scored_parquet_file_see_the_columns_that_were_added(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    hiding = ("org.apache.spark.sql.parquet.row.metadata", "parquet.avro.schema")
+    metadata = {**dict.fromkeys(hiding, "the columns that there were"), "org.apache.spark.version": "4.0.0"}
+    pq.write_table(pa.table({"text": ["An airstrike."]}).replace_schema_metadata(metadata), source)
+    score_file(source, target, release=tiny_release)
+    assert pq.read_schema(target).metadata == {b"org.apache.spark.version": b"4.0.0"}
+
+
+def test_rejected_times_are_written_alike_with_and_without_pandas(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in.parquet"
+    moment = pa.array([1_000_000_001], pa.timestamp("ns"))
+    columns = {
+        "text": pa.array([None], pa.string()),
+        "moment": moment,
+        "span": pa.array([86_400_000], pa.duration("ns")),
+        "day": pa.array([1], pa.date32()),
+        "list": pa.array([[1_000]], pa.list_(pa.timestamp("ns"))),
+        "struct": pa.StructArray.from_arrays([moment, pa.array([1])], names=["at", "n"]),
+    }
+    pq.write_table(pa.table(columns), source)
+    raw = []
+    for case in ("with", "without"):
+        if case == "without":
+            monkeypatch.setitem(sys.modules, "pandas", None)
+        score_file(source, tmp_path / f"{case}.parquet", release=tiny_release)
+        raw.append(rejects(tmp_path / f"{case}.parquet")[0]["raw"])
+    assert raw[0] == raw[1]
+    assert json.loads(raw[0]) == {
+        "text": None,
+        "moment": "1970-01-01 00:00:01.000000001",
+        "span": "86400000",
+        "day": "1970-01-02",
+        "list": ["1970-01-01 00:00:00.000001000"],
+        "struct": {"at": "1970-01-01 00:00:01.000000001", "n": 1},
+    }
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_text_that_would_take_all_memory_is_rejected_and_the_others_are_scored(
+    suffix: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    FORMATS[suffix][0](source, ["An airstrike.", "x" * (chunks.MAX_TEXT + 1), "A protest."])
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_scored, summary.rows_rejected) == (2, 1)
+    assert summary.reject_reasons == {"text is too long": 1}
+    (reject,) = rejects(target)
+    assert reject["row"] == 2
+    assert "it has 2,000,001 characters, the limit is 2,000,000" in reject["reason"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_files_whose_names_are_not_utf8_are_scored(suffix: str, tmp_path: Path, tiny_release: Path) -> None:
+    named, target = (tmp_path / os.fsdecode(f"{name}\xe9{suffix}".encode("latin-1")) for name in ("r", ""))
+    FORMATS[suffix][0](tmp_path / "plain", ["An airstrike.", ""])
+    try:
+        (tmp_path / "plain").rename(named)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    summary = score_file(named, target, release=tiny_release)
+    assert summary.rows_rejected == 1
+    assert rejects(target)[0]["file"] == str(tmp_path / f"r\\xe9{suffix}")
+    manifest = json.loads(target.with_name(target.name + ".manifest.json").read_bytes())
+    assert manifest["output"]["path"] == str(tmp_path / f"\\xe9{suffix}")
+    assert score_file(named, target, release=tiny_release, resume=True) == summary

@@ -142,3 +142,71 @@ def test_a_map_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text(content)
     with pytest.raises(UsageError, match=r"map\.toml"):
         read_names(tmp_path / "map.toml")
+
+
+def scored_csv(folder: Path, release: Path) -> tuple[Path, Path]:
+    source, scored = folder / "in.csv", folder / "scored.csv"
+    make_input("csv", source)
+    score_file(source, scored, release=release)
+    return scored, folder / "out.csv"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("The minister", "Le pr\xe9sident", r"scored\.csv:3: .*not valid UTF-8"),
+        ("1.50,", "1.50,more,", r"scored\.csv:2: .* has \d+ cells, the header has \d+"),
+    ],
+)
+def test_damaged_csv_output_is_refused_with_its_line(
+    old: str, new: str, message: str, tiny_release: Path, tmp_path: Path
+) -> None:
+    scored, target = scored_csv(tmp_path, tiny_release)
+    content = scored.read_bytes().decode()
+    assert old in content
+    scored.write_bytes(content.replace(old, new, 1).encode("latin-1"))
+    with pytest.raises(InputError, match=message):
+        remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY)))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("row", [1, len(TEXTS)])
+def test_a_quote_opened_in_the_last_cell_swallows_no_row(row: int, tiny_release: Path, tmp_path: Path) -> None:
+    scored, target = scored_csv(tmp_path, tiny_release)
+    lines = scored.read_bytes().split(b"\n")
+    head, _, digest = lines[row].rpartition(b",")
+    scored.write_bytes(b"\n".join([*lines[:row], head + b',"' + digest, *lines[row + 1 :]]))
+    with pytest.raises(InputError, match=r"is never closed|may have run together"):
+        remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY)))
+    assert not target.exists()
+
+
+def test_a_damaged_page_of_parquet_is_refused(tiny_release: Path, tmp_path: Path) -> None:
+    source, scored, target = (tmp_path / f"{name}.parquet" for name in ("in", "scored", "out"))
+    make_input("parquet", source)
+    score_file(source, scored, release=tiny_release)
+    content = scored.read_bytes()
+    scored.write_bytes(content[:4] + b"\xff" * 64 + content[68:])
+    with pytest.raises(InputError, match=r"(?s)scored\.parquet to .*No output was written"):
+        remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY)))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_of_the_users_own_called_scores_is_kept(kind: str, tiny_release: Path, tmp_path: Path) -> None:
+    source, scored, target = (tmp_path / f"{name}.{kind}" for name in ("in", "scored", "out"))
+    texts, marks = ["An airstrike.", "A protest."], ["not JSON", '{"mine": 1}']
+    if kind == "csv":
+        with source.open("w", newline="") as stream:
+            csv.writer(stream).writerows([["scores", "text"], *zip(marks, texts, strict=True)])
+    elif kind == "jsonl":
+        rows = (json.dumps({"scores": mark, "text": text}) for mark, text in zip(marks, texts, strict=True))
+        source.write_text("\n".join(rows))
+    else:
+        pq.write_table(pa.table({"scores": marks, "text": texts}), source)
+    score_file(source, scored, release=tiny_release)
+    assert remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY))) == 2
+    if kind == "parquet":
+        assert pq.read_table(target).equals(pq.read_table(scored))
+    else:
+        assert target.read_bytes() == scored.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from tocsin import EventClassifier, UsageError
+from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, dry_run, job, plan
 from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
@@ -334,3 +335,30 @@ def test_an_estimate_counts_workers_and_uses_units_people_read(source: Path, tmp
     assert found.in_words(1) == "about 3,600,000 rows at about 100 rows/s with 1 worker: about 10.0 h"
     assert found.in_words(20) == "about 3,600,000 rows at about 2,000 rows/s with 20 workers: about 30 min"
     assert "divided by the number of workers" in found.in_words(None)
+
+
+def test_days_that_stand_for_an_unknown_one_are_not_drawn(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    days = ["9999-12-31", "0001-01-01", "1799-12-31", "2024-03-05", "1944-06-06"]
+    source.write_text("".join(json.dumps({"text": "An airstrike hit.", "when": day}) + "\n" for day in days))
+    summary, options = run(source, tiny_release, date_column="when")
+    write_report(tmp_path / "report.html", [summary], options)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "3 rows with an event have no date" in page
+    assert "of the years 1800 to 2100" in page
+    assert "<svg" in page
+
+
+def test_an_output_that_cannot_be_read_again_is_said_plainly(
+    source: Path, tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, options = run(source, tiny_release)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tocsin_serving.batch.report.output_rows", broken)
+    with pytest.raises(
+        TocsinError, match=r"report\.html cannot be made: Input/output error\. The outputs are complete"
+    ):
+        write_report(tmp_path / "report.html", [summary], options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,6 +36,15 @@ def texts_of(column: pa.Array | pa.ChunkedArray) -> list[str | bytes | None]:
 def value_problem(value: str | bytes | None) -> str | None:
     """Why a value of `texts_of` cannot be scored, or none."""
     return "not valid UTF-8" if isinstance(value, bytes) else text_problem(value)
+
+
+def good_texts(values: Sequence[str | bytes | None], problems: Sequence[str | None]) -> list[str]:
+    """The values of `texts_of` that can be scored.
+
+    :param problems: what `value_problem` says of each.
+    """
+    pairs = zip(values, problems, strict=True)
+    return [value for value, problem in pairs if problem is None and isinstance(value, str)]
 
 
 def _decoded(value: bytes | None) -> str | bytes | None:

@@ -19,6 +19,10 @@ CHUNK_ROWS = 512
 CHUNK_BYTES = 1_000_000
 # Output made at once: with --split-sentences each sentence repeats its whole row, a chunk a thousand times over.
 PIECE_BYTES = 8 * 1024 * 1024
+MAX_TEXT = 2_000_000
+"""Characters of a text, several times a novel's. What a text takes in memory while it is scored grows with it, and no
+other row can be finished without it: a file put into a cell by mistake would end a job again each time it is resumed.
+"""
 
 
 @dataclass(frozen=True)
@@ -135,4 +139,6 @@ def text_problem(value: object) -> str | None:
         return f"text is not a string but {type(value).__name__}"
     if not value.strip():
         return "text is empty"
+    if len(value) > MAX_TEXT:
+        return f"text is too long: it has {len(value):,} characters, the limit is {MAX_TEXT:,}"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,9 @@ ANSWER_FIELDS = (
     pa.field("text_sha256", pa.string()),
 )
 SCORES_FIELD = pa.field("scores", pa.map_(pa.string(), pa.float32()))
+# Where Spark and Avro's readers look for a file's columns before they look at the file's own schema: kept, these
+# would hide the columns that were added.
+_SCHEMA_KEYS = frozenset({b"org.apache.spark.sql.parquet.row.metadata", b"parquet.avro.schema", b"avro.schema"})
 
 
 # ACLED's own columns first, in the order of its files; rows and probabilities are ours.
@@ -75,6 +78,12 @@ class Shape:
         if not self.acled:
             return ANSWER_FIELDS
         return tuple(field for field in ACLED_FIELDS if self.notes or field.name != "notes")
+
+
+def extended(schema: pa.Schema, added: Iterable[pa.Field]) -> pa.Schema:
+    """A schema with columns added, and its metadata without what lists the columns that there were."""
+    metadata = {key: value for key, value in (schema.metadata or {}).items() if key not in _SCHEMA_KEYS}
+    return pa.schema([*schema, *added], metadata=metadata or None)
 
 
 def answer_columns(answers: Scores, texts: Sequence[str], *, scores: bool) -> pa.Table:

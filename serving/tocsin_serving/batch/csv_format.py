@@ -35,41 +35,43 @@ MAX_CELL = 64 * 1024 * 1024
 """Characters in a cell: a quote that is never closed would otherwise read any file into memory."""
 
 
-class CsvReader:
-    """Reads a CSV file with a header; the delimiter is told from the header."""
+class CsvRecords:
+    """The records of a CSV file with a header.
 
-    def __init__(self, source: Input, columns: Columns) -> None:
+    :param column: one that should be there; it tells the delimiter.
+    :raises InputError: the file cannot be read as CSV in UTF-8.
+    """
+
+    def __init__(self, source: Input, column: str) -> None:
         csv.field_size_limit(MAX_CELL)
         self._source = source
         self.has_bom = source.start().startswith(BOM_UTF8)
         # surrogateescape carries undecodable bytes as far as the rejects file.
         self._file = source.text("utf-8-sig", errors="surrogateescape")
         first_line = self._next_line()
-        self.delimiter = delimiter_of(first_line, columns.text)
+        self.delimiter = delimiter_of(first_line, column)
         self._records = self._checked(first_line)
         self.header = next(self._records, _NO_RECORD).cells
         if not _is_utf8(self.header):
             raise InputError(f"{source.name} is not UTF-8; save it as UTF-8")
-        columns.check(self.header, source.name)
-        self._text = self.header.index(columns.text)
 
-    def chunks(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[CsvRecord]:
         """All rows in order; blank lines are no rows."""
-        before, batch, size = 0, _Batch(), 0
-        for record in self._records:
-            if not record.cells:
-                continue
-            batch.add(record, self._problem(record), before + batch.read + 1)
-            size += sum(map(len, record.cells))
-            if batch.read >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield batch.chunk(self._text)
-                before, batch, size = before + batch.read, _Batch(), 0
-        if batch.read:
-            yield batch.chunk(self._text)
+        return (record for record in self._records if record.cells)
 
-    def progress(self) -> float:
-        """Share of the file read so far."""
-        return self._source.progress()
+    def problem(self, record: CsvRecord) -> str | None:
+        """Why a row is not what its writer meant, or none."""
+        if not _is_utf8(record.cells):
+            return "not valid UTF-8"
+        if record.ran_together(self.delimiter):
+            return (
+                f"a quote opened in {record.place} closes in the middle of a cell: rows may have run together; "
+                "close the quote in its own row, and double quotes that belong to a text"
+            )
+        if len(record.cells) != len(self.header):
+            where = f" in {record.place}" if len(record.lines) > 1 else ""
+            return f"has {len(record.cells)} cells{where}, the header has {len(self.header)}"
+        return None
 
     def _next_line(self) -> str:
         line = self._file.readline(MAX_CELL)
@@ -77,7 +79,7 @@ class CsvReader:
             raise InputError(f"{self._source.name} is not CSV: it has a line of more than {MAX_CELL:,} characters")
         return line
 
-    def _checked(self, first_line: str) -> Iterator[_Record]:
+    def _checked(self, first_line: str) -> Iterator[CsvRecord]:
         """Records with the lines they were made of.
 
         :raises InputError: a quote is never closed.
@@ -106,7 +108,7 @@ class CsvReader:
                         f"{self._source.name}: the quote opened in line {opened} is never closed; "
                         "close it or, if it belongs to the text, put the cell in quotes and double those inside"
                     )
-                yield _Record(cells, tuple(lines), before + 1)
+                yield CsvRecord(cells, tuple(lines), before + 1)
                 before = rows.line_num
                 lines.clear()
         except csv.Error as error:
@@ -115,22 +117,38 @@ class CsvReader:
                 "is a quote there never closed?"
             ) from error
 
-    def _problem(self, record: _Record) -> str | None:
-        if not _is_utf8(record.cells):
-            return "not valid UTF-8"
-        if record.ran_together(self.delimiter):
-            return (
-                f"a quote opened in {record.place} closes in the middle of a cell: rows may have run together; "
-                "close the quote in its own row, and double quotes that belong to a text"
-            )
-        if len(record.cells) != len(self.header):
-            where = f" in {record.place}" if len(record.lines) > 1 else ""
-            return f"has {len(record.cells)} cells{where}, the header has {len(self.header)}"
-        return text_problem(record.cells[self._text])
+
+class CsvReader:
+    """Reads a CSV file with a header."""
+
+    def __init__(self, source: Input, columns: Columns) -> None:
+        self._source = source
+        self.records = CsvRecords(source, columns.text)
+        columns.check(self.records.header, source.name)
+        self._text = self.records.header.index(columns.text)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows in order; blank lines are no rows."""
+        before, batch, size = 0, _Batch(), 0
+        for record in self.records:
+            batch.add(record, self._problem(record), before + batch.read + 1)
+            size += sum(map(len, record.cells))
+            if batch.read >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield batch.chunk(self._text)
+                before, batch, size = before + batch.read, _Batch(), 0
+        if batch.read:
+            yield batch.chunk(self._text)
+
+    def progress(self) -> float:
+        """Share of the file read so far."""
+        return self._source.progress()
+
+    def _problem(self, record: CsvRecord) -> str | None:
+        return self.records.problem(record) or text_problem(record.cells[self._text])
 
 
 @dataclass(frozen=True)
-class _Record:
+class CsvRecord:
     """A row and where it stood."""
 
     cells: list[str]
@@ -164,7 +182,7 @@ class _Record:
         return False
 
 
-_NO_RECORD = _Record([], (), 1)
+_NO_RECORD = CsvRecord([], (), 1)
 
 
 class _Batch:
@@ -176,7 +194,7 @@ class _Batch:
         self._numbers: list[int] = []
         self._rejects: list[Reject] = []
 
-    def add(self, record: _Record, problem: str | None, number: int) -> None:
+    def add(self, record: CsvRecord, problem: str | None, number: int) -> None:
         self.read += 1
         if problem is None:
             self._rows.append(record.cells)
@@ -194,9 +212,10 @@ class CsvWriter:
     """Gives back the rows read with cells added: lists and maps as JSON, null as nothing, true and false in words."""
 
     def __init__(self, reader: CsvReader, added: pa.Schema) -> None:
-        self._start = BOM_UTF8 if reader.has_bom else b""
-        self._header = [*reader.header, *added.names]
-        self._delimiter = reader.delimiter
+        records = reader.records
+        self._start = BOM_UTF8 if records.has_bom else b""
+        self._header = [*records.header, *added.names]
+        self._delimiter = records.delimiter
         self._encoders = [_encoder(field.type) for field in added]
 
     def header(self) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import math
+import os
 import re
 import shutil
 import sys
@@ -102,6 +103,26 @@ def reaching(where: object) -> Iterator[None]:
         raise TocsinError(f"{where}: {str(error) or type(error).__name__}") from error
 
 
+@contextmanager
+def naming_faults() -> Iterator[None]:
+    """Turn what this machine's file system says of a name in a command, before any work, into a message.
+
+    :raises UsageError: naming the file, such as one in a folder that may not be entered, or of too long a name.
+    """
+    try:
+        yield
+    except OSError as error:
+        # A store's faults name no file; they are told with the store's address.
+        if error.filename is None:
+            raise
+        raise UsageError(f"{error.filename}: {error.strerror or error}") from error
+
+
+def printable(where: Place | str) -> str:
+    """A name as text that can be written anywhere: bytes that are no UTF-8, which Linux allows, as ``\\xe9``."""
+    return os.fsencode(str(where)).decode("utf-8", "backslashreplace")
+
+
 class Input:
     """A file opened for reading: its bytes, decompressed, and how far it has been read.
 
@@ -110,7 +131,7 @@ class Input:
 
     def __init__(self, where: Place, file_format: FileFormat, name: str | None = None) -> None:
         self.where = where
-        self.name = name or ("stdin" if where == STREAM else str(where))
+        self.name = name or ("stdin" if where == STREAM else printable(where))
         self.format = file_format
         try:
             with reaching(where):

@@ -6,11 +6,13 @@ import base64
 import codecs
 import glob
 import json
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from upath import UPath
 
@@ -24,7 +26,9 @@ from tocsin_serving.batch.files import (
     Input,
     Place,
     format_by_name,
+    naming_faults,
     place,
+    printable,
     reaching,
 )
 
@@ -57,12 +61,12 @@ class FilePair:
     @property
     def source_name(self) -> str:
         """What to call the input."""
-        return "stdin" if self.source == STREAM else str(self.source)
+        return "stdin" if self.source == STREAM else printable(self.source)
 
     @property
     def target_name(self) -> str:
         """What to call the output."""
-        return "stdout" if self.target == STREAM else str(self.target)
+        return "stdout" if self.target == STREAM else printable(self.target)
 
     @property
     def rejects(self) -> Place:
@@ -79,34 +83,69 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
     """Pair the files of a path, folder or glob with those to write.
 
     A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had;
-    hidden ones are passed over, and so is what lies in the target.
+    hidden ones are passed over, and so is what lies in the target of a glob. Linked folders are entered.
 
     :param source: a path, a URL, or ``-`` for stdin.
     :param target: a path, a URL, or ``-`` for stdout.
     :param file_format: one of `KINDS`, for files whose names tell none.
-    :raises UsageError: the two do not go together.
-    :raises InputError: there is nothing to read.
+    :raises UsageError: the two do not go together, a file that is read would be replaced, or a name cannot be used.
+    :raises InputError: there is nothing to read, or a folder or link below hides what there is.
     """
     if file_format not in (None, *KINDS):
         raise UsageError(f"--format must be one of {', '.join(KINDS)}, not {file_format}")
     start, end = place(source), place(target)
+    with reaching(end if isinstance(start, Path) else start), naming_faults():
+        pairs = _planned(start, end, file_format)
+        _keep_sources(pairs)
+    return pairs
+
+
+def _planned(start: Place, end: Place, file_format: str | None) -> list[FilePair]:
     if start == STREAM:
         _refuse_special(end, "put in place")
         return [_pair(start, end, file_format)]
-    with reaching(source):
-        _refuse_special(start, "read more than once")
-        _refuse_special(end, "put in place")
-        if start.is_dir():
-            if _lies_in(end, start):
-                raise UsageError(f"OUTPUT must not lie in the folder that is read: {target}")
-            return _plan_many(start, _files_below(start), end)
-        if not start.exists() and glob.has_magic(str(source)):
-            return _plan_many(*_globbed(start), end)
-        if not start.exists():
-            raise InputError(f"{source}: no such file or folder")
-        if end != STREAM and _same_file(start, end):
-            raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
+    _refuse_special(start, "read more than once")
+    _refuse_special(end, "put in place")
+    if start.is_dir():
+        if _lies_in(end, start):
+            raise UsageError(f"OUTPUT must not lie in the folder that is read: {end}")
+        return _plan_many(start, _files_below(start), end)
+    if not start.exists() and glob.has_magic(str(start)):
+        return _plan_many(*_globbed(start), end)
+    if not start.exists():
+        raise InputError(f"{start}: no such file or folder")
     return [_pair(start, end, file_format)]
+
+
+def _keep_sources(pairs: Sequence[FilePair]) -> None:
+    """Refuse a job that would write over what it reads, by whatever name, or take it for rejects of an earlier one.
+
+    :raises UsageError: naming both files.
+    """
+    sources = {_identity(pair.source): pair.source for pair in pairs if pair.source != STREAM}
+    # Of what is not there.
+    sources.pop(None, None)
+    for pair in pairs:
+        if pair.target == STREAM:
+            continue
+        for path in (pair.target, pair.rejects, pair.manifest):
+            source = sources.get(_identity(path))
+            if source is not None:
+                raise UsageError(
+                    f"{path} would be written, but {'it' if source == path else f'it is {source}, which'} is read. "
+                    "Choose another OUTPUT."
+                )
+
+
+def _identity(where: Place) -> Hashable:
+    """What two names of one file have in common; none for a local file that is not there."""
+    if not isinstance(where, Path):
+        return str(where).rstrip("/")
+    try:
+        found = where.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _refuse_special(where: Place, use: str) -> None:
@@ -147,6 +186,8 @@ def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -
     # Below the root, the target holds what earlier runs of this job wrote.
     inside = target != STREAM and _lies_in(target, root)
     sources = [(path, name) for path, name in found if _is_input(name) and not (inside and _lies_in(path, target))]
+    for path, _ in sources:
+        _refuse_missing(path)
     if not sources:
         raise InputError(f"No {', '.join(SUFFIXES)} file in {root}{' beside those in OUTPUT' if inside else ''}")
     if target == STREAM or format_by_name(target.name) or target.is_file():
@@ -156,26 +197,86 @@ def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -
     return [_pair(path, target / name, None) for path, name in sources]
 
 
+def _refuse_missing(where: Place) -> None:
+    """Refuse what is called like a file to be read and is none: left out, its rows would be missing without a word."""
+    if not isinstance(where, Path):
+        return
+    if not where.exists():
+        raise InputError(f"{where} is a link to a file that is not there; mend or remove it")
+    _refuse_special(where, "read more than once")
+
+
 def _files_below(root: Place) -> list[tuple[Place, str]]:
     if isinstance(root, Path):
-        return _named(sorted(root.rglob("*")), root)
+        return _named(sorted(_walked(root)), root)
     return _remote(root, root.fs.find(root.path), root)
+
+
+def _walked(root: Path) -> Iterator[Path]:
+    """What lies below a folder and is no folder itself.
+
+    Folders that are links are entered, save those that lead back to where they lie: their files are found without
+    them. Hidden ones are not.
+
+    :raises InputError: a folder cannot be listed.
+    """
+    for at, folders, files in os.walk(root, onerror=_unlisted, followlinks=True):
+        folder = Path(at)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(folder / name, root)]
+        yield from (folder / name for name in files)
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a folder is a link to one that holds it, or that was passed on the way to it."""
+    if not folder.is_symlink():
+        return False
+    real = folder.resolve()
+    passed = (parent for parent in folder.parents if parent.is_relative_to(root))
+    return any(parent.resolve().is_relative_to(real) for parent in passed)
+
+
+def _unlisted(error: OSError) -> NoReturn:
+    raise InputError(
+        f"{error.filename} cannot be listed: {error.strerror or error}. Let it be read, or name what to read by a glob "
+        "that leaves it out."
+    ) from error
 
 
 def _globbed(pattern: Place) -> tuple[Place, list[tuple[Place, str]]]:
     """The folder a glob starts from, and what it finds."""
     if isinstance(pattern, Path):
-        # Path.glob takes no absolute pattern.
-        found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
+        _check_searched(pattern)
         folder = _fixed_part(pattern)
-        return folder, _named(found, folder)
+        return folder, _named(_matching(pattern), folder)
     root = _fixed_part(pattern)
     return root, _remote(pattern, pattern.fs.glob(pattern.path), root)
 
 
-def _named(found: Sequence[Path], root: Path) -> list[tuple[Place, str]]:
-    """Files with their names relative to a folder."""
-    return [(path, str(path.relative_to(root))) for path in found if path.is_file()]
+def _matching(pattern: Path) -> list[Path]:
+    # Path.glob takes no absolute pattern.
+    return sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
+
+
+def _check_searched(pattern: Path) -> None:
+    """List every folder that a glob looks into: it passes over those that cannot be.
+
+    :raises InputError: a folder cannot be listed.
+    """
+    searched = [_fixed_part(pattern)]
+    for part in takewhile(lambda part: glob.has_magic(str(part)), pattern.parents):
+        searched += [path for path in _matching(part) if path.is_dir()]
+    for folder in searched:
+        try:
+            os.scandir(folder).close()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            _unlisted(error)
+
+
+def _named(found: Iterable[Path], root: Path) -> list[tuple[Place, str]]:
+    """What is no folder, with its name relative to a folder."""
+    return [(path, str(path.relative_to(root))) for path in found if not path.is_dir()]
 
 
 def _remote(store: UPath, keys: Sequence[str], root: UPath) -> list[tuple[Place, str]]:

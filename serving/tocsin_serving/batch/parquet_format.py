@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,8 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tocsin import InputError, UsageError
-from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE, is_text, texts_of, value_problem
+from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE, good_texts, is_text, texts_of, value_problem
 from tocsin_serving.batch.chunks import CHUNK_BYTES, CHUNK_ROWS, PIECE_BYTES, Answers, Chunk, Columns, Reject
+from tocsin_serving.batch.columns import extended
 from tocsin_serving.batch.files import Input
 
 # Row groups of chunk size would make files slow to read.
@@ -30,8 +32,7 @@ class ParquetReader:
     def __init__(self, source: Input, columns: Columns) -> None:
         self._source = source
         try:
-            # Pages, not whole row groups: some files have a single one.
-            self._file = open_parquet(source.stream, buffer_size=_BUFFER_BYTES)
+            self._file = open_parquet(source.stream)
         except pa.ArrowException as error:
             raise InputError(f"{source.name} cannot be read as Parquet: {error}") from error
         self._text = columns.text
@@ -70,18 +71,21 @@ class ParquetReader:
             for index, problem in enumerate(problems)
             if problem is not None
         ]
-        kept = [text for text in texts if isinstance(text, str) and text.strip()]
+        kept = good_texts(texts, problems)
         rows = table if good.all() else table.filter(pa.array(good))
         return Chunk(rows, kept, np.flatnonzero(good) + before + 1, rejects, table.num_rows)
 
 
-def open_parquet(file: Path | BinaryIO, *, buffer_size: int = 0) -> pq.ParquetFile:
-    """A Parquet file in which every time is what its writer meant.
+def open_parquet(file: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file that is read a page at a time, and in which every time is what its writer meant.
+
+    Pages, not whole row groups: some files have a single one. Arrow's own reading ahead keeps the bytes of every row
+    group that it has read until the file is closed, so that memory would grow with the file.
 
     The old type INT96, which Spark and Hive still write, holds days of any year. Left alone, Arrow reads it as
     nanoseconds in 64 bits, which reach from 1677 to 2262, and turns other days into some day in between.
     """
-    return pq.ParquetFile(file, buffer_size=buffer_size, coerce_int96_timestamp_unit="us")
+    return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us")
 
 
 class ParquetWriter:
@@ -91,7 +95,7 @@ class ParquetWriter:
     """
 
     def __init__(self, reader: ParquetReader, added: pa.Schema) -> None:
-        self._schema = pa.schema([*reader.schema, *added], metadata=reader.schema.metadata)
+        self._schema = extended(reader.schema, added)
 
     def header(self) -> bytes:
         """Each stream brings its own schema."""
@@ -111,7 +115,8 @@ class ParquetWriter:
 
     def assemble(self, spooled: Path, target: Path) -> None:
         """One Parquet file from the streams of a file."""
-        with pq.ParquetWriter(target, self._schema, compression="zstd") as writer:
+        # Arrow takes no names that are not UTF-8.
+        with target.open("wb") as file, pq.ParquetWriter(file, self._schema, compression="zstd") as writer:
             for group in _row_groups(_streams(spooled)):
                 writer.write_table(group)
 
@@ -147,7 +152,7 @@ def _spans(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
 
 
 def _streams(path: Path) -> Iterator[pa.Table]:
-    with pa.OSFile(str(path)) as file:
+    with pa.OSFile(os.fsencode(path)) as file:
         while file.tell() < file.size():
             with pa.ipc.open_stream(file) as stream:
                 yield stream.read_all()
@@ -182,10 +187,33 @@ def _as_json(row: pa.Table) -> str | bytes:
 
 
 def _cell(column: pa.ChunkedArray) -> object:
+    kind = _with_times_as_text(column.type)
     try:
-        return column.to_pylist()[0]
+        # Cast only for times: not every type can be.
+        return (column if kind == column.type else pc.cast(column, kind)).to_pylist()[0]
     except NO_PYTHON_VALUE:
         return _as_text(column)
+
+
+def _with_times_as_text(kind: pa.DataType) -> pa.DataType:
+    """A type with text in place of times, dates and durations: what Python makes of them takes pandas, or does not.
+
+    Arrow writes times and dates in ISO 8601 and a duration as the count of its unit.
+    """
+    types, inner = pa.types, _with_times_as_text
+    if types.is_temporal(kind) and not types.is_interval(kind):
+        return pa.string()
+    if types.is_dictionary(kind):
+        return kind if inner(kind.value_type) == kind.value_type else inner(kind.value_type)
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(inner(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(*(field.with_type(inner(field.type)) for field in (kind.key_field, kind.item_field)))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return (pa.list_ if types.is_list(kind) else pa.large_list)(kind.value_field.with_type(inner(kind.value_type)))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(inner(kind.value_type)), kind.list_size)
+    return kind
 
 
 def _as_text(column: pa.ChunkedArray) -> str:

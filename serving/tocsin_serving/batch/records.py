@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from tocsin import Release, ReleaseError
 from tocsin.release import LAYOUT, Manifest, read_manifest, sha256
 from tocsin_serving.batch.chunks import Answers, Chunk
-from tocsin_serving.batch.files import Place, reaching
+from tocsin_serving.batch.files import Place, printable, reaching
 from tocsin_serving.batch.tally import Tally
 
 # Of another version, the rest of an output could differ from its beginning: sentences are cut and languages told by
@@ -80,7 +80,7 @@ class FileRecord(_Record):
             while piece := file.read(1024 * 1024):
                 digest.update(piece)
                 size += len(piece)
-        return cls(path=name or str(where), bytes=size, sha256=digest.hexdigest())
+        return cls(path=printable(name or where), bytes=size, sha256=digest.hexdigest())
 
 
 class ReleaseRecord(_Record):

@@ -7,12 +7,12 @@ One label cannot become several, and none can vanish: that takes a model, so it 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,8 @@ from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
 from tocsin.disk import atomic
 from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
-from tocsin_serving.batch.csv_format import MAX_CELL, delimiter_of, row_writer
+from tocsin_serving.batch.csv_format import CsvRecords, row_writer
+from tocsin_serving.batch.files import FileFormat, Input, naming_faults
 from tocsin_serving.batch.parquet_format import open_parquet
 
 _FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")
@@ -102,30 +103,31 @@ def remap(source: Path, target: Path, renaming: Renaming, *, overwrite: bool = F
 
     :return: rows.
     :raises UsageError: the two files do not go together, or the output exists.
-    :raises InputError: the input is no batch output, or has a label that nothing is said about.
+    :raises InputError: the input is no batch output or damaged, or has a label that nothing is said about.
     """
     kinds = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     kind = source.suffix.lower()
     if kind not in kinds or target.suffix.lower() != kind:
         raise UsageError(f"{source} and {target} must both end in one of: {', '.join(kinds)}")
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists; --overwrite replaces it.")
-    if target.exists() and target.samefile(source):
-        raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
+    with naming_faults():
+        if target.exists() and not overwrite:
+            raise UsageError(f"{target} exists; --overwrite replaces it.")
+        if target.exists() and target.samefile(source):
+            raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
     try:
-        with atomic(target) as output:
-            return kinds[kind](source, output, renaming)
-    except OSError as error:
-        raise InputError(f"{source} to {target}: {error.strerror or error}. No output was written.") from error
+        with closing(Input(source, FileFormat(kind[1:]))) as file, atomic(target) as output:
+            return kinds[kind](file, output, renaming)
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip()
+        raise InputError(f"{source} to {target}: {reason}. No output was written.") from error
 
 
-def _jsonl(source: Path, output: BinaryIO, renaming: Renaming) -> int:
+def _jsonl(source: Input, output: BinaryIO, renaming: Renaming) -> int:
     rows = 0
-    with source.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                output.write(_jsonl_row(line.strip(), f"{source}:{number}", renaming))
-                rows += 1
+    for number, line in enumerate(source.stream, 1):
+        if line.strip():
+            output.write(_jsonl_row(line.strip(), f"{source.name}:{number}", renaming))
+            rows += 1
     return rows
 
 
@@ -141,58 +143,49 @@ def _jsonl_row(line: bytes, place: str, renaming: Renaming) -> bytes:
     return line[:mark] + b", " + json.dumps(added | changed, ensure_ascii=False)[1:].encode() + b"\n"
 
 
-def _csv(source: Path, output: BinaryIO, renaming: Renaming) -> int:
-    csv.field_size_limit(MAX_CELL)
-    with source.open("rb") as binary:
-        start = binary.readline()
-    encoding = "utf-8-sig" if start.startswith(BOM_UTF8) else "utf-8"
-    delimiter = delimiter_of(start.decode(encoding, "replace"), "events")
+def _csv(source: Input, output: BinaryIO, renaming: Renaming) -> int:
+    records = CsvRecords(source, "events")
+    _check_columns(records.header, source.name)
+    nested = _nested(records.header)
+    output.write(BOM_UTF8 if records.has_bom else b"")
+    write = row_writer(lambda line: output.write(line.encode()), records.delimiter)
+    write(records.header)
     rows = 0
-    with source.open(encoding=encoding, newline="") as stream:
-        reader = csv.reader(stream, delimiter=delimiter)
-        header = next(reader, [])
-        _check_columns(header, str(source))
-        text = io.TextIOWrapper(output, encoding, newline="", write_through=True)
-        write = row_writer(text.write, delimiter)
-        write(header)
-        for cells in filter(None, reader):
-            write(_csv_row(header, cells, f"{source}:{reader.line_num}", renaming))
-            rows += 1
-        # The file is not this function's to close.
-        text.detach()
+    for record in records:
+        place = f"{source.name}:{record.first_line}"
+        if problem := records.problem(record):
+            raise InputError(f"{place}: not a row that `tocsin score` wrote: {problem}")
+        write(_csv_row(records.header, record.cells, nested, place, renaming))
+        rows += 1
     return rows
 
 
-def _csv_row(header: list[str], cells: list[str], place: str, renaming: Renaming) -> list[str]:
-    row: Row = dict(zip(header, cells, strict=False))
+def _csv_row(header: list[str], cells: list[str], nested: Sequence[str], place: str, renaming: Renaming) -> list[str]:
+    row = dict(zip(header, cells, strict=True))
     try:
-        decoded = {name: json.loads(row[name]) for name in ("events", "scores") if row.get(name)}
+        decoded = {name: json.loads(row[name]) for name in nested if row[name]}
     except ValueError as error:
         raise InputError(f"{place}: not a row that `tocsin score` wrote: {error}") from error
     changed = _placed(place, lambda: renaming.row({"events": []} | decoded))
     encoded = {
-        name: json.dumps(value, ensure_ascii=False) if name in ("events", "scores") else "" if value is None else value
+        name: json.dumps(value, ensure_ascii=False) if name in nested else "" if value is None else value
         for name, value in changed.items()
     }
-    return [str(encoded.get(name, cell)) for name, cell in zip(header, cells, strict=False)]
+    return [str(encoded.get(name, cell)) for name, cell in zip(header, cells, strict=True)]
 
 
-def _parquet(source: Path, output: BinaryIO, renaming: Renaming) -> int:
-    try:
-        file = open_parquet(source)
-    except pa.ArrowException as error:
-        raise InputError(f"{source} cannot be read as Parquet: {error}") from error
+def _parquet(source: Input, output: BinaryIO, renaming: Renaming) -> int:
+    file = open_parquet(source.stream)
     schema = file.schema_arrow
-    _check_columns(schema.names, str(source))
+    _check_columns(schema.names, source.name)
     with file, pq.ParquetWriter(output, schema, compression="zstd") as writer:
         for batch in file.iter_batches():
-            writer.write_table(_parquet_rows(pa.Table.from_batches([batch]), str(source), renaming))
+            writer.write_table(_parquet_rows(pa.Table.from_batches([batch]), source.name, renaming))
         return int(file.metadata.num_rows)
 
 
 def _parquet_rows(table: pa.Table, place: str, renaming: Renaming) -> pa.Table:
-    names = [name for name in ("events", "scores") if name in table.column_names]
-    old: Iterator[Row] = iter(table.select(names).to_pylist(maps_as_pydicts="strict"))
+    old: Iterator[Row] = iter(table.select(_nested(table.column_names)).to_pylist(maps_as_pydicts="strict"))
     changed = [_placed(place, lambda row=row: renaming.row(row)) for row in old]  # type: ignore[misc]
     for name in changed[0] if changed else ():
         kind = pa.list_(EVENT) if name == "events" else table.schema.field(name).type
@@ -200,6 +193,15 @@ def _parquet_rows(table: pa.Table, place: str, renaming: Renaming) -> pa.Table:
         column = table.column_names.index(name)
         table = table.set_column(column, table.schema.field(name), pa.array(values, kind))
     return table
+
+
+def _nested(names: Sequence[str]) -> list[str]:
+    """Which columns hold labels within their values.
+
+    `scores` does only where `tocsin score --scores` puts it: a column of the user's own may have that name.
+    """
+    ours = ("text_sha256", "scores") in pairwise(names)
+    return ["events", "scores"] if ours else ["events"]
 
 
 def _placed(place: str, work: Callable[[], Row]) -> Row:

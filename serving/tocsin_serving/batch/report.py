@@ -29,7 +29,7 @@ from tocsin.disk import atomic
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import delimiter_of
-from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place
+from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, readable
 from tocsin_serving.batch.job import FileSummary, JobOptions
 from tocsin_serving.batch.parquet_format import open_parquet
 from tocsin_serving.batch.tally import Tally
@@ -46,6 +46,8 @@ _SAMPLE_CHARACTERS = 300
 _BINS = 20
 # Days up to which bars stand for days and for weeks; beyond, for months.
 _DAYS_BY_DAY, _DAYS_BY_WEEK = 62, 366
+# Days of other years are taken for marks of an unknown day: one of them would squeeze all others into a line.
+DRAWN_YEARS = range(1800, 2101)
 _PACKAGES = ("jinja2", "matplotlib")
 # As in the template.
 _TITLE = b"<title>Tocsin report</title>"
@@ -75,6 +77,7 @@ class Findings:
     days: Counter[tuple[date, str]] = field(default_factory=Counter)
     """Day and event type -> texts."""
     undated: int = 0
+    """Texts with an event and no day, or one of a year that is not drawn."""
     model_versions: set[str] = field(default_factory=set)
 
     def add(self, row: dict[str, Any], options: JobOptions) -> None:
@@ -87,7 +90,7 @@ class Findings:
         for event in events:
             self._add_event(event, text, needs_review)
         if options.date_column and events:
-            day = parse_day(row.get(options.date_column))
+            day = _drawn(parse_day(row.get(options.date_column)))
             self.undated += day is None
             if day is not None:
                 self.days.update((day, kind) for kind in {event["event_type"] for event in events})
@@ -112,17 +115,18 @@ def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Refuse a report that could not be written, before any work is done.
 
     :param resume: a report that is there may be this job's own, and is then written again.
-    :raises UsageError: it exists, its name is no page's, or a package is missing.
+    :raises UsageError: it exists, its name is no page's or cannot be used, or a package is missing.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"--report needs {' and '.join(missing)}: run `pip install 'tocsin[report]'`")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report writes a page: {path} should end in .html")
-    if path.exists() and not overwrite and not (resume and _is_report(path)):
-        raise UsageError(f"{path} exists; --overwrite replaces it.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--report: there is no folder {path.parent}")
+    with naming_faults():
+        if path.exists() and not overwrite and not (resume and _is_report(path)):
+            raise UsageError(f"{path} exists; --overwrite replaces it.")
+        if not path.parent.is_dir():
+            raise UsageError(f"--report: there is no folder {path.parent}")
 
 
 def _is_report(path: Path) -> bool:
@@ -133,8 +137,18 @@ def _is_report(path: Path) -> bool:
 def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptions) -> None:
     """Write the page about complete outputs.
 
-    :raises TocsinError: it cannot be written; the outputs stay.
+    :raises TocsinError: it cannot be made; the outputs stay.
     """
+    try:
+        findings = _read(summaries, options)
+        with atomic(path) as file:
+            file.write(_page(summaries, findings, options).encode())
+    except OSError as error:
+        reason = error.strerror or error
+        raise TocsinError(f"The report {path} cannot be made: {reason}. The outputs are complete.") from error
+
+
+def _read(summaries: Sequence[FileSummary], options: JobOptions) -> Findings:
     findings = Findings()
     for files in (summary.files for summary in summaries):
         where = options.stdout_copy if files.target == STREAM else files.target
@@ -142,11 +156,7 @@ def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptio
             raise UsageError("What went to stdout can be reported on only if a copy is kept")
         for row in output_rows(where, files.target_format, options, _needed(options)):
             findings.add(row, options)
-    try:
-        with atomic(path) as file:
-            file.write(_page(summaries, findings, options).encode())
-    except OSError as error:
-        raise TocsinError(f"{path} cannot be written: {error.strerror}. The outputs are complete.") from error
+    return findings
 
 
 def output_rows(
@@ -156,7 +166,7 @@ def output_rows(
 
     :param columns: those to read, where others can be left out; none means all.
     """
-    with closing(Input(where, file_format)) as source:
+    with closing(Input(where, file_format)) as source, readable(source):
         if file_format.kind == "parquet":
             for batch in open_parquet(source.stream).iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
                 values = map(_values, batch.columns)
@@ -220,6 +230,11 @@ def parse_day(value: object) -> date | None:
     return None
 
 
+def _drawn(day: date | None) -> date | None:
+    """A day that a chart can show beside others; none of those that stand for an unknown one, such as 9999-12-31."""
+    return day if day is not None and day.year in DRAWN_YEARS else None
+
+
 def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOptions) -> str:
     # Both come with an extra of their own.
     from jinja2 import Environment, StrictUndefined
@@ -240,6 +255,7 @@ def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOpti
         by_label=_label_chart(labels, tally, findings, colours) if labels else None,
         over_time=_time_chart(findings.days, colours) if findings.days else None,
         undated=findings.undated,
+        drawn_years=DRAWN_YEARS,
         confidence=_confidence_chart(findings.probabilities) if labels else None,
         labels=[(*findings.names[label], tally.labels[label], findings.samples_of(label)) for label in labels],
         sample_characters=_SAMPLE_CHARACTERS,

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from tocsin import EventClassifier, UsageError
-from tocsin_serving.batch.arrow_text import is_text, texts_of, value_problem
+from tocsin_serving.batch.arrow_text import good_texts, is_text, texts_of, value_problem
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk, Columns
-from tocsin_serving.batch.columns import Shape
+from tocsin_serving.batch.columns import Shape, extended
 from tocsin_serving.batch.scoring import ChunkScorer
 
 REJECT_REASON = pa.field("reject_reason", pa.string())
@@ -36,8 +36,9 @@ def score_table(
 ) -> Any:  # noqa: ANN401  a pyarrow.Table or a pyarrow.RecordBatchReader
     """Label the texts of a table: the same columns as `tocsin score` adds, and the reason where a row has no answer.
 
-    Rows, their order and their columns stay. A row whose text is null, empty or no UTF-8 keeps its place: the added
-    columns are null in it and ``reject_reason`` says why, so that results can be joined to their source by position.
+    Rows, their order and their columns stay. A row whose text is null, empty, too long or no UTF-8 keeps its place: the
+    added columns are null in it and ``reject_reason`` says why, so that results can be joined to their source by
+    position.
 
     :param data: a pyarrow Table or RecordBatch, or a data frame that speaks Arrow's PyCapsule interface (pandas,
         Polars, a DuckDB relation), which gives a Table; a RecordBatchReader or an iterable of RecordBatches gives a
@@ -68,7 +69,7 @@ class _TableScorer:
         self._text = schema.names.index(text_column)
         if not is_text(schema.field(self._text).type):
             raise UsageError(f"Column '{text_column}' of the table holds {schema.field(self._text).type}, not text.")
-        self.schema = pa.schema([*schema, *added], metadata=schema.metadata)
+        self.schema = extended(schema, added)
         self._score = ChunkScorer(classifier, shape)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -76,7 +77,7 @@ class _TableScorer:
         values = texts_of(batch.column(self._text))
         problems = [value_problem(value) for value in values]
         good = np.array([problem is None for problem in problems], dtype=np.bool_)
-        texts = [value for value in values if isinstance(value, str) and value.strip()]
+        texts = good_texts(values, problems)
         answers = self._score(Chunk(None, texts, np.flatnonzero(good) + 1, [], len(values))).columns
         # Each row's position among the answers; null, which takes nulls, for rows without one.
         places = pa.array(np.cumsum(good) - 1, mask=~good)
