@@ -165,9 +165,14 @@ def verified_files(release: Path) -> dict[str, str]:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Write JSON for people to read; the file is the old one or the new one, whatever happens meanwhile."""
+    """Write JSON for people to read; a file is the old one or the new one, whatever happens meanwhile."""
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    # Streams and links, such as /dev/stdout, are written to and not replaced.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf-8")
+        return
     with atomic(path) as file:
-        file.write((json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+        file.write(text.encode())
 
 
 @contextmanager
