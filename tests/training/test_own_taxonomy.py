@@ -102,8 +102,7 @@ def write_inputs(folder: Path) -> None:
     (folder / "hazards.toml").write_text(HAZARDS)
     (folder / "recipe.toml").write_text(RECIPE + TINY)
     (folder / "map.toml").write_text('[labels]\nwildfire = "wild_fire"\noutbreak = "sick"\n')
-    for name in ("plover.toml", "cameo-root.toml"):
-        shutil.copy(ROOT / "datasets" / "taxonomies" / name, folder)
+    shutil.copytree(ROOT / "datasets" / "taxonomies", folder / "datasets" / "taxonomies")
 
 
 def tocsin(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
