@@ -30,7 +30,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 from servers import PORT, service
-from speed import CORES, ROOT, corpus_texts, cpu_name
+from speed import CORES, ROOT, as_made, corpus_texts, cpu_name
 
 from tocsin import EventClassifier
 
@@ -285,7 +285,7 @@ def report(rows: Sequence[Row], save: bool) -> None:
         table.add_row(*each)
     Console().print(table)
     if save:
-        lines = [f"# Load\n\n{title}. Made by `make bench-load ARGS=--save`.\n", f"| {' | '.join(columns)} |"]
+        lines = [f"# Load\n\n{title}. Made by `{as_made('bench-load')}`.\n", f"| {' | '.join(columns)} |"]
         lines += ["| --- " * len(columns) + "|", *(f"| {' | '.join(each)} |" for each in rows)]
         (ROOT / "benchmarks/load.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

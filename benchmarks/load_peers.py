@@ -46,7 +46,7 @@ from pytorch_release import write_pytorch_release
 from rich.console import Console
 from rich.table import Table
 from servers import ServerError, service
-from speed import CORES, ROOT, corpus_texts, cpu_name
+from speed import CORES, ROOT, as_made, corpus_texts, cpu_name
 
 from tocsin import Release
 
@@ -279,7 +279,7 @@ def report(ours: Measured, peers: Sequence[Measured | NotMeasured], plan: Plan, 
     for note in notes:
         Console().print(note, highlight=False)
     if save:
-        lines = [f"# Load, beside other servers\n\n{title}. Made by `make bench-load-peers ARGS=--save`.\n"]
+        lines = [f"# Load, beside other servers\n\n{title}. Made by `{as_made('bench-load-peers')}`.\n"]
         lines += [f"| {' | '.join(row)} |" for row in (_COLUMNS, ("---",) * len(_COLUMNS), *found)]
         lines += ["", *(f"- {note}" for note in notes)]
         (ROOT / "benchmarks/load_peers.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -379,7 +379,7 @@ def report(rows: Sequence[Row], count: int, save: bool) -> None:
     Console().print(table)
     if save:
         lines = [
-            f"# Speed\n\n{title}. Made by `{as_made()}`.\n",
+            f"# Speed\n\n{title}. Made by `{as_made('bench')}`.\n",
             "| what | measured | note |",
             "| --- | --- | --- |",
         ]
@@ -387,9 +387,9 @@ def report(rows: Sequence[Row], count: int, save: bool) -> None:
         (ROOT / "benchmarks/speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def as_made() -> str:
-    """The command that makes this table again, options included."""
-    return f"make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
+def as_made(target: str) -> str:
+    """The command that makes a table again, options included."""
+    return f"make {target} ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
 
 
 def cpu_name() -> str:
