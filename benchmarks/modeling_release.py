@@ -1,4 +1,4 @@
-"""The release's architecture for transformers: an encoder, the mean of its token vectors, one linear layer.
+"""The release's architecture for transformers: an encoder, one vector of its tokens', one linear layer.
 
 It is no class of transformers' own, so `pytorch_release` puts this file beside the weights, as models of the hub do,
 and whoever loads them says `trust_remote_code`. It runs in other people's environments: torch and transformers,
@@ -27,5 +27,7 @@ class EventsForSequenceClassification(PreTrainedModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: object) -> SequenceClassifierOutput:
         """Logits of shape (batch, labels) from token ids and mask of shape (batch, sequence)."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if getattr(self.config, "pooling", "mean") == "first":
+            return SequenceClassifierOutput(logits=self.head(hidden[:, 0]))
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return SequenceClassifierOutput(logits=self.head((hidden * mask).sum(dim=1) / mask.sum(dim=1)))

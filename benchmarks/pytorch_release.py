@@ -132,9 +132,13 @@ def _only(names: Sequence[str], node: NodeProto) -> str:
 
 
 def _attention(layer: int, values: NDArray[np.float32], bias: NDArray[np.float32]) -> Weights:
-    """Query, key and value of a layer out of their joined product, of shape (3 * hidden, hidden)."""
+    """Query, key and value of a layer out of their joined product, of shape (3 * hidden, hidden).
+
+    Where only the first token asks, the query's product is one of its own.
+    """
     found: Weights = {}
-    parts = zip(_QUERY_KEY_VALUE, np.split(values, 3), np.split(bias, 3), strict=True)
+    count = values.shape[0] // values.shape[1]
+    parts = zip(_QUERY_KEY_VALUE[-count:], np.split(values, count), np.split(bias, count), strict=True)
     for name, part, part_bias in parts:
         place = f"encoder.encoder.layer.{layer}.attention.self.{name}"
         found |= {f"{place}.weight": part, f"{place}.bias": part_bias}

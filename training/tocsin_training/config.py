@@ -44,6 +44,7 @@ class ModelSettings(_Section):
     layers: int | None = Field(None, ge=1, description="keep only so many, from the input up; none keeps all")
     feed_forward: int | None = Field(None, ge=1, description="units kept of each feed-forward layer; none keeps all")
     vocabulary: Literal["full", "corpus"] = Field("full", description="corpus: only tokens of its training texts")
+    pooling: Literal["mean", "first"] = Field("mean", description="of the tokens' vectors; see ``pooling``")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the head")
     encoder_dropout: float | None = Field(None, ge=0, lt=1, description="inside the encoder; none keeps its own")
     max_tokens: int = Field(128, ge=8, description="the window the release reads, too")

@@ -223,7 +223,8 @@ def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
     encoder = load_encoder(base.path, attention=attention)
     if settings.model.encoder_dropout is not None:
         set_dropout(encoder, settings.model.encoder_dropout)
-    model = EventModel(encoder=encoder, labels=labels, dropout=settings.model.dropout)
+    options = settings.model
+    model = EventModel(encoder=encoder, labels=labels, dropout=options.dropout, pooling=options.pooling)
     if settings.finetune.quantization_aware:
         learn_with_int8(encoder)
     if settings.finetune.freeze_word_embeddings:

@@ -1,4 +1,4 @@
-"""The model: a pretrained encoder, the mean of its token vectors, one linear layer.
+"""The model: a pretrained encoder, one vector pooled from those of its tokens, one linear layer.
 
 One logit per label. The logit of "no event" is fixed at zero (see ``loss``), so a logit above zero says that the
 label is more likely than nothing at all.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from tocsin_training.errors import BaseModelError
+from tocsin_training.pooling import Pooling, pooled, set_pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,20 +24,22 @@ HEAD = "head.safetensors"
 
 
 class EventModel(nn.Module):
-    """Encoder, masked mean pooling, dropout and a linear head."""
+    """Encoder, pooling (see ``pooling``), dropout and a linear head."""
 
-    def __init__(self, *, encoder: PreTrainedModel, labels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, encoder: PreTrainedModel, labels: int, dropout: float = 0.0, pooling: Pooling = "mean"
+    ) -> None:
         super().__init__()
+        set_pooling(encoder, pooling)
         self.encoder = encoder
+        self.pooling: Pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, labels)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits of shape (batch, labels) from token ids and mask of shape (batch, sequence)."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        logits: Tensor = self.head(self.dropout(pooled))
+        logits: Tensor = self.head(self.dropout(pooled(hidden, attention_mask, self.pooling)))
         return logits
 
     def freeze_word_embeddings(self) -> None:
@@ -52,7 +55,10 @@ class EventModel(nn.Module):
     def load(cls, folder: Path) -> EventModel:
         """Read a saved model, ready to answer and to be exported."""
         head = load_file(folder / HEAD)
-        model = cls(encoder=load_encoder(str(folder), attention="eager"), labels=head["weight"].shape[0])
+        encoder = load_encoder(str(folder), attention="eager")
+        # Models saved before there was a choice do not say.
+        pooling = getattr(encoder.config, "pooling", "mean")
+        model = cls(encoder=encoder, labels=head["weight"].shape[0], pooling=pooling)
         model.head.load_state_dict(head)
         return model.eval()
 
