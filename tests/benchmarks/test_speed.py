@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import speed
-from memory import make
+from memory import Source, make
 from speed import as_made, in_processes, peak_memory, tried
 
 # Notes when it is ready and when it begins; a text is the file for that, the first worker takes its time.
@@ -72,11 +72,14 @@ def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch)
     assert as_made("bench") == "make bench ARGS='--save --peers'"
 
 
+@pytest.mark.parametrize("beside", [0, 200])
 @pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
-def test_a_file_is_of_the_size_that_was_asked_for(name: str, tmp_path: Path) -> None:
+def test_a_file_is_of_the_size_that_was_asked_for(name: str, beside: int, tmp_path: Path) -> None:
     size = 5_000_000
-    rows = make(tmp_path / name, size)
+    rows = make(tmp_path / name, Source(size, name.partition(".")[2], beside))
     texts = speed.corpus_texts(16)
-    assert sum(len(text.encode()) for text in texts) * rows / 16 == pytest.approx(size, rel=0.01)
+    assert sum(len(text.encode()) + beside for text in texts) * rows / 16 == pytest.approx(size, rel=0.01)
+    if name == "in.csv":
+        assert (tmp_path / name).read_text(encoding="utf-8").count("\n") == rows + 1
     if name == "in.parquet":
         assert pq.read_metadata(tmp_path / name).num_rows == rows

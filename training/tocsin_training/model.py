@@ -57,7 +57,7 @@ class EventModel(nn.Module):
         head = load_file(folder / HEAD)
         encoder = load_encoder(str(folder), attention="eager")
         # Models saved before there was a choice do not say.
-        pooling = getattr(encoder.config, "pooling", "mean")
+        pooling: Pooling = getattr(encoder.config, "pooling", "mean")
         model = cls(encoder=encoder, labels=head["weight"].shape[0], pooling=pooling)
         model.head.load_state_dict(head)
         return model.eval()
