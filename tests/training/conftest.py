@@ -118,6 +118,7 @@ def settings(sound_corpus: Path, taxonomy_file: Path, tmp_path_factory: pytest.T
                 "freeze_word_embeddings": False,
                 "threads": 1,
             },
+            "screen": {"events_lost": 0.1},
             "verify": {"int8_f1_cost": 0.05},
             "evaluate": {"bootstrap_samples": 100, "threads": 1},
         }

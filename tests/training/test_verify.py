@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,27 @@ def test_a_damaged_export_is_refused_with_figures(run_copy: Run, part: str, comp
     with pytest.raises(VerificationError, match=rf"{complaint}.*: [\d.]+.*, allowed"):
         stage.main(run_copy)
     assert json.loads(run_copy.verification.read_text())["passed"] is False
+
+
+def test_a_screen_that_breaks_its_promise_is_left_out_of_the_release(
+    run_copy: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    loose = replace(Release.open(run_copy.release).require_screen(), threshold=np.inf)
+    run_copy.amend(lambda folder: loose.save(folder / LAYOUT.screen))
+    with caplog.at_level(logging.WARNING):
+        stage.main(run_copy)
+    verdict = json.loads(run_copy.verification.read_text())
+    assert verdict["passed"] is True
+    assert verdict["screen_events_lost"] > run_copy.settings().screen.events_lost
+    assert Release.open(run_copy.release).screen is None
+    assert LAYOUT.screen not in verdict["files"]
+    assert "cannot score with --cascade" in caplog.text
+
+
+def test_the_verdict_is_on_the_screen_too(trained_run: Run) -> None:
+    verdict = json.loads(trained_run.verification.read_text())
+    assert 0 <= verdict["screen_events_lost"] <= trained_run.settings().screen.events_lost
+    assert LAYOUT.screen in verdict["files"]
 
 
 def test_an_export_traced_without_padding_is_caught(

@@ -134,7 +134,9 @@ class CalibrateSettings(_Section):
 class ScreenSettings(_Section):
     """The first look that settles plain no-events; see ``screen``."""
 
-    events_lost: float = Field(0.005, ge=0, lt=1, description="share of validation's texts with an event it may settle")
+    events_lost: float = Field(
+        0.005, ge=0, lt=1, description="share of texts with an event it may settle, with 95 % confidence; 0: no screen"
+    )
     buckets: int = Field(2**18, description="of hashed n-grams, a power of two")
     inverse_penalty: float = Field(10, gt=0, description="scikit-learn's C")
 

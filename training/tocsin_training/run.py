@@ -160,7 +160,9 @@ class Run:
 
 def verified_files(release: Path) -> dict[str, str]:
     """Hashes of the files that make the answers what they are: a verdict holds for these and no others."""
-    names = (LAYOUT.model, LAYOUT.tokenizer, LAYOUT.taxonomy, LAYOUT.calibration)
+    names = [LAYOUT.model, LAYOUT.tokenizer, LAYOUT.taxonomy, LAYOUT.calibration]
+    if (release / LAYOUT.screen).is_file():
+        names.append(LAYOUT.screen)
     return {name: sha256(release / name) for name in names}
 
 
