@@ -47,15 +47,14 @@ from tocsin_serving.watch import UPDATE_SECONDS, Watch
 
 # BentoML's own time limit, which only matters should the guard's fail. It counts from the request's headers.
 _BACKSTOP_SECONDS = SETTINGS.body_seconds + SETTINGS.timeout_seconds + 10
-RESPAWN_SECONDS = 10
-"""How often BentoML's supervisor looks for workers that have ended, and starts others."""
+# How often BentoML's supervisor looks for workers that have ended, and starts others.
+_RESPAWN_SECONDS = 10
 # What uvicorn ends with when an application cannot start.
 _STARTUP_FAILURE = 3
 _OPEN = (
     "No API keys are set: whoever reaches this port may use the service. Make keys with `tocsin key new` and name "
     f"their file in {FILE_VARIABLE}, or let nobody but this machine reach it."
 )
-
 _STUCK = "Not ready: the process %d computes no texts any more. Kill it (kill -9), and another takes its place."
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
@@ -143,7 +142,7 @@ def _served_release() -> ServedRelease:
     except TocsinError as error:
         if server_context.worker_index is None:
             raise
-        logger.critical("This worker cannot start, the next try is made within %d s: %s", RESPAWN_SECONDS, error)
+        logger.critical("This worker cannot start, the next try is made within %d s: %s", _RESPAWN_SECONDS, error)
         logging.shutdown()
         os._exit(_STARTUP_FAILURE)
 
