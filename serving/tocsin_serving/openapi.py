@@ -221,3 +221,8 @@ def _complete_system(paths: dict[str, Any]) -> None:
         operation["responses"].update(_refusals(("400",) if path in HEALTH_PATHS else _ANYWHERE))
         if path in HEALTH_PATHS:
             operation["security"] = []
+    paths["/readyz"]["get"]["responses"]["503"] = {
+        "description": "The worker that was asked computes no texts any more.",
+        "headers": _HEADERS,
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }

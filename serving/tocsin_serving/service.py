@@ -23,9 +23,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import bentoml
 import bentoml.serving
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.context import server_context
 from starlette.responses import Response
 
-from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin import DocumentPrediction, EventClassifier, Prediction, TocsinError
 from tocsin.drift import Profile
 from tocsin_serving.admin import RELOAD_PATH, admin_routes
 from tocsin_serving.broken import count_from_zero
@@ -33,6 +34,7 @@ from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.drift import References, Window
 from tocsin_serving.guard import HEALTH_PATHS, RequestGuard
 from tocsin_serving.keys import FILE_VARIABLE, Keyring, open_to_others
+from tocsin_serving.open_files import raise_limit_of_open_files
 from tocsin_serving.rate_limit import RateLimiter
 from tocsin_serving.releases import LOOK_SECONDS, ServedRelease
 from tocsin_serving.run_folder import run_folder
@@ -45,10 +47,15 @@ from tocsin_serving.watch import UPDATE_SECONDS, Watch
 
 # BentoML's own time limit, which only matters should the guard's fail. It counts from the request's headers.
 _BACKSTOP_SECONDS = SETTINGS.body_seconds + SETTINGS.timeout_seconds + 10
+# How often BentoML's supervisor looks for workers that have ended, and starts others.
+_RESPAWN_SECONDS = 10
+# What uvicorn ends with when an application cannot start.
+_STARTUP_FAILURE = 3
 _OPEN = (
     "No API keys are set: whoever reaches this port may use the service. Make keys with `tocsin key new` and name "
     f"their file in {FILE_VARIABLE}, or let nobody but this machine reach it."
 )
+_STUCK = "Not ready: the process %d computes no texts any more. Kill it (kill -9), and another takes its place."
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
 logger = logging.getLogger("bentoml.tocsin")
@@ -60,7 +67,7 @@ class TocsinService:
     """Says which conflict events a news text reports, in ACLED's vocabulary."""
 
     def __init__(self) -> None:
-        self.releases = ServedRelease(os.environ.get(RELEASE_VARIABLE) or None, run_folder() / "release.json")
+        self.releases = _served_release()
         window = Window(run_folder() / "drift.sqlite", seconds=SETTINGS.drift_window_seconds)
         self.watch = Watch(window, SETTINGS, References.from_environment())
         self.desk = Desk(self.releases, SETTINGS, seen=self.watch.saw)
@@ -84,6 +91,16 @@ class TocsinService:
         for task in self._tasks:
             task.cancel()
         self.desk.queue.close()
+
+    async def __is_ready__(self) -> bool:
+        """Whether this worker computes what it is given; BentoML answers /readyz with 503 where it does not.
+
+        A busy worker is ready: taken out of a balancer, it would leave its load to the others.
+        """
+        ready = self.desk.queue.is_alive(SETTINGS.timeout_seconds)
+        if not ready:
+            logger.error(_STUCK, os.getpid())
+        return ready
 
     @bentoml.api(input_spec=ClassifyRequest)  # type: ignore[untyped-decorator]
     async def classify(
@@ -110,6 +127,24 @@ class TocsinService:
 
     async def _tell(self) -> None:
         await asyncio.to_thread(self.watch.update, self.releases.classifier.release)
+
+
+def _served_release() -> ServedRelease:
+    """What this worker serves.
+
+    A worker process that cannot load it ends with one line: BentoML, Starlette and uvicorn would each log a traceback,
+    each time that the supervisor tries anew.
+
+    :raises TocsinError: it cannot be loaded, and this is no worker process.
+    """
+    try:
+        return ServedRelease(os.environ.get(RELEASE_VARIABLE) or None, run_folder() / "release.json")
+    except TocsinError as error:
+        if server_context.worker_index is None:
+            raise
+        logger.critical("This worker cannot start, the next try is made within %d s: %s", _RESPAWN_SECONDS, error)
+        logging.shutdown()
+        os._exit(_STARTUP_FAILURE)
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
@@ -176,6 +211,7 @@ KEYRING = Keyring.from_environment()
 run_folder()
 keep_metrics_apart()
 keep_workers_alive()
+raise_limit_of_open_files()
 bound_endpoints(frozenset({*BODIES, *PATHS, *HEALTH_PATHS, RELOAD_PATH, "/metrics"}))
 # Called and not used as a decorator, so that type checkers see what it returns.
 Tocsin = bentoml.service(

@@ -150,9 +150,11 @@ class WorkQueue:
         self._turn_tokens = turn_tokens
         self._jobs: deque[Job] = deque()
         self._turn = Turn()
+        self._turn_begun = -math.inf
         self._was_urgent = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-compute")
         self._working: asyncio.Task[None] | None = None
+        self._closed = False
         tell_waiting(0.0)
 
     def seconds_ahead(self, texts: int) -> float:
@@ -181,6 +183,15 @@ class WorkQueue:
     def seconds_waiting(self) -> float:
         """How long all the work at hand is measured to take."""
         return self.waiting_tokens * self.pace.seconds_per_token
+
+    def is_alive(self, patience: float) -> bool:
+        """Whether texts that are put here get computed. However many are waiting, that is not counted against it.
+
+        :param patience: longest time for one turn, in seconds.
+        """
+        stranded = bool(self._jobs) and (self._working is None or self._working.done())
+        stuck = bool(self._turn.items) and self.clock() - self._turn_begun > patience
+        return not (self._closed or stranded or stuck)
 
     async def run(
         self,
@@ -230,6 +241,7 @@ class WorkQueue:
 
     def close(self) -> None:
         """Let the computing thread end."""
+        self._closed = True
         self._thread.shutdown(wait=False)
 
     def _forget(self, job: Job) -> None:
@@ -251,7 +263,7 @@ class WorkQueue:
                 self._turn = Turn()
 
     async def _compute(self, turn: Turn) -> None:
-        begun = self.clock()
+        self._turn_begun = self.clock()
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._thread, turn.compute, self._seen)
         except Exception as error:
@@ -261,7 +273,7 @@ class WorkQueue:
                     job.done.set_exception(error)
             return
         # Measured here and not in the thread: what the event loop costs is part of the wait.
-        self.pace.measured(turn.tokens, self.clock() - begun)
+        self.pace.measured(turn.tokens, self.clock() - self._turn_begun)
         for job, given in answers.items():
             job.give(given)
 

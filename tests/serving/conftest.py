@@ -110,6 +110,19 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, sec
     raise AssertionError(f"not ready after {seconds} s:\n{log.read_text()}")
 
 
+@pytest.fixture(scope="session")
+def log_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Gives what the server at an address has written."""
+
+    def read(url: str) -> str:
+        # A link to the newest folder lies among them.
+        files = {log.resolve() for log in tmp_path_factory.getbasetemp().glob("server*/log")}
+        (found,) = (log for log in (file.read_text() for file in files) if url in log)
+        return found
+
+    return read
+
+
 ServingTocsin = Callable[..., AbstractContextManager[str]]
 
 

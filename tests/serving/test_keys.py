@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import json
 import sqlite3
 import subprocess
@@ -25,6 +27,29 @@ def test_only_the_very_key_is_found() -> None:
     assert keyring.find(secret) == stored
     for wrong in ("", "_", "__", secret[:-1], secret + "x", secret.upper(), stored.sha256, f"tocsin_{stored.id}_"):
         assert keyring.find(wrong) is None
+
+
+def test_known_and_unknown_keys_are_compared_alike_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time itself is not measured: it would be noise. What is said to be constant is asked each time, with as much."""
+    secret, stored = new_key("a")
+    keyring = Keyring([stored, new_key("b")[1]])
+    compared: list[tuple[str, str]] = []
+    compare = hmac.compare_digest
+
+    def spy(presented: str, known: str) -> bool:
+        compared.append((presented, known))
+        return compare(presented, known)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    wrong = f"tocsin_{stored.id}_{'x' * 43}"
+    unknown = f"tocsin_{'0' * 12}_{'x' * 43}"
+    asked = (secret, wrong, unknown, "no key at all", "")
+    assert [keyring.find(one) for one in asked] == [stored, None, None, None, None]
+    assert [presented for presented, _ in compared] == [hashlib.sha256(one.encode()).hexdigest() for one in asked]
+    assert [known for _, known in compared[:2]] == [stored.sha256] * 2
+    assert {len(known) for _, known in compared} == {len(stored.sha256)}
+    # None of ours stands in for an unknown one.
+    assert {known for _, known in compared[2:]} == {"0" * 64}
 
 
 def test_the_secret_is_not_stored() -> None:

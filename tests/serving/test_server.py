@@ -46,20 +46,9 @@ def test_metrics_count_requests(live: str) -> None:
     assert 'endpoint="/classify",http_response_code="200"' in httpx.get(f"{live}/metrics").text
 
 
-def log_of(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the server at an address has written."""
-    # A link to the newest folder lies among them.
-    files = {log.resolve() for log in tmp_path_factory.getbasetemp().glob("server*/log")}
-    logs = [log.read_text() for log in files]
-    (found,) = (log for log in logs if url in log)
-    return found
-
-
-def test_each_request_has_one_line_in_the_log_and_cannot_make_more(
-    live: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_each_request_has_one_line_in_the_log_and_cannot_make_more(live: str, log_of: Callable[[str], str]) -> None:
     httpx.get(f"{live}/x%0A[INFO] forged")
-    told = [line for line in log_of(live, tmp_path_factory).splitlines() if "forged" in line]
+    told = [line for line in log_of(live).splitlines() if "forged" in line]
     assert len(told) == 1
     # BentoML puts the time before it, and the trace behind.
     line, _ = json.JSONDecoder().raw_decode(told[0], told[0].index("{"))
@@ -72,15 +61,15 @@ def test_a_service_that_is_open_to_others_says_so_once_whatever_started_it(
     free_port: Callable[[], int],
     environment: dict[str, str],
     tiny_release: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    log_of: Callable[[str], str],
 ) -> None:
     port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", "tocsin_serving.service:Tocsin", "--host", "127.0.0.1"]
     two_workers = environment | {"TOCSIN_WORKERS": "2", "TOCSIN_RELEASE": str(tiny_release)}
     # BentoML does not tell its workers where they listen, and its default is everywhere.
     with serving([*command, "--port", str(port)], port, two_workers) as url:
-        assert log_of(url, tmp_path_factory).count("No API keys are set") == 1
-    assert "No API keys are set" not in log_of(live, tmp_path_factory)
+        assert log_of(url).count("No API keys are set") == 1
+    assert "No API keys are set" not in log_of(live)
 
 
 @pytest.mark.parametrize("variable", [keys.VARIABLE, keys.FILE_VARIABLE])

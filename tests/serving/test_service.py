@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +19,7 @@ from support import assert_same_predictions
 from tocsin import DocumentPrediction, EventClassifier, Prediction
 from tocsin_serving.request_log import CLIENT_GONE
 from tocsin_serving.schemas import EXAMPLE_DOCUMENT, EXAMPLE_TEXTS, SETTINGS
-from tocsin_serving.work import Turn
+from tocsin_serving.work import Job, Seen, Turn
 
 TEXTS = [
     *EXAMPLE_TEXTS,
@@ -216,8 +219,56 @@ def _references(node: object) -> list[str]:
     return []
 
 
+PAGE_HEADERS = {
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
 def test_health_is_told(client: TestClient) -> None:
     assert [client.get(path).status_code for path in ("/livez", "/healthz", "/readyz")] == [200, 200, 200]
+
+
+def test_a_worker_whose_turn_does_not_end_is_not_ready_and_says_which(
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bentoml  # late, as its telemetry is switched off by the service's module
+
+    entered, gate = threading.Event(), threading.Event()
+    compute = Turn.compute
+
+    def hold(self: Turn, seen: Seen | None) -> dict[Job, list[Prediction]]:
+        entered.set()
+        assert gate.wait(20)
+        return compute(self, seen)
+
+    queue = bentoml.get_current_service().desk.queue
+    monkeypatch.setattr(logging.getLogger("bentoml"), "propagate", True)
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(Turn, "compute", hold)
+        answer = pool.submit(client.post, "/classify", json={"texts": TEXTS[:1]})
+        assert entered.wait(20)
+        busy = client.get("/readyz")
+        patch.setattr(queue, "clock", lambda: time.perf_counter() + SETTINGS.timeout_seconds + 1)
+        stuck, alive = client.get("/readyz"), client.get("/livez")
+        gate.set()
+        assert answer.result().status_code == 200
+    assert (busy.status_code, stuck.status_code, alive.status_code) == (200, 503, 200)
+    assert f"the process {os.getpid()} computes no texts" in caplog.text
+    assert client.get("/readyz").status_code == 200
+
+
+def test_pages_are_shown_in_no_frame_and_tell_other_sites_nothing(client: TestClient) -> None:
+    for path in ("/", "/docs"):
+        headers = client.get(path).headers
+        told = {name: headers.get(name) for name in PAGE_HEADERS}
+        assert told == PAGE_HEADERS
+        policy = [part.strip() for part in headers["Content-Security-Policy"].split(";")]
+        assert {"frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} <= set(policy)
 
 
 def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -354,3 +355,46 @@ def cgroups(folder: Path, limits: dict[str, str]) -> Path:
 def membership(folder: Path, place: str) -> Path:
     (folder / "membership").write_text(f"0::{place}\n")
     return folder / "membership"
+
+
+def test_a_queue_is_alive_unless_a_turn_does_not_end_or_nobody_takes_turns() -> None:
+    class Held(Classifier):
+        """Holds its turns until it is let go."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.entered, self.gate = threading.Event(), threading.Event()
+
+        def score_batch(self, texts: Sequence[str], *, objective: str) -> Answers:
+            self.entered.set()
+            assert self.gate.wait(20)
+            return super().score_batch(texts, objective=objective)
+
+    async def scenario() -> None:
+        now = 100.0
+        work = WorkQueue(pace=Pace(1.0, turn_tokens=4), turn_tokens=4, clock=lambda: now)
+        assert work.is_alive(60)
+        held = Held()
+        waiting = [asyncio.create_task(ask(work, held, [str(number)] * 50)) for number in range(10)]
+        await asyncio.to_thread(held.entered.wait, 20)
+        now += 60
+        assert work.is_alive(60), "however much is waiting"
+        now += 1
+        assert not work.is_alive(60)
+        held.gate.set()
+        await asyncio.gather(*waiting)
+        assert work.is_alive(60)
+
+        stranded = asyncio.create_task(ask(work, held, ["a"]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(work, "_next_turn", lambda: 1 / 0)
+            await asyncio.sleep(0.05)
+        assert not work.is_alive(60)
+        stranded.cancel()
+        assert await ask(work, held, ["b"]) == ["b1"]
+        assert work.is_alive(60)
+
+        work.close()
+        assert not work.is_alive(60)
+
+    asyncio.run(scenario())
