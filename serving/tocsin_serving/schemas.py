@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt
 
 from tocsin import Prediction
 from tocsin.calibration import DEFAULT_OBJECTIVE
@@ -28,8 +28,18 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(strict=True, max_length=SETTINGS.max_text_characters), AfterValidator(_not_blank)]
-Document = Annotated[str, Field(strict=True, max_length=SETTINGS.max_document_characters), AfterValidator(_not_blank)]
+# For the OpenAPI document: what `_not_blank` asks for, as far as a pattern can say it.
+_SOMETHING: dict[str, JsonValue] = {"pattern": r"\S"}
+Text = Annotated[
+    str,
+    Field(strict=True, max_length=SETTINGS.max_text_characters, json_schema_extra=_SOMETHING),
+    AfterValidator(_not_blank),
+]
+Document = Annotated[
+    str,
+    Field(strict=True, max_length=SETTINGS.max_document_characters, json_schema_extra=_SOMETHING),
+    AfterValidator(_not_blank),
+]
 
 
 class Options(BaseModel):
@@ -75,7 +85,9 @@ class ClassifyRequest(Options):
         extra="forbid", json_schema_extra={"example": {"texts": [*EXAMPLE_TEXTS], "scores": False}}
     )
 
-    texts: list[Text] = Field(min_length=1, max_length=SETTINGS.max_texts)
+    texts: list[Text] = Field(
+        min_length=1, max_length=SETTINGS.max_texts, description="sentences or short reports; each has its own answer"
+    )
 
 
 class DocumentRequest(Options):
@@ -85,7 +97,7 @@ class DocumentRequest(Options):
         extra="forbid", json_schema_extra={"example": {"document": EXAMPLE_DOCUMENT, "scores": False}}
     )
 
-    document: Document
+    document: Document = Field(description="the whole of it, paragraphs parted by empty lines")
 
 
 class Line(BaseModel):
@@ -93,7 +105,7 @@ class Line(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Text
+    text: Text = Field(description="as one of `texts` in a JSON body")
 
 
 class ReloadRequest(BaseModel):
@@ -112,7 +124,7 @@ class ReloadAnswer(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str = Field(description="what the worker that answered serves from now on")
-    previous_version: str
+    previous_version: str = Field(description="what it served before")
     other_workers_within_seconds: float = Field(description="by then the other worker processes serve it too")
 
 
@@ -127,14 +139,14 @@ class FieldProblem(BaseModel):
     """One thing wrong with a request."""
 
     field: str = Field(description="where, e.g. texts[3]; body when it is the request as a whole")
-    message: str
+    message: str = Field(description="what it should be instead")
 
 
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    error: str
-    detail: list[FieldProblem]
+    error: str = Field(description="what was wrong, and what to do")
+    detail: list[FieldProblem] = Field(description="the fields at fault; empty where it was none")
 
 
 class LineProblem(Problem):
