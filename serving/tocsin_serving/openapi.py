@@ -79,6 +79,7 @@ _METRICS = """# HELP tocsin_texts_total Texts answered.
 # TYPE tocsin_texts_total counter
 tocsin_texts_total{{model_version="{}"}} 2.0
 """
+_NOT_READY_EXAMPLE = "Service is not ready because .__is_ready__() returns False."
 _NOT_READY = "The worker that is asked computes nothing any more; give others its requests."
 _SYSTEM = {
     "/healthz": "As /livez; older orchestrators ask here.",
@@ -267,5 +268,5 @@ def _complete_system(paths: dict[str, Any], classifier: EventClassifier) -> None
                 **({"security": []} if open_to_all else {}),
             }
         }
-    not_ready = {"description": _NOT_READY, "headers": _HEADERS, "content": {_TEXT: {"schema": {"type": "string"}}}}
+    not_ready = _answered(_NOT_READY, _TEXT, {"type": "string"}, _NOT_READY_EXAMPLE)
     paths["/readyz"]["get"]["responses"]["503"] = not_ready
