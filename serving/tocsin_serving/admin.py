@@ -13,12 +13,13 @@ from tocsin import TocsinError
 from tocsin_serving.body import parsed, read_body
 from tocsin_serving.refusal import ClientGoneError, RefusedError, release_refused
 from tocsin_serving.releases import FOLLOW_SECONDS, ServedRelease
-from tocsin_serving.schemas import ReloadAnswer, ReloadRequest
+from tocsin_serving.schemas import MAX_RELEASE_CHARACTERS, ReloadAnswer, ReloadRequest
+from tocsin_serving.settings import BYTES_A_CHARACTER
 from tocsin_serving.shares import Room
 
 RELOAD_PATH = "/admin/reload"
-MAX_BODY_BYTES = 16_384
-"""Longest body."""
+MAX_BODY_BYTES = MAX_RELEASE_CHARACTERS * BYTES_A_CHARACTER + 1_024
+"""Longest body: that of the longest name, with every character escaped."""
 BODY_SECONDS = 10
 """Time for a body to arrive."""
 

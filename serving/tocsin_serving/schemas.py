@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool, StrictInt
 
 from tocsin import Prediction
 from tocsin.calibration import DEFAULT_OBJECTIVE
@@ -30,6 +30,15 @@ def _not_blank(text: str) -> str:
 
 # For the OpenAPI document: what `_not_blank` asks for, as far as a pattern can say it.
 _SOMETHING: dict[str, JsonValue] = {"pattern": r"\S"}
+# Longest name of a release: of paths, PATH_MAX on Linux.
+MAX_RELEASE_CHARACTERS = 4_096
+
+
+def _whole(number: object) -> object:
+    """1.0 is an integer, says JSON Schema (2020-12, section 4.2.3), and some clients write it so."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 Text = Annotated[
     str,
     Field(strict=True, max_length=SETTINGS.max_text_characters, json_schema_extra=_SOMETHING),
@@ -48,7 +57,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     scores: StrictBool = Field(default=False, description="add the probability of every label and event type")
-    top_k: StrictInt | None = Field(default=None, ge=1, description="give at most so many events a text")
+    top_k: Annotated[StrictInt | None, BeforeValidator(_whole)] = Field(
+        default=None, ge=1, description="give at most so many events a text"
+    )
     min_probability: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, strict=True, description="leave out events less probable"
     )
@@ -113,7 +124,7 @@ class ReloadRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"release": None}})
 
-    release: Annotated[str, Field(strict=True, min_length=1, max_length=4096)] | None = Field(
+    release: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_RELEASE_CHARACTERS)] | None = Field(
         default=None, description="a folder on the server or store:name; none reads the present one's folder again"
     )
 

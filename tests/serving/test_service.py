@@ -316,7 +316,16 @@ def test_a_document_is_read_by_the_objective_asked_for(
     assert precise["sentences"] != usual["sentences"]
 
 
-@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": "1"}, {"min_probability": 1.1}, {"objective": ""}])
+def test_a_whole_number_may_be_written_with_a_point(client: TestClient) -> None:
+    one, same = (client.post("/classify", json={"texts": [SEVERAL], "top_k": number}).json() for number in (1, 1.0))
+    assert one == same
+    assert len(one[0]["events"]) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 0}, {"top_k": 1.5}, {"top_k": True}, {"top_k": "1"}, {"min_probability": 1.1}, {"objective": ""}],
+)
 def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str, object]) -> None:
     response = client.post("/classify", json={"texts": ["one"], **options})
     assert response.status_code == 400
