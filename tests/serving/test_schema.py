@@ -21,8 +21,8 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -131,9 +131,9 @@ class Server:
         return schemathesis.openapi.from_dict(with_one_kind_of_body(self.document, kind))[path][method]
 
     @cached_property
-    def session(self) -> requests.Session:
+    def client(self) -> httpx.Client:
         """Connections that are used again."""
-        return requests.Session()
+        return httpx.Client(base_url=self.url, timeout=60)
 
     def headers(self, caller: str | None) -> dict[str, str]:
         """Those by which a caller is known."""
@@ -147,10 +147,10 @@ class Server:
         body: str | bytes | None = None,
         kind: str = JSON,
         caller: str | None = None,
-    ) -> requests.Response:
+    ) -> httpx.Response:
         """Ask once, as the first caller or another one."""
         headers = {**self.headers(caller or self.callers[0]), "Content-Type": kind}
-        return self.session.request(method, f"{self.url}{path}", headers=headers, data=body, timeout=60)
+        return self.client.request(method, path, headers=headers, content=body)
 
     def described(self, method: str, path: str) -> dict[str, Any]:
         """An operation as the document has it now."""
@@ -171,7 +171,7 @@ class Server:
     ) -> None:
         """Send a case and hold the answer against the document."""
         headers = {**self.headers(caller), **({"Accept": accept} if accept else {})}
-        response = case.call(base_url=self.url, headers=headers, session=self.session)
+        response = case.call(base_url=self.url, headers=headers)
         case.validate_response(response, checks=[*CHECKS, *more_checks])
         kind = response.headers["content-type"][0].split(";")[0]
         operation = case.operation.method.upper(), case.operation.path
@@ -199,6 +199,7 @@ def open_server(live: str) -> Iterator[Server]:
     """The shipped release without keys, as a user starts it."""
     server = Server(live)
     yield server
+    server.client.close()
     server.print_told()
 
 
@@ -217,7 +218,7 @@ def locked_server(
         server = Server(url, [OPERATOR, OPERATOR, OPERATOR, NEWSROOM, HURRIED, "tocsin_0_wrong", None], releases)
         yield server
         # An open connection would hold up the server's end.
-        server.session.close()
+        server.client.close()
         server.print_told()
 
 
