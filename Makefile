@@ -44,6 +44,11 @@ serve: $(VENV)/.serve  ## run the HTTP service and the page on http://127.0.0.1:
 test: $(VENV)/.dev $(VENV)/.client  ## run every test
 	PATH="$$PATH:$(CLIENT)/bin" $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev  ## requests made up from the OpenAPI document, against servers with and without keys; CASES=1000 SEED=1
+	FUZZ_CASES=$(or $(CASES),1000) FUZZ_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest tests/serving/test_schema.py -s -k "whatever or any_bytes" $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.dev  ## what CI checks besides the tests: format, lint, types, corpus
 	$(BIN)/ruff format --check .

@@ -37,11 +37,13 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model_version: str = Field(description="whose answers")
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[str, ...] = Field(min_length=1, description="those of the release's taxonomy")
     first_answers: tuple[NonNegativeInt, ...] = Field(
         description="texts by their most probable label, in the order of `labels`; last, those without event"
     )
-    confidence_edges: tuple[float, ...] = CONFIDENCE_EDGES
+    confidence_edges: tuple[float, ...] = Field(
+        CONFIDENCE_EDGES, description="upper edges of the bins of confidence; the last bin ends at 1"
+    )
     confidence: tuple[NonNegativeInt, ...] = Field(description="texts by confidence, one bin more than edges")
 
     @model_validator(mode="after")

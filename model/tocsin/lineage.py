@@ -17,10 +17,10 @@ class _Section(BaseModel):
 class DataFile(_Section):
     """A file that was imported."""
 
-    name: str
+    name: str = Field(description="without its folder")
     layout: str = Field(description="what it was read as")
-    rows: int = Field(ge=0)
-    sha256: str
+    rows: int = Field(ge=0, description="that it holds")
+    sha256: str = Field(description="of its bytes")
 
 
 class DataLineage(_Section):
@@ -50,8 +50,8 @@ class CodeLineage(_Section):
 class Lineage(_Section):
     """Everything needed to judge a release's origin, and to make it again from the same data."""
 
-    data: DataLineage
-    code: CodeLineage
+    data: DataLineage = Field(description="what it learned from and was measured on")
+    code: CodeLineage = Field(description="what trained it")
     settings: dict[str, Any] = Field(description="the recipe with every default written out, paths cut to their names")
 
 

@@ -66,7 +66,7 @@ class BaseModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(description="as its makers call it; none when it was made from scratch")
     sha256: str | None = Field(description="of its safetensors file; none when it was made from scratch")
 
 
@@ -75,7 +75,7 @@ class CorpusInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sha256: str
+    sha256: str = Field(description="of every record's split, id, text and labels")
     records: int = Field(ge=0, description="learned from; older releases count texts made of them, too")
     augmented: int = Field(0, ge=0, description="texts made of the records and learned beside them")
 
@@ -85,18 +85,18 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    name: str
-    version: str = Field(min_length=1)
+    name: str = Field(description="of the model, without its version")
+    version: str = Field(min_length=1, description="of the model")
     created: str = Field(description="ISO 8601, UTC")
-    base_model: BaseModelInfo
-    corpus: CorpusInfo
-    seed: int
-    quantization: Quantization
+    base_model: BaseModelInfo = Field(description="the pretrained encoder it was fine-tuned from")
+    corpus: CorpusInfo = Field(description="what it learned from")
+    seed: int = Field(description="of the training")
+    quantization: Quantization = Field(description="numbers in which the graph computes")
     window_tokens: int = Field(ge=8, le=512, description="longest sequence given to the model at once, in tokens")
     window_overlap: int = Field(ge=0, description="tokens shared by neighbouring windows of a longer text")
     languages: tuple[str, ...] = Field(min_length=1, description="ISO 639-1 codes the model was trained on")
     versions: dict[str, str] = Field(default_factory=dict, description="package -> version used in training")
-    metrics: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict, description="measured on the test split")
     lineage: Lineage | None = Field(None, description="none in releases made before it was recorded")
     forced: ForcedPromotion | None = Field(None, description="only on a release promoted although it was worse")
     files: dict[str, str] = Field(default_factory=dict, description="file name -> sha256")

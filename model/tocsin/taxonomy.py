@@ -53,8 +53,8 @@ class EventType(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name
-    aliases: tuple[Name, ...] = ()
+    name: Name = Field(description="as the codebook spells it")
+    aliases: tuple[Name, ...] = Field((), description="what else people call it")
 
 
 class Label(BaseModel):
@@ -73,8 +73,8 @@ class Label(BaseModel):
     disorder_type: str | None = Field(
         None, min_length=1, description="ACLED's string; two are joined by '; '; none outside its codebook"
     )
-    definition: str = Field(min_length=1)
-    aliases: tuple[Name, ...] = ()
+    definition: str = Field(min_length=1, description="what is reported where it is given, in words")
+    aliases: tuple[Name, ...] = Field((), description="what else people call it")
 
     @field_validator("label")
     @classmethod
@@ -92,8 +92,8 @@ class Taxonomy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     # The labels first: they tell the event types where none are declared.
-    labels: tuple[Label, ...] = Field(min_length=1)
-    event_types: tuple[EventType, ...] = Field((), validate_default=True)
+    labels: tuple[Label, ...] = Field(min_length=1, description="in the order of the model's logits")
+    event_types: tuple[EventType, ...] = Field((), validate_default=True, description="the parents of the labels")
 
     @field_validator("event_types")
     @classmethod

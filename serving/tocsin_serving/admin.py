@@ -11,14 +11,17 @@ from starlette.routing import Route
 
 from tocsin import TocsinError
 from tocsin_serving.body import parsed, read_body
-from tocsin_serving.refusal import ClientGoneError, RefusedError
+from tocsin_serving.refusal import ClientGoneError, RefusedError, release_refused
 from tocsin_serving.releases import FOLLOW_SECONDS, ServedRelease
-from tocsin_serving.schemas import ReloadAnswer, ReloadRequest
+from tocsin_serving.schemas import MAX_RELEASE_CHARACTERS, ReloadAnswer, ReloadRequest
+from tocsin_serving.settings import BYTES_A_CHARACTER
 from tocsin_serving.shares import Room
 
 RELOAD_PATH = "/admin/reload"
-_MAX_BODY_BYTES = 16_384
-_BODY_SECONDS = 10
+MAX_BODY_BYTES = MAX_RELEASE_CHARACTERS * BYTES_A_CHARACTER + 1_024
+"""Longest body: that of the longest name, with every character escaped."""
+BODY_SECONDS = 10
+"""Time for a body to arrive."""
 
 
 def admin_routes(releases: Callable[[], ServedRelease]) -> list[Route]:
@@ -26,11 +29,11 @@ def admin_routes(releases: Callable[[], ServedRelease]) -> list[Route]:
 
     :param releases: gives what the worker serves, which is loaded after the routes are made.
     """
-    memory = Room(16 * _MAX_BODY_BYTES).of(None)
+    memory = Room(16 * MAX_BODY_BYTES).of(None)
 
     async def reload(request: Request) -> Response:
         try:
-            body = await read_body(request.receive, limit=_MAX_BODY_BYTES, seconds=_BODY_SECONDS, memory=memory)
+            body = await read_body(request.receive, limit=MAX_BODY_BYTES, seconds=BODY_SECONDS, memory=memory)
             memory.release(len(body))
             wanted = parsed(ReloadRequest, body or b"{}")[0]
             return JSONResponse((await _reload(releases(), wanted)).model_dump())
@@ -52,7 +55,7 @@ async def _reload(served: ServedRelease, wanted: ReloadRequest) -> ReloadAnswer:
         # A thread of its own: answers go on meanwhile.
         classifier = await asyncio.to_thread(served.change_to, wanted.release)
     except TocsinError as error:
-        raise RefusedError(409, f"Still serving {previous}; the release was refused: {error}") from error
+        raise release_refused(previous, error) from error
     return ReloadAnswer(
         model_version=classifier.version,
         previous_version=previous,

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Message, Receive
 
 from tocsin.text import replace_lone_surrogates
-from tocsin_serving.refusal import ClientGoneError, RefusedError, not_json, what_is_invalid
-from tocsin_serving.schemas import FieldProblem, Problem
+from tocsin_serving.refusal import ClientGoneError, RefusedError, large_body, not_json, slow_body, what_is_invalid
+from tocsin_serving.schemas import Problem
 from tocsin_serving.shares import Account
 
 # How much of an over-long body is read and dropped, so that its sender gets to read the answer.
@@ -111,7 +111,7 @@ async def read_body(receive: Receive, *, limit: int, seconds: float, memory: Acc
         async with asyncio.timeout(seconds):
             return await _read(receive, limit, seconds, memory)
     except TimeoutError:
-        raise RefusedError(408, f"The request body was not complete after {seconds:.0f} s.") from None
+        raise slow_body(seconds) from None
 
 
 async def _read(receive: Receive, limit: int, seconds: float, memory: Account) -> bytes:
@@ -126,8 +126,7 @@ async def _read(receive: Receive, limit: int, seconds: float, memory: Account) -
             elif size > limit * _DRAIN_FACTOR:
                 break
         if size > limit:
-            problem = FieldProblem(field="body", message=f"is longer than {limit:,} bytes; send it in several requests")
-            raise RefusedError(413, "The request body is too large.", problem)
+            raise large_body(limit)
     except BaseException:
         memory.release(len(body))
         raise

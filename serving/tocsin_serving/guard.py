@@ -22,7 +22,18 @@ from tocsin_serving.desk import ADMITTED, Desk, Ticket, check_objective
 from tocsin_serving.keys import ApiKey, Keyring, presented_key
 from tocsin_serving.model_header import MODEL_HEADER
 from tocsin_serving.rate_limit import RateLimiter
-from tocsin_serving.refusal import ClientGoneError, RefusedError, fault, invalid
+from tocsin_serving.refusal import (
+    ClientGoneError,
+    RefusedError,
+    admin_is_off,
+    fault,
+    invalid,
+    late,
+    no_admin_key,
+    no_key,
+    used_too_often,
+    wrong_kind,
+)
 from tocsin_serving.request_log import CLIENT_GONE, REQUEST_ID_HEADER, Exchange
 from tocsin_serving.schemas import BODIES, ClassifyRequest, DocumentRequest, FieldProblem, StreamOptions
 from tocsin_serving.settings import Settings
@@ -34,8 +45,6 @@ HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
 ADMIN_PREFIX = "/admin/"
 # What curl sends with -d and no header is taken for JSON too; forms with files and pickles are not.
 _JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
-# Basic is offered so that a browser asks for the key; the user name is ignored.
-_CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
 _OVERLOADED = 503
 
 # A child of BentoML's logger, for its handlers are the ones a server has.
@@ -118,17 +127,17 @@ class RequestGuard:
         admin = scope["path"].startswith(ADMIN_PREFIX)
         if not self._keyring:
             if admin:
-                raise RefusedError(403, "/admin is off: the server was started without API keys.")
+                raise admin_is_off()
             return None
         if scope["path"] in HEALTH_PATHS:
             return None
         presented = presented_key(Headers(scope=scope), password=not admin)
         key = self._keyring.find(presented) if presented else None
         if key is None:
-            raise RefusedError(401, "Send an API key: Authorization: Bearer KEY.", headers=_CHALLENGE)
+            raise no_key()
         exchange.key_name = key.name
         if admin and not key.admin:
-            raise RefusedError(403, f"The key of {key.name} is not an admin key.")
+            raise no_admin_key(key.name)
         if key.requests_per_minute:
             self._count(key.id, key.requests_per_minute)
         return key
@@ -142,9 +151,7 @@ class RequestGuard:
             self._let_pass_uncounted(error)
             return
         if wait > 0:
-            seconds = str(max(1, round(wait + 0.5)))
-            message = f"More than {per_minute} requests a minute; try again in {seconds} s."
-            raise RefusedError(429, message, headers={"Retry-After": seconds})
+            raise used_too_often(per_minute, wait)
 
     def _let_pass_uncounted(self, error: sqlite3.Error) -> None:
         """A full disk or a lock held for too long is not the caller's fault, and the other limits still hold."""
@@ -294,9 +301,9 @@ async def _while_there(work: Awaitable[Result], receive: Receive, limit: float |
         await asyncio.wait({working, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        if leaving.done():
+        if limit is None or leaving.done():
             raise ClientGoneError
-        raise RefusedError(504, f"The request could not be answered within {limit} s.")
+        raise late(limit)
     finally:
         working.cancel()
         leaving.cancel()
@@ -321,8 +328,12 @@ def _check_kind(scope: Scope) -> str:
     takes_lines = BODIES[path] is ClassifyRequest
     if media_type in _JSON_TYPES or (media_type == NDJSON and takes_lines):
         return media_type
-    right = f"application/json or {NDJSON}" if takes_lines else "application/json"
-    raise RefusedError(415, f"Send {right}, not {media_type}.")
+    raise wrong_kind(media_type, kinds_of(path))
+
+
+def kinds_of(path: str) -> str:
+    """The media types that a path's body may have, in words."""
+    return f"application/json or {NDJSON}" if BODIES[path] is ClassifyRequest else "application/json"
 
 
 def _wants_lines(scope: Scope) -> bool:

@@ -6,7 +6,7 @@ Schemas are pydantic's own, which are those of OpenAPI 3.1; BentoML's are of 3.0
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,11 +15,16 @@ from pydantic.json_schema import JsonSchemaMode
 from tocsin import DocumentPrediction, EventClassifier, Prediction, Taxonomy
 from tocsin.drift import Profile
 from tocsin.sentences import Sentence, split_sentences
+from tocsin_serving import openapi_refusals as refusals
 from tocsin_serving.admin import RELOAD_PATH
 from tocsin_serving.guard import HEALTH_PATHS
+from tocsin_serving.model_answer import ModelAnswer
 from tocsin_serving.model_header import MODEL_HEADER
+from tocsin_serving.refusal import RefusedError
+from tocsin_serving.releases import FOLLOW_SECONDS
 from tocsin_serving.request_log import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from tocsin_serving.schemas import (
+    BODIES,
     EXAMPLE_DOCUMENT,
     EXAMPLE_TEXTS,
     ClassifyRequest,
@@ -46,27 +51,7 @@ same text are not judged by it.
 
 Every answer carries `X-Tocsin-Model-Version` and `X-Request-ID`. Where the server was started with API keys, send one
 as `Authorization: Bearer KEY` to everything but /healthz, /livez and /readyz."""
-_MODEL = """The release that is serving and this service's limits. `languages` are those it reads; `thresholds` are
-objective -> label -> the probability from which on the label is given; first answers below `review_below` go to
-review; `metrics` were measured on the test split."""
-_REFUSALS = {
-    "400": "The body, a header or an option breaks a rule; `detail` names the fields.",
-    "401": "The server was started with API keys, and none of them was sent.",
-    "403": "The key may not do this, or /admin is off.",
-    "408": "The body did not come in time.",
-    "409": "The release was refused; the old one goes on serving.",
-    "413": "The body is too large, or would take longer to answer than there is time for; send it in parts.",
-    "415": "The body is of another kind.",
-    "429": "The key has been used too often, or holds its share; the header Retry-After says when to come back.",
-    "500": "Something went wrong in the service; its log tells what, under the answer's X-Request-ID.",
-    "503": "The service is overloaded; the header Retry-After says when to come back.",
-    "504": "The request could not be answered in time.",
-}
-_ANYWHERE = ("400", "401", "403", "429")
-_WITH_BODY = (*_ANYWHERE, "408", "413", "415", "500", "503", "504")
-_RETRY_AFTER = {
-    "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
-}
+_EMPTY_BODY = "\n"
 _HEADERS = {
     MODEL_HEADER: {"description": "the release that answered", "schema": {"type": "string"}},
     REQUEST_ID_HEADER: {"description": "the id sent, or one made for the request", "schema": {"type": "string"}},
@@ -78,7 +63,30 @@ _REQUEST_ID = {
     "schema": {"type": "string", "pattern": REQUEST_ID_PATTERN},
 }
 _REQUESTS = (ClassifyRequest, DocumentRequest, Line, ReloadRequest)
-_ANSWERS = (Problem, LineProblem, FieldProblem, Taxonomy, Profile, Prediction, DocumentPrediction, ReloadAnswer)
+_ANSWERS = (
+    Problem,
+    LineProblem,
+    FieldProblem,
+    Taxonomy,
+    ModelAnswer,
+    Profile,
+    Prediction,
+    DocumentPrediction,
+    ReloadAnswer,
+)
+_TEXT = "text/plain"
+_METRICS = """# HELP tocsin_texts_total Texts answered.
+# TYPE tocsin_texts_total counter
+tocsin_texts_total{{model_version="{}"}} 2.0
+"""
+_NOT_READY_EXAMPLE = "Service is not ready because .__is_ready__() returns False."
+_NOT_READY = "The worker that is asked computes nothing any more; give others its requests."
+_SYSTEM = {
+    "/healthz": "As /livez; older orchestrators ask here.",
+    "/livez": "200 as long as the worker that is asked answers at all.",
+    "/readyz": "200 once the worker that is asked takes requests and computes them.",
+    "/metrics": "What Prometheus reads, in its text format: the server's traffic, the answers and their drift.",
+}
 
 
 def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str, Any]:
@@ -86,20 +94,21 @@ def complete(document: dict[str, Any], classifier: EventClassifier) -> dict[str,
     document = json.loads(json.dumps(document))  # its status codes are whole numbers, JSON's are strings
     document["openapi"] = "3.1.0"
     document["components"] = {
-        "schemas": _schemas("validation", _REQUESTS) | _schemas("serialization", _ANSWERS),
+        "schemas": _request_schemas(classifier) | _schemas("serialization", _ANSWERS),
         "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
     }
     paths = document["paths"]
-    _complete_classify(paths["/classify"]["post"], classifier)
-    answer = classifier.roll_up(*_example_sentences(classifier)).model_dump(mode="json")
-    _complete_post(paths["/classify_document"]["post"], DocumentRequest, _reference(DocumentPrediction), answer)
-    paths["/taxonomy"] = {"get": _get("Every label with its names, event type, definition and aliases.", Taxonomy)}
-    paths["/model"] = {"get": _get(_MODEL, None)}
-    paths["/profile"] = {
-        "get": _get("How the newest texts were answered, as counts; a file for TOCSIN_DRIFT_REFERENCE.", Profile)
-    }
-    paths[RELOAD_PATH] = {"post": _reload()}
-    _complete_system(paths)
+    scores = classifier.score_batch(EXAMPLE_TEXTS)
+    _complete_classify(paths, scores.predictions(scores=False), classifier.objectives)
+    answer = _json(classifier.roll_up(*_example_sentences(classifier)))
+    _complete_post(paths, "/classify_document", _reference(DocumentPrediction), answer)
+    paths["/taxonomy"] = _get("Every label with its names, event type, definition and aliases.", classifier.taxonomy)
+    paths["/model"] = _get("The release that is serving and this service's limits.", ModelAnswer.of(classifier))
+    paths["/profile"] = _get(
+        "How the newest texts were answered, as counts; a file for TOCSIN_DRIFT_REFERENCE.", Profile.of(scores)
+    )
+    paths[RELOAD_PATH] = {"post": _reload(classifier)}
+    _complete_system(paths, classifier)
     _name_operations(paths)
     # The empty one: a server without keys asks for none.
     document["security"] = [{}, {"key": []}]
@@ -113,6 +122,13 @@ def _example_sentences(classifier: EventClassifier) -> tuple[str, list[Sentence]
     return EXAMPLE_DOCUMENT, sentences, scores.predictions(scores=False)
 
 
+def _request_schemas(classifier: EventClassifier) -> dict[str, Any]:
+    schemas = _schemas("validation", _REQUESTS)
+    for model in BODIES.values():
+        schemas[model.__name__]["properties"]["objective"]["enum"] = list(classifier.objectives)
+    return schemas
+
+
 def _schemas(mode: JsonSchemaMode, models: Iterable[type[BaseModel]]) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     for model in models:
@@ -122,45 +138,61 @@ def _schemas(mode: JsonSchemaMode, models: Iterable[type[BaseModel]]) -> dict[st
     return schemas
 
 
-def _complete_classify(operation: dict[str, Any], classifier: EventClassifier) -> None:
-    example = classifier.score_batch(EXAMPLE_TEXTS).predictions(scores=False)
-    answer = [prediction.model_dump(mode="json") for prediction in example]
-    _complete_post(operation, ClassifyRequest, {"type": "array", "items": _reference(Prediction)}, answer)
+def _json(model: BaseModel) -> Any:  # noqa: ANN401  any JSON
+    return model.model_dump(mode="json")
+
+
+def _complete_classify(paths: dict[str, Any], example: list[Prediction], objectives: Sequence[str]) -> None:
+    answer = {"type": "array", "items": _reference(Prediction)}
+    _complete_post(paths, "/classify", answer, [_json(prediction) for prediction in example])
+    operation = paths["/classify"]["post"]
     operation["description"] += (
         ' A body of application/x-ndjson, one `{"text": ...}` a line and without end if need be, is answered line by '
         "line in order, with its options in the query string; a line that cannot be used is answered by a LineProblem. "
         "A JSON body is answered in lines too when Accept names application/x-ndjson."
     )
-    operation["parameters"] += _stream_parameters()
-    text = "\n".join(json.dumps({"text": text}) for text in EXAMPLE_TEXTS) + "\n"
-    operation["requestBody"]["content"][NDJSON] = {"schema": {"type": "string"}, "example": text}
+    operation["parameters"] += _stream_parameters(objectives)
+    text = "".join(json.dumps({"text": text}) + "\n" for text in EXAMPLE_TEXTS)
+    operation["requestBody"]["content"][NDJSON] = {"schema": _lines(_reference(Line)), "example": text}
     lines = "".join(prediction.model_dump_json() + "\n" for prediction in example)
-    operation["responses"]["200"]["content"][NDJSON] = {"schema": {"type": "string"}, "example": lines}
+    line = {"anyOf": [_reference(Prediction), _reference(LineProblem)]}
+    operation["responses"]["200"]["content"][NDJSON] = {"schema": _lines(line), "example": lines}
 
 
-def _stream_parameters() -> list[dict[str, Any]]:
+def _lines(line: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a body of lines, each of one kind.
+
+    A string by whose content JSON Schema (2020-12, Validation, section 8.5) means an array of the lines: OpenAPI has a
+    word for that, `itemSchema`, from version 3.2 on, which generators of clients do not read yet.
+    """
+    return {"type": "string", "contentMediaType": NDJSON, "contentSchema": {"type": "array", "items": line}}
+
+
+def _stream_parameters(objectives: Sequence[str]) -> list[dict[str, Any]]:
     """Options of a stream, from the model that reads them; a query string has no null, and its defaults go unsaid."""
     parameters = []
     for name, field in StreamOptions.model_json_schema()["properties"].items():
         kinds = field.get("anyOf", [field])
         schema = next(kind for kind in kinds if kind["type"] != "null")
         schema = {key: value for key, value in schema.items() if key not in ("title", "description", "default")}
+        if name == "objective":
+            schema["enum"] = list(objectives)
         description = f"of a body of lines only; {Options.model_fields[name].description}"
         parameters.append({"name": name, "in": "query", "description": description, "schema": schema})
     return parameters
 
 
 def _complete_post(
-    operation: dict[str, Any],
-    request: type[BaseModel],
+    paths: dict[str, Any],
+    path: str,
     answer: dict[str, Any],
     example: Any,  # noqa: ANN401  any JSON
 ) -> None:
+    operation = paths[path]["post"]
     operation["parameters"] = [_REQUEST_ID]
-    operation["requestBody"] = _request_body(request)
-    content = {"application/json": {"schema": answer, "example": example}}
-    answered = {"description": "The answers.", "headers": _HEADERS, "content": content}
-    operation["responses"] = {"200": answered, **_refusals(_WITH_BODY)}
+    operation["requestBody"] = _request_body(BODIES[path])
+    answered = _answered("The answers.", "application/json", answer, example)
+    operation["responses"] = {"200": answered, **_refused(refusals.of_classifying(path))}
 
 
 def _request_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -172,36 +204,44 @@ def _reference(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _refusals(statuses: Iterable[str]) -> dict[str, Any]:
-    content = {"application/json": {"schema": _reference(Problem)}}
-    return {
-        status: {
-            "description": _REFUSALS[status],
-            "headers": {**_HEADERS, **(_RETRY_AFTER if status in ("429", "503") else {})},
-            "content": content,
-        }
-        for status in statuses
-    }
+def _answered(
+    description: str,
+    media_type: str,
+    schema: dict[str, Any],
+    example: Any,  # noqa: ANN401  any JSON
+) -> dict[str, Any]:
+    content = {media_type: {"schema": schema, "example": example}}
+    return {"description": description, "headers": _HEADERS, "content": content}
 
 
-def _get(description: str, model: type[BaseModel] | None) -> dict[str, Any]:
-    schema = _reference(model) if model else {"type": "object"}
-    answer = {"description": description, "headers": _HEADERS, "content": {"application/json": {"schema": schema}}}
+def _refused(possible: Iterable[RefusedError]) -> dict[str, Any]:
+    return refusals.responses(possible, _HEADERS)
+
+
+def _operation(description: str, answer: BaseModel, possible: Iterable[RefusedError]) -> dict[str, Any]:
+    answered = _answered(description, "application/json", _reference(type(answer)), _json(answer))
     return {
         "description": description,
         "parameters": [_REQUEST_ID],
-        "responses": {"200": answer, **_refusals(_ANYWHERE)},
+        "responses": {"200": answered, **_refused(possible)},
     }
 
 
-def _reload() -> dict[str, Any]:
+def _get(description: str, answer: BaseModel) -> dict[str, Any]:
+    return {"get": _operation(description, answer, refusals.of_reading())}
+
+
+def _reload(classifier: EventClassifier) -> dict[str, Any]:
     description = "Serve another release, or the present folder as it is now. Needs an admin key."
-    operation = _get(description, ReloadAnswer)
+    answer = ReloadAnswer(
+        model_version=classifier.version,
+        previous_version=classifier.version,
+        other_workers_within_seconds=FOLLOW_SECONDS,
+    )
     return {
-        **operation,
+        **_operation(description, answer, refusals.of_reloading(classifier)),
         "requestBody": {**_request_body(ReloadRequest), "required": False},
         "security": [{"key": []}],
-        "responses": {**operation["responses"], **_refusals(("408", "409", "413", "503"))},
     }
 
 
@@ -213,16 +253,20 @@ def _name_operations(paths: dict[str, Any]) -> None:
             operation["tags"] = ["tocsin"]
 
 
-def _complete_system(paths: dict[str, Any]) -> None:
-    """BentoML's own paths: what the guard in front of them adds."""
-    for path in (*HEALTH_PATHS, "/metrics"):
-        operation = paths[path]["get"]
-        operation["parameters"] = [_REQUEST_ID]
-        operation["responses"].update(_refusals(("400",) if path in HEALTH_PATHS else _ANYWHERE))
-        if path in HEALTH_PATHS:
-            operation["security"] = []
-    paths["/readyz"]["get"]["responses"]["503"] = {
-        "description": "The worker that was asked computes no texts any more.",
-        "headers": _HEADERS,
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-    }
+def _complete_system(paths: dict[str, Any], classifier: EventClassifier) -> None:
+    """BentoML's own paths, which it says little of."""
+    for path, description in _SYSTEM.items():
+        open_to_all = path in HEALTH_PATHS
+        example = _EMPTY_BODY if open_to_all else _METRICS.format(classifier.version)
+        answered = _answered(description, _TEXT, {"type": "string"}, example)
+        possible = refusals.of_health() if open_to_all else refusals.of_reading()
+        paths[path] = {
+            "get": {
+                "description": description,
+                "parameters": [_REQUEST_ID],
+                "responses": {"200": answered, **_refused(possible)},
+                **({"security": []} if open_to_all else {}),
+            }
+        }
+    not_ready = _answered(_NOT_READY, _TEXT, {"type": "string"}, _NOT_READY_EXAMPLE)
+    paths["/readyz"]["get"]["responses"]["503"] = not_ready

@@ -1,4 +1,4 @@
-"""Requests that get no further, and what their senders are told."""
+"""Requests that get no further, and what their senders are told; the OpenAPI document shows the same as examples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _MAX_PROBLEMS_TOLD = 10
 _MAX_PROBLEMS_LISTED = 1_000
 # Of a field's name, which may be anything that was sent.
 _MAX_CHARACTERS_TOLD = 100
+# Basic is offered so that a browser asks for the key; the user name is ignored.
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="tocsin, key as password", charset="UTF-8"'}
 
 
 class RefusedError(Exception):
@@ -27,16 +29,86 @@ class RefusedError(Exception):
         super().__init__(error)
         self.status = status
         self.problem = Problem(error=error, detail=list(details))
-        self._headers = headers
+        self.headers = dict(headers or {})
 
     @property
     def response(self) -> JSONResponse:
         """The answer to send."""
-        return JSONResponse(self.problem.model_dump(), status_code=self.status, headers=self._headers)
+        return JSONResponse(self.problem.model_dump(), status_code=self.status, headers=self.headers)
 
 
 class ClientGoneError(Exception):
     """The client hung up before its request was complete or answered."""
+
+
+def no_key() -> RefusedError:
+    """401 for a request without a key of ours."""
+    return RefusedError(401, "Send an API key: Authorization: Bearer KEY.", headers=_CHALLENGE)
+
+
+def admin_is_off() -> RefusedError:
+    """403 of a server without keys, where nobody can be told from an admin."""
+    return RefusedError(403, "/admin is off: the server was started without API keys.")
+
+
+def no_admin_key(name: str) -> RefusedError:
+    """403 for a key that may classify and no more.
+
+    :param name: the key's.
+    """
+    return RefusedError(403, f"The key of {name} is not an admin key.")
+
+
+def slow_body(seconds: float) -> RefusedError:
+    """408 for a body that takes too long.
+
+    :param seconds: that it may take.
+    """
+    return RefusedError(408, f"The request body was not complete after {seconds:.0f} s.")
+
+
+def release_refused(serving: str, error: Exception) -> RefusedError:
+    """409 for a release that cannot be served.
+
+    :param serving: the one that goes on.
+    """
+    return RefusedError(409, f"Still serving {serving}; the release was refused: {error}")
+
+
+def large_body(limit: int) -> RefusedError:
+    """413 for more bytes than a body may have.
+
+    :param limit: that many.
+    """
+    problem = FieldProblem(field="body", message=f"is longer than {limit:,} bytes; send it in several requests")
+    return RefusedError(413, "The request body is too large.", problem)
+
+
+def wrong_kind(media_type: str, right: str) -> RefusedError:
+    """415 for a body of another kind.
+
+    :param right: what is taken.
+    """
+    return RefusedError(415, f"Send {right}, not {media_type}.")
+
+
+def used_too_often(per_minute: int, seconds: float) -> RefusedError:
+    """429 for a key that has spent its requests.
+
+    :param seconds: until it has another.
+    """
+    wait = str(max(1, round(seconds + 0.5)))
+    return RefusedError(
+        429, f"More than {per_minute} requests a minute; try again in {wait} s.", headers={"Retry-After": wait}
+    )
+
+
+def late(seconds: float) -> RefusedError:
+    """504 for an answer that is not there in time.
+
+    :param seconds: that it may take.
+    """
+    return RefusedError(504, f"The request could not be answered within {seconds} s.")
 
 
 def overloaded(seconds: float) -> RefusedError:

@@ -84,8 +84,7 @@ class Exchange:
         if given is None:
             return
         if not re.match(REQUEST_ID_PATTERN, given) or given.endswith("\n"):
-            problem = FieldProblem(field=REQUEST_ID_HEADER, message=f"must match {REQUEST_ID_PATTERN}")
-            raise RefusedError(400, f"The header {REQUEST_ID_HEADER} {problem.message}.", problem)
+            raise unfit_request_id()
         self.request_id = given
 
     @property
@@ -142,6 +141,12 @@ class Exchange:
         if with_texts:
             entry["sample"] = self.sample
         logger.info("%s", json.dumps(entry))
+
+
+def unfit_request_id() -> RefusedError:
+    """400 for an id that could not be written into a log or header as it is."""
+    problem = FieldProblem(field=REQUEST_ID_HEADER, message=f"must match {REQUEST_ID_PATTERN}")
+    return RefusedError(400, f"The header {REQUEST_ID_HEADER} {problem.message}.", problem)
 
 
 def _short_hash(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool, StrictInt
 
 from tocsin import Prediction
 from tocsin.calibration import DEFAULT_OBJECTIVE
@@ -28,8 +28,27 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(strict=True, max_length=SETTINGS.max_text_characters), AfterValidator(_not_blank)]
-Document = Annotated[str, Field(strict=True, max_length=SETTINGS.max_document_characters), AfterValidator(_not_blank)]
+# For the OpenAPI document: what `_not_blank` asks for, as far as a pattern can say it.
+_SOMETHING: dict[str, JsonValue] = {"pattern": r"\S"}
+# Longest name of a release: of paths, PATH_MAX on Linux.
+MAX_RELEASE_CHARACTERS = 4_096
+
+
+def _whole(number: object) -> object:
+    """1.0 is an integer, says JSON Schema (2020-12, section 4.2.3), and some clients write it so."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Text = Annotated[
+    str,
+    Field(strict=True, max_length=SETTINGS.max_text_characters, json_schema_extra=_SOMETHING),
+    AfterValidator(_not_blank),
+]
+Document = Annotated[
+    str,
+    Field(strict=True, max_length=SETTINGS.max_document_characters, json_schema_extra=_SOMETHING),
+    AfterValidator(_not_blank),
+]
 
 
 class Options(BaseModel):
@@ -38,7 +57,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     scores: StrictBool = Field(default=False, description="add the probability of every label and event type")
-    top_k: StrictInt | None = Field(default=None, ge=1, description="give at most so many events a text")
+    top_k: Annotated[StrictInt | None, BeforeValidator(_whole)] = Field(
+        default=None, ge=1, description="give at most so many events a text"
+    )
     min_probability: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, strict=True, description="leave out events less probable"
     )
@@ -75,7 +96,9 @@ class ClassifyRequest(Options):
         extra="forbid", json_schema_extra={"example": {"texts": [*EXAMPLE_TEXTS], "scores": False}}
     )
 
-    texts: list[Text] = Field(min_length=1, max_length=SETTINGS.max_texts)
+    texts: list[Text] = Field(
+        min_length=1, max_length=SETTINGS.max_texts, description="sentences or short reports; each has its own answer"
+    )
 
 
 class DocumentRequest(Options):
@@ -85,7 +108,7 @@ class DocumentRequest(Options):
         extra="forbid", json_schema_extra={"example": {"document": EXAMPLE_DOCUMENT, "scores": False}}
     )
 
-    document: Document
+    document: Document = Field(description="the whole of it, paragraphs parted by empty lines")
 
 
 class Line(BaseModel):
@@ -93,7 +116,7 @@ class Line(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Text
+    text: Text = Field(description="as one of `texts` in a JSON body")
 
 
 class ReloadRequest(BaseModel):
@@ -101,7 +124,7 @@ class ReloadRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"release": None}})
 
-    release: Annotated[str, Field(strict=True, min_length=1, max_length=4096)] | None = Field(
+    release: Annotated[str, Field(strict=True, min_length=1, max_length=MAX_RELEASE_CHARACTERS)] | None = Field(
         default=None, description="a folder on the server or store:name; none reads the present one's folder again"
     )
 
@@ -112,7 +135,7 @@ class ReloadAnswer(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str = Field(description="what the worker that answered serves from now on")
-    previous_version: str
+    previous_version: str = Field(description="what it served before")
     other_workers_within_seconds: float = Field(description="by then the other worker processes serve it too")
 
 
@@ -127,14 +150,14 @@ class FieldProblem(BaseModel):
     """One thing wrong with a request."""
 
     field: str = Field(description="where, e.g. texts[3]; body when it is the request as a whole")
-    message: str
+    message: str = Field(description="what it should be instead")
 
 
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    error: str
-    detail: list[FieldProblem]
+    error: str = Field(description="what was wrong, and what to do")
+    detail: list[FieldProblem] = Field(description="the fields at fault; empty where it was none")
 
 
 class LineProblem(Problem):

@@ -19,8 +19,8 @@ RELEASE_VARIABLE = f"{PREFIX}RELEASE"
 """Environment variable that names the release to serve: a folder or store:name; the shipped one without it."""
 # Fields that may be 0; every other one must be at least 1.
 _MAY_BE_ZERO = frozenset({"workers", "log_texts"})
-# JSON may escape a character as two \\uXXXX (RFC 8259, section 7).
-_BYTES_A_CHARACTER = 12
+BYTES_A_CHARACTER = 12
+"""Most that JSON takes for one, escaped as two \\uXXXX (RFC 8259, section 7)."""
 # {"text": "..."} needs a dozen; the rest is for white space.
 _BYTES_AROUND_A_TEXT = 1_024
 
@@ -106,7 +106,7 @@ class Settings:
     @property
     def max_line_bytes(self) -> int:
         """Longest line of a stream: that of the longest text with every character escaped."""
-        return min(self.max_body_bytes, self.max_text_characters * _BYTES_A_CHARACTER + _BYTES_AROUND_A_TEXT)
+        return min(self.max_body_bytes, self.max_text_characters * BYTES_A_CHARACTER + _BYTES_AROUND_A_TEXT)
 
     @property
     def caller_places(self) -> int:

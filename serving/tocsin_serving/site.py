@@ -23,8 +23,8 @@ from starlette.routing import Route
 
 from tocsin import EventClassifier
 from tocsin.drift import Profile
+from tocsin_serving.model_answer import ModelAnswer
 from tocsin_serving.openapi import complete
-from tocsin_serving.schemas import SETTINGS
 
 PATHS = ("/", "/docs", "/taxonomy", "/model", "/profile", "/docs.json")
 """What is answered here."""
@@ -49,7 +49,7 @@ def create_site(
         return JSONResponse(classifier().taxonomy.model_dump(mode="json"))
 
     def model(_: Request) -> Response:
-        return JSONResponse(describe_model(classifier()))
+        return JSONResponse(ModelAnswer.of(classifier()).model_dump(mode="json"))
 
     document = KeptDocument(openapi)
 
@@ -87,29 +87,6 @@ class KeptDocument:
                 document = json.dumps(complete(self._openapi(), classifier), ensure_ascii=False).encode()
                 self._documents[classifier] = document
             return document
-
-
-def describe_model(classifier: EventClassifier) -> dict[str, Any]:
-    """The release's manifest, its thresholds, what its review band promises, and this service's limits."""
-    release = classifier.release
-    calibration = release.calibration
-    promise = calibration.review_promise
-    return {
-        "model_version": classifier.version,
-        **release.manifest.model_dump(mode="json"),
-        "review_below": calibration.review_below,
-        "review_promise": promise.model_dump() if promise else None,
-        "objectives": list(classifier.objectives),
-        "objective_targets": calibration.objective_targets,
-        "thresholds": release.thresholds,
-        "limits": {
-            "max_text_characters": SETTINGS.max_text_characters,
-            "max_texts": SETTINGS.max_texts,
-            "max_document_characters": SETTINGS.max_document_characters,
-            "max_body_bytes": SETTINGS.max_body_bytes,
-            "max_line_bytes": SETTINGS.max_line_bytes,
-        },
-    }
 
 
 def _page(name: str, *, scripts_from_self: bool = False) -> Callable[[Request], Response]:

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
-from support import assert_same_predictions
+from support import ROOT, assert_same_predictions
 
 from tocsin import DocumentPrediction, EventClassifier, Prediction
+from tocsin.sentences import split_sentences
+from tocsin_serving.model_answer import ModelAnswer
 from tocsin_serving.request_log import CLIENT_GONE
 from tocsin_serving.schemas import EXAMPLE_DOCUMENT, EXAMPLE_TEXTS, SETTINGS
+from tocsin_serving.stream import NDJSON
 from tocsin_serving.work import Job, Seen, Turn
 
 TEXTS = [
@@ -138,7 +141,8 @@ def test_a_fault_while_computing_is_answered_as_any_other_and_logged_once_with_t
         response = client.post(path, json=body, headers={"X-Request-ID": "id-500"})
     assert response.status_code == 500
     assert response.headers["X-Request-ID"] == "id-500"
-    assert response.json().keys() == {"error", "detail"}
+    documented = client.get("/docs.json").json()["paths"][path]["post"]["responses"]["500"]
+    assert response.json() == documented["content"]["application/json"]["example"]
     assert "model wants" not in response.text
     (told,) = (record for record in caplog.records if record.exc_info)
     assert "id-500" in told.getMessage()
@@ -180,6 +184,7 @@ def test_model_and_taxonomy_are_the_releases(client: TestClient, classifier: Eve
 
 
 def test_openapi_examples_are_real(client: TestClient, classifier: EventClassifier) -> None:
+    """Those of the other paths, and of refusals: test_schema.py, where there are keys and a release to change to."""
     document = client.get("/docs.json").json()
     schemas = document["components"]["schemas"]
     for path in ("/classify", "/classify_document"):
@@ -188,19 +193,31 @@ def test_openapi_examples_are_real(client: TestClient, classifier: EventClassifi
         answer = client.post(path, json=example)
         assert answer.json() == operation["responses"]["200"]["content"]["application/json"]["example"]
         assert {"400", "413", "415", "503"} <= operation["responses"].keys()
-    assert {"/taxonomy", "/model", "/healthz", "/livez", "/readyz", "/metrics"} <= document["paths"].keys()
+    paths = document["paths"]
+    assert paths["/taxonomy"]["get"]["responses"]["200"]["content"]["application/json"]["example"] == json.loads(
+        classifier.taxonomy.model_dump_json()
+    )
+    assert paths["/model"]["get"]["responses"]["200"]["content"]["application/json"]["example"] == json.loads(
+        ModelAnswer.of(classifier).model_dump_json()
+    )
     for reference in set(_references(document)):
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
 
 
-ANSWERS = ("Event", "Prediction", "SentencePrediction", "EventSummary", "DocumentSummary", "DocumentPrediction")
+def test_every_answer_has_a_schema_and_an_example(client: TestClient) -> None:
+    for path, item in client.get("/docs.json").json()["paths"].items():
+        for method, operation in item.items():
+            assert {"200", "400", "500"} <= operation["responses"].keys()
+            for status, response in operation["responses"].items():
+                for kind, content in response["content"].items():
+                    assert content["schema"] not in ({}, {"type": "object"}), (method, path, status, kind)
+                    assert "example" in content, (method, path, status, kind)
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_every_field_of_an_answer_is_described(client: TestClient, answer: str) -> None:
-    schema = client.get("/docs.json").json()["components"]["schemas"][answer]
-    assert schema["description"]
-    assert [name for name, field in schema["properties"].items() if not field.get("description")] == []
+def test_every_field_of_what_is_sent_and_answered_is_described(client: TestClient) -> None:
+    for name, schema in client.get("/docs.json").json()["components"]["schemas"].items():
+        assert schema["description"], name
+        assert [field for field, what in schema["properties"].items() if not what.get("description")] == [], name
 
 
 def test_an_unread_text_is_told_by_its_language_and_the_reason_for_review(client: TestClient) -> None:
@@ -301,7 +318,65 @@ def test_events_are_narrowed_to_those_asked_for(client: TestClient, classifier: 
         assert sum(len(sentence["events"]) for sentence in sentences) == kept
 
 
-@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": "1"}, {"min_probability": 1.1}, {"objective": ""}])
+@pytest.fixture(scope="module")
+def telling(classifier: EventClassifier) -> list[str]:
+    """Texts whose events are others by the objective `precision`, and some that have the same by both."""
+    records = (ROOT / "datasets/corpus/test/test_01.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(record)["text"] for record in records]
+    usual, precise = classifier.score_batch(texts), classifier.score_batch(texts, objective="precision")
+    differs = (usual.given != precise.given).any(axis=1)
+    assert differs.any()
+    return [text for text, other in zip(texts, differs, strict=True) if other][:4] + texts[:4]
+
+
+def test_another_objective_gives_the_librarys_answers_by_it(
+    client: TestClient, classifier: EventClassifier, telling: list[str]
+) -> None:
+    expected = classifier.score_batch(telling, objective="precision").predictions(scores=True)
+    usual = client.post("/classify", json={"texts": telling}).json()
+    wanted = {"objective": "precision", "scores": True}
+
+    listed = client.post("/classify", json={"texts": telling, **wanted})
+    assert_same_predictions(expected, _predictions(listed.json()))
+    assert [answer["events"] for answer in listed.json()] != [answer["events"] for answer in usual]
+
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in telling)
+    kind = {"Content-Type": NDJSON}
+    streamed = client.post(
+        "/classify", params={"objective": "precision", "scores": "true"}, content=lines, headers=kind
+    )
+    assert_same_predictions(expected, _predictions([json.loads(line) for line in streamed.text.splitlines()]))
+
+    in_lines = client.post("/classify", json={"texts": telling, **wanted}, headers={"Accept": NDJSON})
+    assert in_lines.text == streamed.text
+
+
+def test_a_document_is_read_by_the_objective_asked_for(
+    client: TestClient, classifier: EventClassifier, telling: list[str]
+) -> None:
+    sentences = split_sentences("\n\n".join(telling))
+    document = "\n\n".join(telling)
+    scores = classifier.score_batch([sentence.text for sentence in sentences], objective="precision")
+    expected = classifier.roll_up(document, sentences, scores.predictions(scores=False))
+
+    asked = [{"document": document, "objective": objective} for objective in ("precision", "default")]
+    precise, usual = (client.post("/classify_document", json=each).json() for each in asked)
+    answer = DocumentPrediction.model_validate(precise)
+    assert_same_predictions(expected.sentences, answer.sentences)
+    assert answer.summary == expected.summary
+    assert precise["sentences"] != usual["sentences"]
+
+
+def test_a_whole_number_may_be_written_with_a_point(client: TestClient) -> None:
+    one, same = (client.post("/classify", json={"texts": [SEVERAL], "top_k": number}).json() for number in (1, 1.0))
+    assert one == same
+    assert len(one[0]["events"]) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 0}, {"top_k": 1.5}, {"top_k": True}, {"top_k": "1"}, {"min_probability": 1.1}, {"objective": ""}],
+)
 def test_wrong_options_are_refused_by_name(client: TestClient, options: dict[str, object]) -> None:
     response = client.post("/classify", json={"texts": ["one"], **options})
     assert response.status_code == 400
