@@ -66,12 +66,29 @@ class Desk:
         :raises RefusedError: 503 with the time after which the work at hand is done.
         """
         queue = self.queue
-        ahead = queue.seconds_ahead(texts)
-        crowded = ahead * 1000 > self._settings.max_wait_ms
         # Nothing ahead, nothing late: refusing what nothing holds up would refuse it for ever.
-        late = ahead > 0 and queue.seconds_to_answer(texts, tokens) > self._settings.timeout_seconds
-        if crowded or late:
+        late = (
+            queue.seconds_ahead(texts) > 0 and queue.seconds_to_answer(texts, tokens) > self._settings.timeout_seconds
+        )
+        if self._crowded(texts, tokens) or late:
             raise overloaded(queue.seconds_waiting)
+
+    def _crowded(self, texts: int, tokens: int) -> bool:
+        """Whether others would hold a request up for longer than the limit and than it takes by itself.
+
+        Twice their own time is no surprise to those who ask for much, and they would be refused beside their like.
+        """
+        own = tokens * self.queue.pace.seconds_per_token
+        return self.queue.seconds_ahead(texts) > max(self._settings.max_wait_ms / 1000, own)
+
+    def _check_uncounted(self, texts: Sequence[str]) -> None:
+        """Turn away, before its tokens are counted, what will be turned away; counting is most of what that costs.
+
+        :raises RefusedError: 503, as `check_capacity`.
+        """
+        # A token is a character at least, and every text has two more around it.
+        if self._crowded(len(texts), sum(len(text) + 2 for text in texts)):
+            raise overloaded(self.queue.seconds_waiting)
 
     async def admit(self, request: ClassifyRequest | DocumentRequest, *, in_lines: bool = False) -> Ticket:
         """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
@@ -85,11 +102,11 @@ class Desk:
         deadline = self.queue.clock() + self._settings.timeout_seconds
         classifier = self.releases.classifier
         check_objective(classifier, request)
-        if isinstance(request, DocumentRequest):
-            ticket = await _document_ticket(classifier, request)
-        else:
-            ticket = Ticket(classifier, request, request.texts, await count_tokens(classifier, request.texts))
+        ticket = await _uncounted(classifier, request)
         ticket.deadline = deadline
+        if not in_lines:
+            self._check_uncounted(ticket.texts)
+        ticket.tokens = await count_tokens(classifier, ticket.texts)
         if in_lines:
             self.check_capacity()
         else:
@@ -147,7 +164,10 @@ async def count_tokens(classifier: EventClassifier, texts: Sequence[str]) -> lis
     return await asyncio.to_thread(classifier.token_counts, texts)
 
 
-async def _document_ticket(classifier: EventClassifier, request: DocumentRequest) -> Ticket:
+async def _uncounted(classifier: EventClassifier, request: ClassifyRequest | DocumentRequest) -> Ticket:
+    """The ticket of a request whose tokens are yet to be counted."""
+    if isinstance(request, ClassifyRequest):
+        return Ticket(classifier, request, request.texts, [])
     document = replace_lone_surrogates(request.document)
     sentences = await asyncio.to_thread(split_sentences, document)
     texts = [sentence.text for sentence in sentences]
@@ -155,6 +175,6 @@ async def _document_ticket(classifier: EventClassifier, request: DocumentRequest
         classifier,
         request,
         texts,
-        await count_tokens(classifier, texts),
+        [],
         finish=lambda predictions: classifier.roll_up(document, sentences, predictions),
     )
