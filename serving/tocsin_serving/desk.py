@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ from tocsin_serving.work import Job, Pace, Seen, WorkQueue
 
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
+# Of a burst of long requests few are counted in vain; enough that a very long one holds up none of the others.
+_COUNTED_AT_ONCE = 4
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Desk:
         self._settings = settings
         pace = Pace(measured_seconds_per_token(releases.classifier), turn_tokens=settings.batch_tokens)
         self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens, seen=seen)
+        self._counting = asyncio.Semaphore(_COUNTED_AT_ONCE)
 
     def check_capacity(self, texts: int = 1, tokens: int = 1) -> None:
         """Turn a request away when it would wait too long for others, or they would make it come too late.
@@ -81,14 +84,20 @@ class Desk:
         own = tokens * self.queue.pace.seconds_per_token
         return self.queue.seconds_ahead(texts) > max(self._settings.max_wait_ms / 1000, own)
 
-    def _check_uncounted(self, texts: Sequence[str]) -> None:
-        """Turn away, before its tokens are counted, what will be turned away; counting is most of what that costs.
+    async def _count(self, ticket: Ticket) -> None:
+        """Count the tokens of a ticket's texts, unless it will be refused anyway.
+
+        Counting is most of what a refusal costs, in time that those who are served have to wait. Of requests that come
+        together, those that are next once others have filled the queue are refused without it.
 
         :raises RefusedError: 503, as `check_capacity`.
         """
-        # A token is a character at least, and every text has two more around it.
-        if self._crowded(len(texts), sum(len(text) + 2 for text in texts)):
-            raise overloaded(self.queue.seconds_waiting)
+        async with nullcontext() if is_quick(ticket.texts) else self._counting:
+            # A token is a character at least, and every text has two more around it.
+            at_most = sum(len(text) + 2 for text in ticket.texts)
+            if self._crowded(len(ticket.texts), at_most):
+                raise overloaded(self.queue.seconds_waiting)
+            ticket.tokens = await count_tokens(ticket.classifier, ticket.texts)
 
     async def admit(self, request: ClassifyRequest | DocumentRequest, *, in_lines: bool = False) -> Ticket:
         """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
@@ -104,12 +113,11 @@ class Desk:
         check_objective(classifier, request)
         ticket = await _uncounted(classifier, request)
         ticket.deadline = deadline
-        if not in_lines:
-            self._check_uncounted(ticket.texts)
-        ticket.tokens = await count_tokens(classifier, ticket.texts)
         if in_lines:
+            ticket.tokens = await count_tokens(classifier, ticket.texts)
             self.check_capacity()
         else:
+            await self._count(ticket)
             self._check_length(ticket)
             self.check_capacity(len(ticket.texts), sum(ticket.tokens))
         return ticket
@@ -159,9 +167,14 @@ def check_objective(classifier: EventClassifier, options: Options) -> None:
 
 async def count_tokens(classifier: EventClassifier, texts: Sequence[str]) -> list[int]:
     """Cost of each text."""
-    if sum(map(len, texts)) <= _QUICK_CHARACTERS:
+    if is_quick(texts):
         return classifier.token_counts(texts)
     return await asyncio.to_thread(classifier.token_counts, texts)
+
+
+def is_quick(texts: Sequence[str]) -> bool:
+    """Whether texts are counted on the spot."""
+    return sum(map(len, texts)) <= _QUICK_CHARACTERS
 
 
 async def _uncounted(classifier: EventClassifier, request: ClassifyRequest | DocumentRequest) -> Ticket:
