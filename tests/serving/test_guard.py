@@ -10,7 +10,8 @@ import logging
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from tocsin import EventClassifier, Prediction, UsageError
+from tocsin_serving import desk as desk_module
 from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
@@ -31,8 +33,10 @@ from tocsin_serving.refusal import RefusedError, overloaded
 from tocsin_serving.releases import ServedRelease
 from tocsin_serving.request_log import CLIENT_GONE
 from tocsin_serving.settings import Settings
+from tocsin_serving.work import Turn
 
 BODY = b'{"texts": ["one"]}'
+_PREDICTION = cast("Prediction", SimpleNamespace())
 
 
 class Exchange:
@@ -200,6 +204,110 @@ def test_a_burst_is_not_let_in_all_at_once(desk: Desk) -> None:
     statuses = [exchange.status for exchange in run(scenario())]
     assert set(statuses) == {503, 504}
     assert 1 <= statuses.count(504) <= 11
+
+
+def test_who_is_refused_for_the_crowd_is_not_counted_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(desk_module, "count_tokens", counting(counted))
+    queue, classifier = desk.queue, desk.releases.classifier
+    queue.pace.seconds_per_token = 1e-3
+
+    async def scenario() -> Exchange:
+        # 6.4 s of requests like the newcomer, who is held up for half as long at the most.
+        jobs = [queue.put(classifier, _options(), ["x"] * 64, [1] * 64) for _ in range(100)]
+        try:
+            return await Exchange(json.dumps({"texts": ["x"] * 64}).encode()).through(guarded(Application(), desk))
+        finally:
+            for job in jobs:
+                queue.drop(job)
+
+    assert run(scenario()).status == 503
+    assert counted == []
+
+
+def test_of_a_burst_only_a_few_are_counted_in_vain(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(desk_module, "count_tokens", counting(counted))
+    desk.queue.pace.seconds_per_token = 1e-3
+    body = json.dumps({"texts": ["x" * 200] * 64}).encode()
+
+    async def scenario() -> list[Exchange]:
+        guard = guarded(Application(open_gate=False), desk, Settings(timeout_seconds=1))
+        # Each has 0.64 s of work, and may be held up for three.
+        return await asyncio.gather(*(Exchange(body).through(guard) for _ in range(40)))
+
+    statuses = [exchange.status for exchange in run(scenario())]
+    taken_on = statuses.count(504)
+    assert 1 <= taken_on <= 6
+    assert statuses.count(503) == 40 - taken_on
+    assert taken_on <= len(counted) <= taken_on + desk_module._COUNTED_AT_ONCE
+
+
+def counting(counted: list[int]) -> Callable[[EventClassifier, Sequence[str]], Awaitable[list[int]]]:
+    """Counts ten tokens a text, in its time, and notes it."""
+
+    async def count(classifier: EventClassifier, texts: Sequence[str]) -> list[int]:
+        counted.append(len(texts))
+        await asyncio.sleep(0.01)
+        return [10] * len(texts)
+
+    return count
+
+
+def test_who_asks_for_much_is_held_up_for_as_long_as_its_own_work(desk: Desk) -> None:
+    async def scenario() -> None:
+        queue, classifier = desk.queue, desk.releases.classifier
+        queue.pace.seconds_per_token = 1e-3
+        # 10 s of work, beyond the limit of 3 s.
+        job = queue.put(classifier, _options(), ["x"] * 1_000, [10] * 1_000)
+        try:
+            desk.check_capacity(texts=1_000, tokens=11_000)
+            with pytest.raises(RefusedError) as crowded:
+                desk.check_capacity(texts=1_000, tokens=9_000)
+            assert crowded.value.status == 503
+        finally:
+            queue.drop(job)
+
+    run(scenario())
+
+
+def test_an_accepted_request_takes_no_longer_than_the_wait_and_its_own_work(desk: Desk) -> None:
+    """Ten times what the queue gets through comes for a while; the clock is that of real, slow turns."""
+    seconds_per_token, tokens, limit_ms = 1e-3, 40, 200
+    slow = Desk(desk.releases, Settings(max_wait_ms=limit_ms, batch_tokens=tokens))
+    slow.queue.pace.seconds_per_token = seconds_per_token
+
+    async def compute(turn: Turn) -> None:
+        await asyncio.sleep(turn.tokens * seconds_per_token)
+        for job, given in Counter(job for job, _ in turn.items).items():
+            job.give([_PREDICTION] * given)
+
+    slow.queue._compute = compute  # type: ignore[method-assign]
+    took: list[float] = []
+    refused = []
+
+    async def ask() -> None:
+        begun = time.perf_counter()
+        try:
+            slow.check_capacity(texts=4, tokens=tokens)
+        except RefusedError:
+            refused.append(time.perf_counter() - begun)
+            return
+        await slow.queue.run(slow.releases.classifier, _options(), ["x"] * 4, [tokens // 4] * 4)
+        took.append(time.perf_counter() - begun)
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(250):
+                asking.create_task(ask())
+                await asyncio.sleep(tokens * seconds_per_token / 10)
+
+    run(scenario())
+    assert len(refused) > 150
+    # A turn may be under way, and the event loop has its own work.
+    assert max(took) < (limit_ms / 1000 + 2 * tokens * seconds_per_token) * 1.5
+    # The queue is kept full all the while.
+    assert max(took) > limit_ms / 1000 / 2
 
 
 def test_someones_long_request_or_many_streams_keep_nobody_else_out(desk: Desk) -> None:
