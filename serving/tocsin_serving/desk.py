@@ -20,6 +20,8 @@ from tocsin_serving.work import Job, Pace, Seen, WorkQueue
 
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
+# Fewer than words have (four to five), so that who is refused before being counted would be so after it.
+_CHARACTERS_A_TOKEN = 3
 # Of a burst of long requests few are counted in vain; enough that a very long one holds up none of the others.
 _COUNTED_AT_ONCE = 4
 
@@ -93,9 +95,7 @@ class Desk:
         :raises RefusedError: 503, as `check_capacity`.
         """
         async with nullcontext() if is_quick(ticket.texts) else self._counting:
-            # A token is a character at least, and every text has two more around it.
-            at_most = sum(len(text) + 2 for text in ticket.texts)
-            if self._crowded(len(ticket.texts), at_most):
+            if self._crowded(len(ticket.texts), sum(map(len, ticket.texts)) // _CHARACTERS_A_TOKEN):
                 raise overloaded(self.queue.seconds_waiting)
             ticket.tokens = await count_tokens(ticket.classifier, ticket.texts)
 

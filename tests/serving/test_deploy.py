@@ -33,7 +33,7 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 # Kinds of Kubernetes itself; the others are of operators, which bring their own schemas.
 OWN_KINDS = ("apps/v1", "autoscaling/v2", "networking.k8s.io/v1", "policy/v1", "v1")
 # Fields of the operators' own kinds, of which no Python package carries the schema: KubeRay's API reference for
-# ray.io/v1, of 1.1 and later, and the Prometheus operator's for monitoring.coreos.com/v1. Those that may be of use here.
+# ray.io/v1, of 1.1 and later, and the Prometheus operator's for monitoring.coreos.com/v1. Those of use here.
 RAY_JOB_FIELDS = {
     "activeDeadlineSeconds",
     "backoffLimit",
