@@ -30,7 +30,6 @@ from typing import Any
 from load import (
     DISTINCT_TEXTS,
     LOADS,
-    OVERLOAD,
     PATIENCE_SECONDS,
     Checked,
     Json,
@@ -39,6 +38,7 @@ from load import (
     check_open_files,
     load,
     percentiles,
+    say,
 )
 from peer_servers import SERVERS, PeerServer
 from peers import reason
@@ -50,6 +50,8 @@ from speed import CORES, ROOT, as_made, corpus_texts, cpu_name
 
 from tocsin import Release
 
+OVERLOAD = (256, 64)
+"""Clients at once that are more than any of them can serve, and texts in each of their requests."""
 OURS = f"Tocsin, {CORES} workers"
 # int8 and calibration change a few answers in a hundred, other weights nearly all.
 _SAME_MODEL = 0.9
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/load_peers.md")
     arguments = parser.parse_args()
     plan = Plan(arguments.seconds, arguments.overload_seconds, arguments.patience)
-    check_open_files(0)
+    check_open_files(OVERLOAD[0])
     checked = Checked(corpus_texts(DISTINCT_TEXTS))
     # The model first: what cannot be written is to be known before minutes are spent on measuring.
     with pytorch_release() as model:
@@ -196,11 +198,6 @@ async def measure(questions: Questions, plan: Plan) -> dict[tuple[int, int], Out
         questions, clients=clients, size=size, seconds=plan.overload_seconds, patience=plan.patience
     )
     return outcomes
-
-
-def say(what: str) -> None:
-    """Of what takes minutes, on the side of the table."""
-    Console(stderr=True).print(what, highlight=False)
 
 
 def rows(ours: Measured, peers: Sequence[Measured | NotMeasured]) -> list[Row]:

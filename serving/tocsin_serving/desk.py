@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -20,6 +20,10 @@ from tocsin_serving.work import Job, Pace, Seen, WorkQueue
 
 # Shorter texts are counted on the spot: a few tenths of a millisecond, less than a thread costs.
 _QUICK_CHARACTERS = 10_000
+# Fewer than words have (four to five), so that who is refused before being counted would be so after it.
+_CHARACTERS_A_TOKEN = 3
+# Of a burst of long requests few are counted in vain; enough that a very long one holds up none of the others.
+_COUNTED_AT_ONCE = 4
 
 
 @dataclass
@@ -56,6 +60,7 @@ class Desk:
         self._settings = settings
         pace = Pace(measured_seconds_per_token(releases.classifier), turn_tokens=settings.batch_tokens)
         self.queue = WorkQueue(pace=pace, turn_tokens=settings.batch_tokens, seen=seen)
+        self._counting = asyncio.Semaphore(_COUNTED_AT_ONCE)
 
     def check_capacity(self, texts: int = 1, tokens: int = 1) -> None:
         """Turn a request away when it would wait too long for others, or they would make it come too late.
@@ -66,12 +71,33 @@ class Desk:
         :raises RefusedError: 503 with the time after which the work at hand is done.
         """
         queue = self.queue
-        ahead = queue.seconds_ahead(texts)
-        crowded = ahead * 1000 > self._settings.max_wait_ms
         # Nothing ahead, nothing late: refusing what nothing holds up would refuse it for ever.
-        late = ahead > 0 and queue.seconds_to_answer(texts, tokens) > self._settings.timeout_seconds
-        if crowded or late:
+        late = (
+            queue.seconds_ahead(texts) > 0 and queue.seconds_to_answer(texts, tokens) > self._settings.timeout_seconds
+        )
+        if self._crowded(texts, tokens) or late:
             raise overloaded(queue.seconds_waiting)
+
+    def _crowded(self, texts: int, tokens: int) -> bool:
+        """Whether others would hold a request up for longer than the limit and than it takes by itself.
+
+        Twice their own time is no surprise to those who ask for much, and they would be refused beside their like.
+        """
+        own = tokens * self.queue.pace.seconds_per_token
+        return self.queue.seconds_ahead(texts) > max(self._settings.max_wait_ms / 1000, own)
+
+    async def _count(self, ticket: Ticket) -> None:
+        """Count the tokens of a ticket's texts, unless it will be refused anyway.
+
+        Counting is most of what a refusal costs, in time that those who are served have to wait. Of requests that come
+        together, those that are next once others have filled the queue are refused without it.
+
+        :raises RefusedError: 503, as `check_capacity`.
+        """
+        async with nullcontext() if is_quick(ticket.texts) else self._counting:
+            if self._crowded(len(ticket.texts), sum(map(len, ticket.texts)) // _CHARACTERS_A_TOKEN):
+                raise overloaded(self.queue.seconds_waiting)
+            ticket.tokens = await count_tokens(ticket.classifier, ticket.texts)
 
     async def admit(self, request: ClassifyRequest | DocumentRequest, *, in_lines: bool = False) -> Ticket:
         """Take a request on; nothing may be awaited between this and `start`, or others get in before it.
@@ -85,14 +111,13 @@ class Desk:
         deadline = self.queue.clock() + self._settings.timeout_seconds
         classifier = self.releases.classifier
         check_objective(classifier, request)
-        if isinstance(request, DocumentRequest):
-            ticket = await _document_ticket(classifier, request)
-        else:
-            ticket = Ticket(classifier, request, request.texts, await count_tokens(classifier, request.texts))
+        ticket = await _uncounted(classifier, request)
         ticket.deadline = deadline
         if in_lines:
+            ticket.tokens = await count_tokens(classifier, ticket.texts)
             self.check_capacity()
         else:
+            await self._count(ticket)
             self._check_length(ticket)
             self.check_capacity(len(ticket.texts), sum(ticket.tokens))
         return ticket
@@ -142,12 +167,20 @@ def check_objective(classifier: EventClassifier, options: Options) -> None:
 
 async def count_tokens(classifier: EventClassifier, texts: Sequence[str]) -> list[int]:
     """Cost of each text."""
-    if sum(map(len, texts)) <= _QUICK_CHARACTERS:
+    if is_quick(texts):
         return classifier.token_counts(texts)
     return await asyncio.to_thread(classifier.token_counts, texts)
 
 
-async def _document_ticket(classifier: EventClassifier, request: DocumentRequest) -> Ticket:
+def is_quick(texts: Sequence[str]) -> bool:
+    """Whether texts are counted on the spot."""
+    return sum(map(len, texts)) <= _QUICK_CHARACTERS
+
+
+async def _uncounted(classifier: EventClassifier, request: ClassifyRequest | DocumentRequest) -> Ticket:
+    """The ticket of a request whose tokens are yet to be counted."""
+    if isinstance(request, ClassifyRequest):
+        return Ticket(classifier, request, request.texts, [])
     document = replace_lone_surrogates(request.document)
     sentences = await asyncio.to_thread(split_sentences, document)
     texts = [sentence.text for sentence in sentences]
@@ -155,6 +188,6 @@ async def _document_ticket(classifier: EventClassifier, request: DocumentRequest
         classifier,
         request,
         texts,
-        await count_tokens(classifier, texts),
+        [],
         finish=lambda predictions: classifier.roll_up(document, sentences, predictions),
     )

@@ -73,8 +73,9 @@ class Settings:
     """Request bodies, and lines unfinished or not answered, a worker holds at once, in bytes; the next gets 503."""
     caller_share: float = 0.25
     """Part of those requests and bytes that one key may have, or without keys one address; 1 for all."""
-    max_wait_ms: int = 10_000
-    """A request that others are measured to hold up for longer than this gets 503 with Retry-After."""
+    max_wait_ms: int = 3_000
+    """A request that others are measured to hold up for longer than this, and than it takes by itself, gets 503 with
+    Retry-After. Three seconds keep the cores busy; more would only make everyone wait longer."""
     batch_tokens: int = 1_024
     """Tokens computed in one turn, from as many requests as are waiting; also what a stream reads ahead."""
     body_seconds: int = 20

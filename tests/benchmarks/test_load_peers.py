@@ -241,7 +241,7 @@ def outcome(seconds: list[float], *, size: int, refused: int = 0, others: dict[s
 
 
 def measured(name: str, each: Outcome) -> Measured:
-    return Measured(name, dict.fromkeys((*load.LOADS, load.OVERLOAD), each), "agrees")
+    return Measured(name, dict.fromkeys((*load.LOADS, load_peers.OVERLOAD), each), "agrees")
 
 
 def test_ratios_are_ours_to_theirs() -> None:

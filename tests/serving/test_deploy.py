@@ -32,6 +32,68 @@ COMPOSE = ROOT / "deploy" / "compose.yaml"
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 # Kinds of Kubernetes itself; the others are of operators, which bring their own schemas.
 OWN_KINDS = ("apps/v1", "autoscaling/v2", "networking.k8s.io/v1", "policy/v1", "v1")
+# Fields of the operators' own kinds, of which no Python package carries the schema: KubeRay's API reference for
+# ray.io/v1, of 1.1 and later, and the Prometheus operator's for monitoring.coreos.com/v1. Those of use here.
+RAY_JOB_FIELDS = {
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "entrypoint",
+    "entrypointNumCpus",
+    "entrypointResources",
+    "jobId",
+    "metadata",
+    "rayClusterSpec",
+    "runtimeEnvYAML",
+    "shutdownAfterJobFinishes",
+    "submissionMode",
+    "submitterPodTemplate",
+    "suspend",
+    "ttlSecondsAfterFinished",
+}
+RAY_CLUSTER_FIELDS = {
+    "autoscalerOptions",
+    "enableInTreeAutoscaling",
+    "headGroupSpec",
+    "headServiceAnnotations",
+    "rayVersion",
+    "suspend",
+    "workerGroupSpecs",
+}
+RAY_GROUP_FIELDS = {
+    "groupName",
+    "headService",
+    "maxReplicas",
+    "minReplicas",
+    "numOfHosts",
+    "rayStartParams",
+    "replicas",
+    "scaleStrategy",
+    "serviceType",
+    "template",
+}
+MONITOR_FIELDS = {
+    "endpoints",
+    "jobLabel",
+    "namespaceSelector",
+    "podTargetLabels",
+    "sampleLimit",
+    "selector",
+    "targetLabels",
+    "targetLimit",
+}
+ENDPOINT_FIELDS = {
+    "authorization",
+    "honorLabels",
+    "interval",
+    "metricRelabelings",
+    "params",
+    "path",
+    "port",
+    "relabelings",
+    "scheme",
+    "scrapeTimeout",
+    "tlsConfig",
+}
 NOT_APPLIED = {"prometheus-adapter.yaml", "ray-job.yaml", "servicemonitor.yaml"}
 BENTOML_PORT = 3000
 
@@ -229,6 +291,33 @@ def test_every_manifest_is_one_by_kubernetes_own_schema(manifests: dict[str, dic
     for manifest in manifests.values():
         assert manifest["apiVersion"] in OWN_KINDS
         kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
+def test_the_pods_of_the_scoring_job_are_pods_by_kubernetes_own_schema(version: str) -> None:
+    """What is around them is KubeRay's, whose schema no package carries; its names are held against their list."""
+    (job,) = documents(KUBERNETES / "ray-job.yaml")
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, **group["template"]}
+        kubernetes_validate.validate(pod, version, strict=True)
+    assert set(job["spec"]) <= RAY_JOB_FIELDS
+    assert set(cluster) <= RAY_CLUSTER_FIELDS
+    assert set().union(*groups) <= RAY_GROUP_FIELDS
+    for workers in cluster["workerGroupSpecs"]:
+        assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+
+
+def test_the_service_monitor_has_no_field_that_the_operator_does_not_know() -> None:
+    (monitor,) = documents(KUBERNETES / "servicemonitor.yaml")
+    assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "ServiceMonitor")
+    assert set(monitor["spec"]) <= MONITOR_FIELDS
+    for endpoint in monitor["spec"]["endpoints"]:
+        assert set(endpoint) <= ENDPOINT_FIELDS
+        assert set(endpoint["authorization"]) <= {"type", "credentials"}
+        assert set(endpoint["authorization"]["credentials"]) == {"name", "key"}
+        assert re.fullmatch(r"\d+(ms|s|m|h)", endpoint["interval"])
 
 
 def test_a_mistake_in_a_manifest_is_found(deployment: dict[str, Any]) -> None:

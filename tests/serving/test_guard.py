@@ -7,10 +7,12 @@ import base64
 import hashlib
 import json
 import logging
+import selectors
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from tocsin import EventClassifier, Prediction, UsageError
+from tocsin_serving import desk as desk_module
 from tocsin_serving.desk import ADMITTED, Desk, Ticket
 from tocsin_serving.guard import RequestGuard
 from tocsin_serving.keys import Keyring, new_key
@@ -31,8 +34,10 @@ from tocsin_serving.refusal import RefusedError, overloaded
 from tocsin_serving.releases import ServedRelease
 from tocsin_serving.request_log import CLIENT_GONE
 from tocsin_serving.settings import Settings
+from tocsin_serving.work import Turn
 
 BODY = b'{"texts": ["one"]}'
+_PREDICTION = cast("Prediction", SimpleNamespace())
 
 
 class Exchange:
@@ -202,6 +207,139 @@ def test_a_burst_is_not_let_in_all_at_once(desk: Desk) -> None:
     assert 1 <= statuses.count(504) <= 11
 
 
+def test_who_is_refused_for_the_crowd_is_not_counted_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(desk_module, "count_tokens", counting(counted))
+    queue, classifier = desk.queue, desk.releases.classifier
+    queue.pace.seconds_per_token = 1e-3
+
+    async def scenario() -> Exchange:
+        # 6.4 s of requests like the newcomer, who is held up for half as long at the most.
+        jobs = [queue.put(classifier, _options(), ["x"] * 64, [1] * 64) for _ in range(100)]
+        try:
+            return await Exchange(json.dumps({"texts": ["x"] * 64}).encode()).through(guarded(Application(), desk))
+        finally:
+            for job in jobs:
+                queue.drop(job)
+
+    assert run(scenario()).status == 503
+    assert counted == []
+
+
+def test_of_a_burst_only_a_few_are_counted_in_vain(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(desk_module, "count_tokens", counting(counted))
+    desk.queue.pace.seconds_per_token = 5e-4
+    body = json.dumps({"texts": ["x" * 200] * 64}).encode()
+
+    async def nothing_is_computed(turn: Turn) -> None:
+        await asyncio.Future()
+
+    monkeypatch.setattr(desk.queue, "_compute", nothing_is_computed)
+
+    async def scenario() -> list[Exchange]:
+        guard = guarded(Application(open_gate=False), desk, Settings(timeout_seconds=2))
+        # Each has 1.44 s of work, and may be held up for three.
+        return await asyncio.gather(*(Exchange(body).through(guard) for _ in range(40)))
+
+    statuses = [exchange.status for exchange in run(scenario())]
+    taken_on = statuses.count(504)
+    assert 1 <= taken_on <= 3
+    assert statuses.count(503) == 40 - taken_on
+    assert taken_on <= len(counted) <= taken_on + desk_module._COUNTED_AT_ONCE
+
+
+def counting(counted: list[int]) -> Callable[[EventClassifier, Sequence[str]], Awaitable[list[int]]]:
+    """Counts 45 tokens a text, in its time, and notes it."""
+
+    async def count(classifier: EventClassifier, texts: Sequence[str]) -> list[int]:
+        counted.append(len(texts))
+        await asyncio.sleep(0.01)
+        return [45] * len(texts)
+
+    return count
+
+
+def test_who_asks_for_much_is_held_up_for_as_long_as_its_own_work(desk: Desk) -> None:
+    async def scenario() -> None:
+        queue, classifier = desk.queue, desk.releases.classifier
+        queue.pace.seconds_per_token = 1e-3
+        # 10 s of work, beyond the limit of 3 s.
+        job = queue.put(classifier, _options(), ["x"] * 1_000, [10] * 1_000)
+        try:
+            desk.check_capacity(texts=1_000, tokens=11_000)
+            with pytest.raises(RefusedError) as crowded:
+                desk.check_capacity(texts=1_000, tokens=9_000)
+            assert crowded.value.status == 503
+        finally:
+            queue.drop(job)
+
+    run(scenario())
+
+
+class Hourglass(selectors.DefaultSelector):
+    """For an event loop whose time passes at once: what would be waited for is only counted."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        self.now += 0.0 if ready else timeout or 0.0
+        return ready
+
+
+def loop_without_waiting() -> asyncio.AbstractEventLoop:
+    hourglass = Hourglass()
+    loop = asyncio.SelectorEventLoop(hourglass)
+    loop.time = lambda: hourglass.now  # type: ignore[method-assign]
+    return loop
+
+
+def test_an_accepted_request_takes_no_longer_than_the_wait_and_its_own_work(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times what the queue gets through, for a hundred turns' time."""
+    turn_tokens, limit = 40, 0.2
+    slow = Desk(desk.releases, Settings(max_wait_ms=int(limit * 1000), batch_tokens=turn_tokens))
+    queue, turn_seconds = slow.queue, 0.04
+    queue.pace.seconds_per_token = turn_seconds / turn_tokens
+    took: list[float] = []
+    refused = 0
+
+    async def compute(turn: Turn) -> None:
+        await asyncio.sleep(turn.tokens * queue.pace.seconds_per_token)
+        for job, given in Counter(job for job, _ in turn.items).items():
+            job.give([_PREDICTION] * given)
+
+    monkeypatch.setattr(queue, "_compute", compute)
+
+    async def ask() -> None:
+        nonlocal refused
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            slow.check_capacity(texts=4, tokens=turn_tokens)
+        except RefusedError:
+            refused += 1
+            return
+        await queue.run(slow.releases.classifier, _options(), ["x"] * 4, [turn_tokens // 4] * 4)
+        took.append(clock() - begun)
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(1_000):
+                asking.create_task(ask())
+                await asyncio.sleep(turn_seconds / 10)
+
+    with asyncio.Runner(loop_factory=loop_without_waiting) as runner:
+        runner.run(scenario())
+    assert len(took) == pytest.approx(100, abs=8), "no turn is empty"
+    assert refused == 1_000 - len(took)
+    # The turn under way comes on top of those counted ahead.
+    assert max(took) <= limit + 2 * turn_seconds + 1e-6
+    assert max(took) > limit / 2, "the queue is kept full"
+
+
 def test_someones_long_request_or_many_streams_keep_nobody_else_out(desk: Desk) -> None:
     async def scenario() -> None:
         queue, classifier = desk.queue, desk.releases.classifier
@@ -212,7 +350,7 @@ def test_someones_long_request_or_many_streams_keep_nobody_else_out(desk: Desk) 
         jobs += [queue.put(classifier, _options(), ["x"] * 50, [20] * 50) for _ in range(512)]
         try:
             desk.check_capacity()
-            desk.check_capacity(texts=5, tokens=500)
+            desk.check_capacity(texts=2, tokens=200)
             with pytest.raises(RefusedError) as late:
                 desk.check_capacity(texts=5, tokens=300_000)
             assert late.value.status == 503
