@@ -479,9 +479,7 @@ def test_a_clone_without_its_large_files_is_refused_with_the_command_that_brings
         open_candidate(str(releases[0].folder))
 
 
-def test_what_transformers_saved_is_no_release_and_it_is_said_why(
-    trained_run: Run, target: Path, tmp_path: Path
-) -> None:
+def test_what_transformers_saved_is_no_release_and_it_is_told(trained_run: Run, target: Path, tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     saved, over = tmp_path / "saved", Path(shutil.copytree(trained_run.release, tmp_path / "over"))

@@ -219,11 +219,11 @@ def of_today(folder: Path, rows: Rows) -> str:
 
 
 @pytest.mark.parametrize(
-    ("write", "format", "labels"),
-    [(before_2019, "Excel", 5), (from_2019_to_2023, "CSV", 6), (of_today, "JSON", 6)],
+    ("write", "name", "labels"),
+    [(before_2019, "export.xlsx", 5), (from_2019_to_2023, "export.csv", 6), (of_today, "export.json", 6)],
 )
 def test_every_layout_of_acled_goes_from_the_file_to_a_release_in_place(
-    write: Callable[[Path, Rows], str], format: str, labels: int, tocsin: Callable[..., str], tmp_path: Path
+    write: Callable[[Path, Rows], str], name: str, labels: int, tocsin: Callable[..., str], tmp_path: Path
 ) -> None:
     rows = list(notes(120))
     release = tocsin(f"train --config training/train-tiny.toml --data {write(tmp_path, rows)} --no-label-errors")
@@ -231,11 +231,12 @@ def test_every_layout_of_acled_goes_from_the_file_to_a_release_in_place(
     lineage = read_manifest(tmp_path / "ours").lineage
     assert lineage is not None
     (file,) = lineage.data.files
-    assert (file.layout, file.format, file.rows) == ("ACLED", format, 120)
-    assert (lineage.data.first, sum(lineage.data.records.values())) == ("2023-01-01", 120)
+    assert (file.layout, file.name, file.rows) == ("ACLED", name, 120)
+    assert sum(lineage.data.records.values()) == 120
+    assert (lineage.data.first or "").startswith("2023-01")
     assert sum(texts > 0 for texts in lineage.data.labels.values()) == labels
     answers = [
-        EventClassifier.load(folder).classify_batch([row["notes"] for row in rows[:8]], scores=True)
+        EventClassifier.load(folder).classify_batch([row["notes"] for row in rows[:8]])
         for folder in (Path(release.strip()), tmp_path / "ours")
     ]
     assert answers[0] == answers[1]
