@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -75,6 +76,8 @@ def write_data(folder: Path) -> None:
         book.active.append([row["notes"], "no event" if number % 8 == 0 else row["sub_event_type"]])
     book.save(folder / "coded.xlsx")
     write_csv(folder / "old.csv", old_layout(list(notes(400))))
+    (names,) = re.findall(r"```toml\n# old-names\.toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (folder / "old-names.toml").write_text(names)
 
 
 def guarded(folder: Path) -> dict[str, str]:
