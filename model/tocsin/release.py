@@ -60,10 +60,6 @@ _Part = TypeVar("_Part", Calibration, Profile)
 
 Quantization = Literal["fp32", "int8-dynamic", "int8-static"]
 _LFS_POINTER = b"version https://git-lfs"
-_SAVED_BY_OTHERS = (
-    "Programs that save models, such as transformers' save_pretrained, write these files their own way and others not "
-    "at all: copy the release folder as it is, file by file."
-)
 
 
 class BaseModelInfo(BaseModel):
@@ -299,10 +295,13 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        saved = f". {_SAVED_BY_OTHERS}" if (folder / LAYOUT.config).is_file() else ""
-        raise ReleaseError(
-            f"{folder}: {LAYOUT.manifest} is missing, so this is no complete release folder{saved}"
-        ) from None
+        said = f"{folder}: {LAYOUT.manifest} is missing, so this is no complete release folder"
+        if (folder / LAYOUT.config).is_file():
+            said += (
+                ". A model folder that transformers' save_pretrained or the like wrote lacks what a release needs: "
+                "copy the release folder as it is, file by file."
+            )
+        raise ReleaseError(said) from None
     except OSError as error:
         raise ReleaseError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -336,5 +335,5 @@ def _why_other(path: Path) -> str:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             return "It is the pointer that Git LFS puts in its place: run `git lfs pull` there, and try again."
     if path.name in (LAYOUT.config, LAYOUT.tokenizer, LAYOUT.tokenizer_config):
-        return _SAVED_BY_OTHERS
+        return "transformers' save_pretrained and the like write it their own way: copy the release folder as it is."
     return "Copy the release folder again."
