@@ -126,13 +126,13 @@ def _too_many_bad(
     lines += [f"  {kind}, {rows:,} rows: {what_to_do[kind]}" for kind, rows in faulty.items()]
     lines += [f"    {line}" for line in report.problems[:5]]
     if names := report.unknown_names:
-        shown = [
+        listed = [
             f"'{shown(name)}' ({count:,} texts"
             f"{', perhaps ' + report.suggestions[name] if name in report.suggestions else ''})"
             for name, count in list(names.items())[:_MANY_NAMES]
         ]
         more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
-        lines.append(f"  names that are no label's: {', '.join(shown)}{more}")
+        lines.append(f"  names that are no label's: {', '.join(listed)}{more}")
     if report.separator is not None:
         mark = repr(report.separator)
         lines.append(f"  they look like several names with {mark} between them: --separator {mark} takes them apart")
