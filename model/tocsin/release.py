@@ -59,6 +59,7 @@ LAYOUT = Layout()
 _Part = TypeVar("_Part", Calibration, Profile)
 
 Quantization = Literal["fp32", "int8-dynamic", "int8-static"]
+_LFS_POINTER = b"version https://git-lfs"
 
 
 class BaseModelInfo(BaseModel):
@@ -294,7 +295,13 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise ReleaseError(f"{folder}: {LAYOUT.manifest} is missing, so this is no complete release folder") from None
+        said = f"{folder}: {LAYOUT.manifest} is missing, so this is no complete release folder"
+        if (folder / LAYOUT.config).is_file():
+            said += (
+                ". A model folder that transformers' save_pretrained or the like wrote lacks what a release needs: "
+                "copy the release folder as it is, file by file."
+            )
+        raise ReleaseError(said) from None
     except OSError as error:
         raise ReleaseError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -319,4 +326,14 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         if not path.is_file():
             raise ReleaseError(f"{folder}: {name} is missing. Copy the whole release folder again.")
         if sha256(path) != expected:
-            raise ReleaseError(f"{path}: content differs from the manifest's sha256. Copy the release folder again.")
+            raise ReleaseError(f"{path}: content differs from the manifest's sha256. {_why_other(path)}")
+
+
+def _why_other(path: Path) -> str:
+    """What a file most likely is that is not the release's, and what to do."""
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            return "It is the pointer that Git LFS puts in its place: run `git lfs pull` there, and try again."
+    if path.name in (LAYOUT.config, LAYOUT.tokenizer, LAYOUT.tokenizer_config):
+        return "transformers' save_pretrained and the like write it their own way: copy the release folder as it is."
+    return "Copy the release folder again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
@@ -36,6 +37,7 @@ from tocsin_training.prepare import _check
 
 Rows = list[dict[str, Any]]
 LABELS = Taxonomy.load(TAXONOMY)
+EXAMPLES = TAXONOMY.parent / "taxonomies"
 QUICK = ImportOptions(label_errors=False)
 
 
@@ -172,6 +174,32 @@ def test_old_event_types_become_labels_only_where_one_is_meant(do: Callable[...,
     assert report.labels["armed_clash"].all == clashes
     assert report.labels["violent_demonstration"].all == crowds
     assert report.dropped == {"may be several labels": 600 - clashes - crowds}
+
+
+def test_an_old_export_is_refused_for_the_rows_left_out_and_not_for_what_they_leave_behind(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(200))
+    imported = do(write_csv(tmp_path / "old.csv", old_layout(rows)))
+    left = 200 - imported.report.texts
+    assert left > 150 and imported.report.texts < 50
+    (said,) = imported.report.refusals
+    assert said.startswith(f"{left} of 200 rows were left out, and the {200 - left} texts that remain do not suffice:")
+    assert f"may be several labels, {left} rows: decide such names in a --names file" in said
+    crowds = sum(row["sub_event_type"] in ("Peaceful protest", "Mob violence") for row in rows)
+    assert f"'Riots/Protests' ({crowds} texts): before 2019 it covered" in said
+    assert "acled-nine-types.toml" in said
+    assert "every text is labelled" not in said and "too few" not in said
+
+
+def test_every_row_of_an_old_export_is_one_of_the_nine_types(tmp_path: Path) -> None:
+    rows = list(notes(120))
+    path, taxonomy = write_csv(tmp_path / "old.csv", old_layout(rows)), EXAMPLES / "acled-nine-types.toml"
+    report = import_corpus([path], tmp_path / "imports", taxonomy, QUICK).report
+    assert (report.texts, report.dropped, report.refusals) == (120, {}, [])
+    crowds = sum(row["sub_event_type"] in ("Peaceful protest", "Mob violence") for row in rows)
+    assert report.labels["riots_protests"].all == crowds
+    assert len(report.labels) == 9
 
 
 def test_the_rows_of_one_note_are_one_text_with_all_their_labels(do: Callable[..., Imported], tmp_path: Path) -> None:
@@ -312,7 +340,7 @@ def test_a_task_whose_annotations_are_none_is_left_out_by_itself(do: Callable[..
     assert do(tmp_path / "b.parquet").report.files[0].layout == "Label Studio"
     for task in tasks:
         task["annotations"] = []
-    assert "not coded (62 rows)" in refusals(do(as_jsonl(tmp_path, tasks)))
+    assert "not coded, 62 rows" in refusals(do(as_jsonl(tmp_path, tasks)))
 
 
 def test_label_studio_s_rows_of_one_task_are_voted_on_as_its_annotations_are(
@@ -782,6 +810,16 @@ def test_three_hundred_spellings_are_refused_with_merges_suggested(do: Callable[
     assert right > 0.95 * len(report.unknown_names)
 
 
+def test_of_a_table_of_unknown_names_these_are_told_and_no_label_that_one_row_happens_to_have(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [row | {"sub_event_type": f"kind {number % 199}"} for number, row in enumerate(notes(199))]
+    known = list(notes(200))[-1] | {"sub_event_type": "Attack"}
+    (said,) = do(write_csv(tmp_path / "a.csv", [*rows, known])).report.refusals
+    assert "of the rows cannot be used" in said and "unknown label, 199 rows" in said
+    assert "every text is labelled" not in said
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -818,6 +856,61 @@ def test_a_file_that_is_none_is_refused_by_name(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said):
         do(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x04\x00" + bytes(range(256)) * 20,
+        b"SQLite format 3\x00\x10\x00\x01\x01\x00" + bytes(4000),
+        b"PAR1\x15\x04\x15\x10\x15\x14L\x15",
+        random.Random(1).randbytes(9000),
+    ],
+    ids=["picture", "database", "Parquet", "noise"],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
+def test_what_is_no_text_is_not_taken_for_names_of_columns(
+    name: str, start: bytes, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(start) if name.endswith(".gz") else start)
+    with pytest.raises(InputError, match=r"a\.[a-z.]+: is not a text file, though its name says so") as told:
+        do(path, text_column="text", label_column=("code",))
+    assert str(told.value).isprintable()
+
+
+def test_utf16_without_a_mark_is_told_to_be_named_and_strayed_controls_in_notes_are_none(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(60))
+    with pytest.raises(InputError, match="--encoding utf-16-le"):
+        do(write_csv(tmp_path / "a.csv", rows, encoding="utf-16-le"))
+    strayed = [row | {"notes": row["notes"].replace("near", "near\x1f\x00")} for row in rows]
+    assert by_text(do(write_csv(tmp_path / "b.csv", strayed))) == expected(rows)
+
+
+def test_names_of_columns_are_told_so_that_a_terminal_shows_them_whole(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        b"id,\x1b[31mred,R\xe9gion," + b"long " * 200 + b"".join(b",c%d" % n for n in range(90)) + b"\n1\n"
+    )
+    with pytest.raises(UsageError) as told:
+        do(path, text_column="note", label_column=("code",))
+    said = str(told.value)
+    assert said.isprintable() and len(said) < 1000
+    assert r"its columns are: id, \x1b[31mred, R\xe9gion, long long" in said
+    assert said.endswith("c35 and 54 more")
+    with pytest.raises(InputError, match=r"\(id, \\x1b\[31mred, "):
+        do(path)
+
+
+def test_a_label_as_long_as_a_text_is_not_told_whole(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [{"text": row["notes"], "code": f"{number} {row['notes']}"} for number, row in enumerate(notes(60))]
+    said = refusals(do(write_csv(tmp_path / "a.csv", rows), text_column="text", label_column=("code",)))
+    assert "no label goes by '0 On 1 January" in said
+    assert max(map(len, said.splitlines())) < 1500
 
 
 @pytest.mark.parametrize(("member", "share"), [("xl/worksheets/sheet1.xml", 0.5), ("xl/worksheets/sheet1.xml", 0.02)])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from synthetic import ROOT, TAXONOMY, notes, write_csv
+from synthetic import ROOT, TAXONOMY, notes, old_layout, write_csv
 from typer.testing import CliRunner
 
 from tocsin.errors import InputError, UsageError
@@ -182,6 +182,27 @@ def test_names_that_cannot_be_written_are_told(
     result = CliRunner().invoke(app, [str(path), "--suggest-names", str(tmp_path / target)])
     assert isinstance(result.exception, InputError)
     assert said in str(result.exception)
+
+
+def test_names_that_may_be_several_labels_are_in_the_beginning_of_a_names_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer
+
+    from tocsin_training.importing.cli import data
+
+    path, names = write_csv(tmp_path / "old.csv", old_layout(list(notes(60)))), tmp_path / "names.toml"
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    monkeypatch.setattr("tocsin_training.config.load_settings", lambda config: recipe)
+    app = typer.Typer()
+    app.command()(data)
+    result = CliRunner().invoke(app, [str(path), "--suggest-names", str(names)])
+    assert isinstance(result.exception, InputError)
+    lines = names.read_text().splitlines()
+    assert (
+        '# "Riots/Protests" =   # before 2019 it covered peaceful and violent demonstrations and mob violence' in lines
+    )
+    assert sum(line.startswith('# "') for line in lines) == 4
 
 
 def test_a_place_that_no_corpus_can_be_written_to_is_told(tmp_path: Path) -> None:

@@ -455,6 +455,48 @@ promote(open_candidate("bentoml:tiny:7"), Path(sys.argv[2]), faults=lambda old, 
     assert contents(target) == own
 
 
+def test_a_copy_that_the_hub_s_client_made_is_promoted(releases: list[Release], target: Path, tmp_path: Path) -> None:
+    """Its cache: links into a folder of blobs, the hub's own file beside them, its notes in a hidden folder."""
+    snapshot, blobs = tmp_path / "hub" / "snapshots" / "3f1c", tmp_path / "hub" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name, content in contents(releases[0].folder).items():
+        (blobs / name).write_bytes(content)
+        (snapshot / name).symlink_to(Path("..", "..", "blobs", name))
+    (snapshot / ".gitattributes").write_text("*.onnx filter=lfs diff=lfs merge=lfs -text\n")
+    (snapshot / ".cache" / "huggingface").mkdir(parents=True)
+    promote(open_candidate(str(snapshot)), target, faults=no_worse)
+    assert contents(target) == contents(releases[0].folder)
+    assert not any(path.is_symlink() for path in target.iterdir())
+    left, right = (EventClassifier.load(folder).classify_batch(TEXTS) for folder in (releases[0].folder, target))
+    assert_same_predictions(left, right)
+
+
+def test_a_clone_without_its_large_files_is_refused_with_the_command_that_brings_them(releases: list[Release]) -> None:
+    model = releases[0].folder / LAYOUT.model
+    model.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    with pytest.raises(ReleaseError, match=r"model\.onnx: content differs .*pointer .*`git lfs pull`"):
+        open_candidate(str(releases[0].folder))
+
+
+def test_what_transformers_saved_is_no_release_and_it_is_told(trained_run: Run, target: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    saved, over = tmp_path / "saved", Path(shutil.copytree(trained_run.release, tmp_path / "over"))
+    for folder in (saved, over):
+        AutoConfig.from_pretrained(trained_run.release).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(trained_run.release).save_pretrained(folder)
+    with pytest.raises(ReleaseError, match=r"saved: manifest\.json is missing, .*save_pretrained .*: copy the release"):
+        open_candidate(str(saved))
+    with pytest.raises(ReleaseError, match=r"over/.*: content differs .*save_pretrained .*: copy the release"):
+        open_candidate(str(over))
+    with pytest.raises(ReleaseError, match=r"model: manifest\.json is missing"):
+        open_candidate(str(trained_run.model))
+    assert not target.exists()
+    plain = Path(shutil.copytree(trained_run.release, tmp_path / "plain"))
+    assert contents(promote(open_candidate(str(plain)), target, faults=no_worse).folder) == contents(plain)
+
+
 def test_a_release_folder_is_a_hugging_face_folder(trained_run: Run, test_texts: list[str]) -> None:
     """What optimum does with it: configuration and tokenizer by transformers, the graph by onnxruntime."""
     import numpy as np

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
+from tocsin.cli.main import main
 from tocsin.errors import UsageError
 from tocsin.release import LAYOUT, sha256
 from tocsin_training.config import FinetuneSettings, SearchSettings, Settings, load_settings, to_toml
@@ -148,14 +151,24 @@ def test_a_checkpoint_that_was_being_written_is_not_gone_on_from(tmp_path: Path)
 
 
 def test_training_stops_when_it_gets_no_better_and_reports_where_it_was_asked_to(
-    settings: Settings, console: Console, tmp_path: Path
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
-    eager = changed(settings, tmp_path, epochs=40, patience=1, learning_rate=1e-9, report_to=["tensorboard"])
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    trackers = ["tensorboard", "mlflow"]
+    eager = changed(settings, tmp_path / "runs", epochs=40, patience=1, learning_rate=1e-9, report_to=trackers)
     run = train(eager, "eager", console, until="finetune")
     epochs = [entry for entry in run.figures()["finetune"]["history"] if "eval_macro_f1" in entry]
     assert len(epochs) < 5
     assert list((run.folder / "tensorboard").rglob("events.out.tfevents.*"))
+    with closing(sqlite3.connect(run.folder / "mlflow.db")) as store:
+        assert store.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+        measured = store.execute("SELECT value FROM metrics WHERE key = 'eval_macro_f1' ORDER BY step").fetchall()
+        settled = dict(store.execute("SELECT key, value FROM params").fetchall())
+    assert [value for (value,) in measured] == pytest.approx([entry["eval_macro_f1"] for entry in epochs])
+    assert float(settled["learning_rate"]) == 1e-9
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"], "nothing is put where the user happens to be"
 
 
 def test_patience_goes_on_where_a_killed_training_was(settings: Settings, console: Console, tmp_path: Path) -> None:
@@ -212,6 +225,22 @@ def test_the_estimate_is_of_the_right_size(trained_run: Run) -> None:
     assert found["parameters"] == found["trained_parameters"]
 
 
+def test_an_estimate_by_itself_keeps_no_run_and_names_no_release(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(changed(settings, tmp_path / "runs")))
+    monkeypatch.setattr(sys, "argv", ["tocsin", "train", "--config", str(recipe), "--estimate"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
+    said = capsys.readouterr()
+    told = " ".join(said.err.split())
+    assert "160 steps" in told and "all up to estimate" in told and "no run is kept of it" in told
+    assert said.out == "" and "release" not in told
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_a_preset_goes_over_the_recipe(trained_run: Run) -> None:
     plain, base = load_settings(trained_run.config), load_settings(trained_run.config, preset="base")
     assert base.model.base == "mpnet"
@@ -225,7 +254,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_starts(
     settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="pip install mlflow"):
+    with pytest.raises(ConfigError, match=r"pip install 'tocsin\[mlflow\]'"):
         train(changed(settings, tmp_path / "runs", report_to=["mlflow"]), "tracked", console)
     assert not (tmp_path / "runs").exists()
 

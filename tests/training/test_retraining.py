@@ -1,18 +1,27 @@
-"""The tutorial, command by command, as a reader would type it."""
+"""The tutorial, command by command, as a reader would type it, and the other ways to a release in place."""
 
 from __future__ import annotations
 
+import csv
+import json
 import os
+import random
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openpyxl  # type: ignore[import-untyped]
 import pytest
-from synthetic import ROOT, notes, write_csv
+from synthetic import AFTER, ROOT, WHERE, WHO, notes, old_layout, write_csv
 
+from tocsin import EventClassifier
+from tocsin.cli.main import main
 from tocsin.release import LAYOUT, read_manifest
+from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import load_settings, to_toml
 from tocsin_training.corpus import load_corpus
 from tocsin_training.importing.build import import_corpus
@@ -22,6 +31,22 @@ DOCUMENT = ROOT / "docs" / "retraining.md"
 COMMANDS = [
     line.strip() for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("    tocsin ")
 ]
+# What Python runs before anything else where it finds it (a module of this name): every attempt to reach a machine, the
+# looking up of a name included, is written down and fails. Sockets of the file system have no tuple for an address.
+GUARD = """
+import os
+import sys
+
+def watch(event, arguments):
+    sent = event in ("socket.connect", "socket.sendto", "socket.sendmsg") and isinstance(arguments[1], tuple)
+    if sent or event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        with open(os.environ["ATTEMPTS"], "a") as file:
+            print(sys.argv[:3], event, arguments, file=file)
+        raise OSError("the network is closed")
+
+sys.addaudithook(watch)
+"""
+Rows = list[dict[str, Any]]
 
 
 def write_tiny_recipes(folder: Path) -> None:
@@ -50,16 +75,29 @@ def write_data(folder: Path) -> None:
     for number, row in enumerate(notes(80, seed=9)):
         book.active.append([row["notes"], "no event" if number % 8 == 0 else row["sub_event_type"]])
     book.save(folder / "coded.xlsx")
+    write_csv(folder / "old.csv", old_layout(list(notes(400))))
+    (names,) = re.findall(r"```toml\n# old-names\.toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (folder / "old-names.toml").write_text(names)
+
+
+def guarded(folder: Path) -> dict[str, str]:
+    """An environment in which no Python gets to the network; what tried to is listed in a file `attempts`."""
+    guard = folder / "guard"
+    guard.mkdir(exist_ok=True)
+    (guard / "sitecustomize.py").write_text(GUARD)
+    rooms = (str(ROOT / room) for room in ("model", "training", "serving"))
+    path = filter(None, (str(guard), os.environ.get("PYTHONPATH"), *rooms))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "ATTEMPTS": str(folder / "attempts")}
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which every command of the document was run, in its order."""
+    """The folder in which every command of the document was run, in its order, without a network."""
     folder = tmp_path_factory.mktemp("tutorial")
     write_tiny_recipes(folder)
     write_data(folder)
-    path = os.pathsep.join(str(ROOT / room) for room in ("model", "training", "serving"))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), path)))}
+    (folder / "datasets").symlink_to(ROOT / "datasets")
+    environment = guarded(folder)
     for command in COMMANDS:
         ran = subprocess.run(
             [sys.executable, "-m", "tocsin.cli.main", *shlex.split(command)[1:]],
@@ -76,6 +114,28 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_of_the_document_works(done: Path) -> None:
     assert len(COMMANDS) > 10
     assert (done / "names.toml").read_text().startswith("# Check every line")
+
+
+def test_nothing_of_the_data_leaves_the_machine(done: Path) -> None:
+    """No command of the document, with all the processes it starts, so much as looks up a name."""
+    assert any(command.startswith("tocsin data") for command in COMMANDS)
+    assert any(command.startswith("tocsin train") for command in COMMANDS)
+    attempts = done / "attempts"
+    assert not attempts.exists(), attempts.read_text()
+
+
+@pytest.mark.parametrize(
+    "reaching",
+    [
+        "import urllib.request; urllib.request.urlopen('http://localhost:9/')",
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9))",
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import socket; socket.gethostbyname(\"a\")'])",
+    ],
+)
+def test_an_attempt_to_leave_the_machine_is_seen(reaching: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", reaching], env=guarded(tmp_path), capture_output=True, check=False)
+    assert "socket." in (tmp_path / "attempts").read_text()
 
 
 def test_the_release_tells_what_it_was_trained_on_and_claims_nothing_else(done: Path) -> None:
@@ -112,3 +172,136 @@ def test_an_imported_corpus_is_read_like_any_other(tmp_path: Path) -> None:
     loaded = load_corpus(imported.folder)
     assert {split: len(loaded[split]) for split in loaded} == imported.report.splits
     assert loaded["train"][0]["origin"].startswith("a.csv:")
+
+
+# --- every layout, and another taxonomy, from the file to a release in place
+
+
+@pytest.fixture
+def tocsin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command in a folder that has the toy recipe, in this process; gives what it printed."""
+    write_tiny_recipes(tmp_path)
+    (tmp_path / "datasets").symlink_to(ROOT / "datasets")
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str) -> str:
+        monkeypatch.setattr(sys, "argv", shlex.split(f"tocsin {command}"))
+        with pytest.raises(SystemExit) as done:
+            main()
+        said = capsys.readouterr()
+        assert not done.value.code, f"{command}\n{said.err}"
+        return said.out
+
+    return run
+
+
+def before_2019(folder: Path, rows: Rows) -> str:
+    """Nine types, four of them decided by a person; a workbook."""
+    names = {"Riots/Protests": "violent_demonstration", "Remote violence": "air_drone_strike"}
+    names |= {"Violence against civilians": "attack", "Strategic development": "looting_property_destruction"}
+    lines = [f"{json.dumps(name)} = {json.dumps(label)}\n" for name, label in names.items()]
+    (folder / "names.toml").write_text("[labels]\n" + "".join(lines))
+    book, cells = openpyxl.Workbook(), old_layout(rows)
+    book.active.append(list(cells[0]))
+    for row in cells:
+        book.active.append(list(row.values()))
+    book.save(folder / "export.xlsx")
+    return "export.xlsx --names names.toml"
+
+
+def from_2019_to_2023(folder: Path, rows: Rows) -> str:
+    """No disorder type; CSV."""
+    cells = [{name: cell for name, cell in row.items() if name != "disorder_type"} for row in rows]
+    return write_csv(folder / "export.csv", cells).name
+
+
+def of_today(folder: Path, rows: Rows) -> str:
+    """As the API answers."""
+    (folder / "export.json").write_text(json.dumps({"status": 200, "count": len(rows), "data": rows}))
+    return "export.json"
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "labels"),
+    [(before_2019, "export.xlsx", 5), (from_2019_to_2023, "export.csv", 6), (of_today, "export.json", 6)],
+)
+def test_every_layout_of_acled_goes_from_the_file_to_a_release_in_place(
+    write: Callable[[Path, Rows], str], name: str, labels: int, tocsin: Callable[..., str], tmp_path: Path
+) -> None:
+    rows = list(notes(120))
+    release = tocsin(f"train --config training/train-tiny.toml --data {write(tmp_path, rows)} --no-label-errors")
+    tocsin("promote latest --target ours")
+    lineage = read_manifest(tmp_path / "ours").lineage
+    assert lineage is not None
+    (file,) = lineage.data.files
+    assert (file.layout, file.name, file.rows) == ("ACLED", name, 120)
+    assert sum(lineage.data.records.values()) == 120
+    assert (lineage.data.first or "").startswith("2023-01")
+    assert sum(texts > 0 for texts in lineage.data.labels.values()) == labels
+    answers = [
+        EventClassifier.load(folder).classify_batch([row["notes"] for row in rows[:8]])
+        for folder in (Path(release.strip()), tmp_path / "ours")
+    ]
+    assert answers[0] == answers[1]
+
+
+DEEDS = {
+    "AGREE": "promised to sign the accord with",
+    "CONSULT": "held talks by telephone with",
+    "SUPPORT": "praised and endorsed",
+    "CONCEDE": "apologised and pardoned",
+    "COOPERATE": "shared intelligence and trained with",
+    "AID": "delivered food parcels to",
+    "RETREAT": "withdrew troops and freed captives of",
+    "REQUEST": "appealed for mediation to",
+    "ACCUSE": "blamed and denounced",
+    "REJECT": "turned down the offer of",
+    "THREATEN": "warned of reprisals against",
+    "PROTEST": "marched with banners against",
+    "SANCTION": "cut diplomatic ties and embargoed",
+    "MOBILIZE": "put the army on alert near",
+    "COERCE": "arrested and expelled members of",
+    "ASSAULT": "shelled and shot at",
+}
+
+
+def deed(rng: random.Random, done: str) -> str:
+    return f"{rng.choice(WHO)} {done} {rng.choice(WHO).lower()} in {rng.choice(WHERE)}. {rng.choice(AFTER)}."
+
+
+def test_plover_s_categories_are_learned_and_answered_in_every_way(tocsin: Callable[..., str], tmp_path: Path) -> None:
+    rng = random.Random(3)
+    rows = [{"text": deed(rng, done), "labels": name} for _ in range(40) for name, done in DEEDS.items()]
+    rows += [{"text": deed(rng, "slept beside"), "labels": ""} for _ in range(60)]
+    write_csv(tmp_path / "coded.csv", rows)
+    recipe = tmp_path / "training" / "train-tiny.toml"
+    tiny = load_settings(recipe)
+    recipe.write_text(
+        to_toml(
+            tiny.model_copy(
+                update={
+                    "model": tiny.model.model_copy(update={"max_tokens": 48}),
+                    "finetune": tiny.finetune.model_copy(update={"epochs": 8, "batch_size": 16, "learning_rate": 5e-3}),
+                }
+            )
+        )
+    )
+    taxonomy = "datasets/taxonomies/plover.toml"
+    tocsin(f"train --config {recipe} --data coded.csv --taxonomy {taxonomy} --no-near-duplicates --no-label-errors")
+    tocsin("promote latest --target plover")
+
+    texts = [deed(rng, done) for done in DEEDS.values()]
+    write_csv(tmp_path / "asked.csv", [{"text": text} for text in texts])
+    tocsin("score asked.csv scored.csv --release plover")
+    with (tmp_path / "scored.csv").open(newline="", encoding="utf-8") as file:
+        scored = list(csv.DictReader(file))
+    predictions = EventClassifier.load(tmp_path / "plover").classify_batch(texts)
+    given = [[event.label for event in prediction.events] for prediction in predictions]
+    assert [[event["label"] for event in json.loads(row["events"])] for row in scored] == given
+    right = [labels == [name.lower()] for name, labels in zip(DEEDS, given, strict=True)]
+    assert sum(right) >= 14, list(zip(DEEDS, given, strict=True))
+    parents = {label.label: label.event_type for label in Taxonomy.load(ROOT / taxonomy).labels}
+    assert all(event.event_type == parents[event.label] for each in predictions for event in each.events)
+    assert {row["sub_event_type"] for row in scored} == {""}
+    known = right.index(True)
+    assert list(DEEDS)[known] in tocsin(f"classify --release plover {shlex.quote(texts[known])}")

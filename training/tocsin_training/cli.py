@@ -65,7 +65,9 @@ def train(
         str | None,
         typer.Option("--from", metavar="STAGE", help="With --resume: run this stage again, and all after it."),
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it takes, in what memory.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long it takes, in what memory; keeps no run.")
+    ] = False,
     data: Annotated[
         list[Path] | None,
         typer.Option(help="Your own labelled texts instead of the recipe's corpus; repeat it for several files."),
@@ -83,18 +85,18 @@ def train(
     """
     from tocsin_training.config import SearchSettings, load_settings
     from tocsin_training.importing.cli import with_data
+    from tocsin_training.pipeline import estimate as only_estimate
     from tocsin_training.pipeline import go_on
     from tocsin_training.pipeline import train as run_stages
     from tocsin_training.run import Run
 
-    until = "estimate" if estimate else None
     if again_from is not None and resume is None:
         raise UsageError("--from goes with --resume RUN: it says where in that run to begin again")
     if resume is not None:
         if ignored := _given(context, apart_from=("resume", "again_from", "estimate")):
             raise UsageError(f"--resume goes on with the run's own recipe and data; leave out: {', '.join(ignored)}")
         folder = _latest_run() if resume == "latest" else Path(resume)
-        run = go_on(Run.open(folder), err, until=until, again_from=again_from)
+        run = go_on(Run.open(folder), err, until="estimate" if estimate else None, again_from=again_from)
     else:
         settings = load_settings(config, preset=preset)
         if data:
@@ -103,7 +105,11 @@ def train(
             raise UsageError("options for your own data need it: --data FILE")
         if search is not None:
             settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
-        run = run_stages(settings, name, err, until=until)
+        if estimate:
+            only_estimate(settings, err)
+            err.print(f"no run is kept of it{'; the data that were imported are' if data else ''}")
+            return
+        run = run_stages(settings, name, err)
     if not estimate:
         print(run.release)
 

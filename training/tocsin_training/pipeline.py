@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection
 
@@ -31,6 +32,20 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
     """
     check_trackers(settings.finetune.report_to)
     return go_on(Run.create(settings, name), console, until=until)
+
+
+def estimate(settings: Settings, console: Console) -> None:
+    """Say how long a recipe takes and in what memory, by some of its steps; nothing is kept of them.
+
+    :raises TocsinError: a stage refuses.
+    """
+    check_trackers(settings.finetune.report_to)
+    run = Run.create(settings, "estimate")
+    try:
+        go_on(run, console, until="estimate")
+    finally:
+        # It would be the latest run, to which there is no release, and its texts as tokens may be gigabytes.
+        shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def go_on(
@@ -69,7 +84,8 @@ def go_on(
                 run.discard_checkpoints()
             if stage == until:
                 break
-        _log.info("done in %.1f minutes%s: %s", sum(minutes.values()), _speed(run, minutes), run.release)
+        reached = run.release if until is None else f"all up to {until}"
+        _log.info("done in %.1f minutes%s: %s", sum(minutes.values()), _speed(run, minutes), reached)
     return run
 
 

@@ -12,6 +12,7 @@ from tocsin_training.errors import ConfigError
 
 # The Trainer takes any one of these for each.
 _MODULES = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
+_EXTRAS = {"tensorboard": "track", "mlflow": "mlflow"}
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -21,7 +22,8 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         if not any(importlib.util.find_spec(module) for module in _MODULES[name]):
-            raise ConfigError(f"finetune.report_to: {name} is not installed; run `pip install {name}` or leave it out")
+            remedy = f"run `pip install 'tocsin[{_EXTRAS[name]}]'` or leave it out"
+            raise ConfigError(f"finetune.report_to: {name} is not installed; {remedy}")
 
 
 @contextmanager

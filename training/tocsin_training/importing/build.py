@@ -40,11 +40,11 @@ from tocsin_training.importing.groups import (
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file, refusing
-from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount
+from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, UndecidedName
 from tocsin_training.importing.store import Store, Text
-from tocsin_training.importing.tables import Problem
+from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 4
+_VERSION = 5
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
@@ -257,7 +257,7 @@ def _understand(work: _Work) -> dict[tuple[str, ...], _Fault]:
     :return: names -> why not, where there are none.
     """
     finder, faults = work.finder, dict[tuple[str, ...], _Fault]()
-    unknown: Counter[str] = Counter()
+    unknown, undecided = Counter[str](), Counter[str]()
     for packed, count in work.store.name_counts().items():
         names = tuple(json.loads(packed))
         found = finder.labels(names)
@@ -266,9 +266,14 @@ def _understand(work: _Work) -> dict[tuple[str, ...], _Fault]:
             continue
         meanings = {name: finder.find(name) for name in names}
         unknown.update({name: count for name, each in meanings.items() if each.problem and not each.undecided})
+        undecided.update({name: count for name, each in meanings.items() if each.undecided})
         work.meanings[names] = None
         faults[names] = _Fault(finder.name_at_fault(names, found), found)
     work.report.unknown_names = dict(unknown.most_common(_KEPT_NAMES))
+    work.report.undecided_names = [
+        UndecidedName(name=name, texts=texts, why=finder.why_undecided(name) or "")
+        for name, texts in undecided.most_common()
+    ]
     work.report.separator = separator_of(work.report.unknown_names, finder)
     work.report.suggestions = suggest(work.report.unknown_names, work.taxonomy)
     return faults
@@ -307,7 +312,7 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
 def _dropped(work: _Work, text: Text, fault: _Fault | None) -> tuple[int, int, str, str, int]:
     """File, line, kind, reason and rows of a text that cannot be used; the line is that of the row at fault."""
     if fault is None:
-        there = ", ".join(map(repr, text.parts or ("",)))
+        there = ", ".join(f"'{shown(part)}'" for part in text.parts or ("",))
         reason = f"the column {work.options.split_by} names no split but {there}"
         return text.file, text.line, _NO_SPLIT, reason, text.copies
     row = text.coding_with(fault.name)

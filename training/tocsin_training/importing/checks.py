@@ -11,11 +11,13 @@ from tocsin_training.importing.names import UNKNOWN_NAME
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE
 from tocsin_training.importing.report import ImportReport
-from tocsin_training.importing.tables import guess_encoding
+from tocsin_training.importing.tables import guess_encoding, shown
 
 LEAST_TEXTS = 50
 FEW = 10
 _MANY_NAMES = 12
+_MOST_ROWS = 0.5
+"""Share of rows from which on their being left out is why there is too little of something."""
 NO_FAULTS = frozenset({NOT_CODED, UNSOUND})
 """Kinds of rows that are left out and counted, however many they are."""
 _FOREIGN_SHARE = 0.05
@@ -39,7 +41,8 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
         "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
         "annotators disagree": "decide these tasks, or export one annotation of each",
         NOT_CODED: "code them, or say what an empty cell means: --empty no-event",
-        UNSOUND: "decide such names in a --names file, or leave these rows out",
+        UNSOUND: "decide such names in a --names file (--suggest-names FILE writes a beginning), give a --taxonomy "
+        "that has them (datasets/taxonomies/acled-nine-types.toml has ACLED's of before 2019), or leave these rows out",
     }
 
 
@@ -53,13 +56,27 @@ def _refusals(
     report: ImportReport, options: ImportOptions, taxonomy: Taxonomy, what_to_do: dict[str, str]
 ) -> Iterator[str]:
     faulty = {kind: rows for kind, rows in report.dropped.items() if kind not in NO_FAULTS}
-    if sum(faulty.values()) > options.bad_rows * report.rows:
+    told = sum(faulty.values()) > options.bad_rows * report.rows
+    if told:
         yield _too_many_bad(report, faulty, options, what_to_do)
-    if not report.texts:
-        yield "no row can be used: " + "; ".join(
-            f"{kind} ({rows:,} rows): {what_to_do[kind]}" for kind, rows in report.dropped.items()
+    faults = list(_faults_of_the_rest(report, options)) if report.texts else ["no row can be used"]
+    if faults and sum(report.dropped.values()) > _MOST_ROWS * report.rows:
+        # More texts is what these would ask for, and there are more: those that were left out.
+        untold = {kind: rows for kind, rows in report.dropped.items() if not told or kind not in faulty}
+        if untold:
+            yield _left_out(report, untold, what_to_do)
+    else:
+        yield from faults
+    if report.texts and options.split_by == DATE and report.undated > _UNDATED_SHARE * report.texts:
+        yield (
+            f"{report.undated:,} of {report.texts:,} texts have no date that can be read"
+            f"{_such_as(report.unread_dates)}, which --split-by date needs; name the column "
+            "with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
         )
-        return
+
+
+def _faults_of_the_rest(report: ImportReport, options: ImportOptions) -> Iterator[str]:
+    """Why the texts that can be used do not suffice."""
     used = [name for name, count in report.labels.items() if count.all]
     if len(used) + bool(report.without_event.all) < 2:
         what = used[0] if used else "no event"
@@ -75,16 +92,24 @@ def _refusals(
     elif report.splits and not all(report.splits.values()):
         empty = ", ".join(name for name, count in report.splits.items() if not count)
         yield f"nothing is left for {empty}: {_why_empty(report, options)}"
-    if options.split_by == DATE and report.undated > _UNDATED_SHARE * report.texts:
-        yield (
-            f"{report.undated:,} of {report.texts:,} texts have no date that can be read"
-            f"{_such_as(report.unread_dates)}, which --split-by date needs; name the column "
-            "with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
-        )
+
+
+def _left_out(report: ImportReport, kinds: dict[str, int], what_to_do: dict[str, str]) -> str:
+    """That a file's other rows were left out is why what can be used of it does not suffice."""
+    rest = f"the {report.texts:,} texts that remain do not suffice" if report.texts else "no row can be used"
+    lines = [f"{sum(report.dropped.values()):,} of {report.rows:,} rows were left out, and {rest}:"]
+    lines += [f"  {kind}, {rows:,} rows: {what_to_do[kind]}" for kind, rows in kinds.items()]
+    if UNSOUND in kinds:
+        lines += [
+            f"    '{shown(each.name)}' ({each.texts:,} texts): {each.why}"
+            for each in report.undecided_names[:_MANY_NAMES]
+        ]
+    lines += [f"    {line}" for line in report.problems[:5] if kinds.keys() - {UNSOUND}]
+    return "\n".join(lines)
 
 
 def _such_as(examples: Sequence[str]) -> str:
-    return f" (such as {', '.join(map(repr, examples))})" if examples else ""
+    return f" (such as {', '.join(repr(shown(each)) for each in examples)})" if examples else ""
 
 
 def _why_empty(report: ImportReport, options: ImportOptions) -> str:
@@ -101,12 +126,13 @@ def _too_many_bad(
     lines += [f"  {kind}, {rows:,} rows: {what_to_do[kind]}" for kind, rows in faulty.items()]
     lines += [f"    {line}" for line in report.problems[:5]]
     if names := report.unknown_names:
-        shown = [
-            f"{name!r} ({count:,} texts{', perhaps ' + report.suggestions[name] if name in report.suggestions else ''})"
+        listed = [
+            f"'{shown(name)}' ({count:,} texts"
+            f"{', perhaps ' + report.suggestions[name] if name in report.suggestions else ''})"
             for name, count in list(names.items())[:_MANY_NAMES]
         ]
         more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
-        lines.append(f"  names that are no label's: {', '.join(shown)}{more}")
+        lines.append(f"  names that are no label's: {', '.join(listed)}{more}")
     if report.separator is not None:
         mark = repr(report.separator)
         lines.append(f"  they look like several names with {mark} between them: --separator {mark} takes them apart")

@@ -185,12 +185,12 @@ def _data(
     else:
         show(report, out)
     if suggest_names is not None:
-        undecided = report.unknown_names.keys() - report.suggestions.keys()
+        open_names = dict.fromkeys(report.unknown_names.keys() - report.suggestions.keys(), "")
+        open_names |= {each.name: each.why for each in report.undecided_names}
         with refusing(suggest_names):
-            suggest_names.write_text(as_names_file(report.suggestions, undecided), encoding="utf-8")
-        err.print(
-            f"{suggest_names}: {len(report.unknown_names)} names; check it, then give it as --names", markup=False
-        )
+            suggest_names.write_text(as_names_file(report.suggestions, open_names), encoding="utf-8")
+        names = len(open_names) + len(report.suggestions)
+        err.print(f"{suggest_names}: {names} names; check it, then give it as --names", markup=False)
     if imported.folder is None:
         raise InputError(refusal(imported))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tocsin.errors import InputError, UsageError
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.importing.tables import BadRow, Problem, Row, Table, as_text
+from tocsin_training.importing.tables import BadRow, Problem, Row, Table, as_text, shown_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Columns:
         found = self.find(name)
         if found is None:
             raise UsageError(
-                f"{self.path}: has no column {name!r} ({option}); its columns are: {', '.join(self.names)}"
+                f"{self.path}: has no column {name!r} ({option}); its columns are: {shown_list(self.names)}"
             )
         return found
 
@@ -111,7 +111,7 @@ def find_layout(columns: Columns, options: ImportOptions, *, texts: bool = True)
     if told in (label_studio.LAYOUT, ucdp.LAYOUT):
         # They take either name by itself.
         return told
-    names = ", ".join(columns.names) or "none"
+    names = shown_list(columns.names) or "none"
     if options.text_column is not None and options.label_column:
         return generic.LAYOUT
     if options.label_column and not texts:

@@ -12,7 +12,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin.text import fold
 from tocsin.toml import read_toml
 from tocsin_training.importing.layouts import UNSOUND
-from tocsin_training.importing.tables import Problem
+from tocsin_training.importing.tables import Problem, shown
 
 UNKNOWN_NAME = "unknown label"
 """Kind of rows with a name that is no label's."""
@@ -69,8 +69,12 @@ class NameFinder:
         if folded in self._old:
             return Meaning(self._old[folded])
         if folded in self._undecided:
-            return Meaning(problem=f"{name!r} may be several labels: {self._undecided[folded]}", undecided=True)
-        return Meaning(problem=f"no label goes by {name!r}")
+            return Meaning(problem=f"'{shown(name)}' may be several labels: {self._undecided[folded]}", undecided=True)
+        return Meaning(problem=f"no label goes by '{shown(name)}'")
+
+    def why_undecided(self, name: str) -> str | None:
+        """Why a name may be several labels; none where it is none of those that may."""
+        return self._undecided.get(fold(name)) if self.find(name).undecided else None
 
     def labels(self, names: Iterable[str]) -> tuple[str, ...] | Problem:
         """The labels of all names of a text, each once; or why it cannot be used, for one bad name spoils it."""
@@ -150,11 +154,14 @@ def told_spellings(counts: Mapping[str, int]) -> str | None:
     )
 
 
-def as_names_file(suggestions: Mapping[str, str], undecided: Iterable[str] = ()) -> str:
-    """A file for `--names` that a person can check and complete."""
+def as_names_file(suggestions: Mapping[str, str], undecided: Mapping[str, str] | None = None) -> str:
+    """A file for `--names` that a person can check and complete.
+
+    :param undecided: names that nothing is suggested for, each with what is to know about it, or nothing.
+    """
     lines = ["# Check every line; a name without a label is still to be decided.", "[labels]"]
     lines += [f"{_quoted(name)} = {_quoted(label)}" for name, label in sorted(suggestions.items())]
-    lines += [f"# {_quoted(name)} = " for name in sorted(undecided)]
+    lines += [f"# {_quoted(name)} = {f'  # {why}' if why else ''}" for name, why in sorted((undecided or {}).items())]
     return "\n".join(lines) + "\n"
 
 

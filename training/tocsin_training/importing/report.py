@@ -51,6 +51,14 @@ class Doubt(_Part):
     likely: tuple[str, ...]
 
 
+class UndecidedName(_Part):
+    """A name that may be several labels."""
+
+    name: str
+    texts: int
+    why: str
+
+
 class ImportReport(_Part):
     """Every row is accounted for: rows = texts + repeated + merged + dropped."""
 
@@ -79,6 +87,7 @@ class ImportReport(_Part):
     doubts: list[Doubt] | None = None
     doubts_of: int = 0
     unknown_names: dict[str, int] = Field(default_factory=dict, description="name that is no label's -> texts")
+    undecided_names: list[UndecidedName] = Field(default_factory=list, description="names that may be several labels")
     separator: str | None = Field(None, description="mark at which most of these names come apart into labels' names")
     suggestions: dict[str, str] = Field(default_factory=dict, description="such a name -> the label it may be")
     problems: list[str] = Field(default_factory=list, description="the first rows that were dropped: file:line: why")

@@ -30,6 +30,12 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ZIP = b"PK\x03\x04"
 """How archives begin, and the workbooks that are such."""
 _PRINTABLE = bytes(range(0x20, 0x7F))
+_HEAD = 4096
+"""Bytes of a file that are looked at to see whether it is text."""
+_CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\v\f\r"))
+_MOST_CONTROLS = 0.01
+"""Share of these in text: some notes have strayed ones, while a picture or a database has one in ten and more."""
+_SHOWN_NAME, _SHOWN_NAMES = 60, 40
 # A quote that is never closed would otherwise read any file into memory.
 _MAX_CELL = 16 * 1024 * 1024
 # A row over more lines than that has a stray quote.
@@ -137,6 +143,8 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
         raise InputError(f"{path}: is a workbook or an archive and no CSV; name it .xlsx if it is one, or unpack it")
     other = _beside_utf8(path, options)
     encoding = "utf-16" if raw.peek(2)[:2] in _UTF16 else "utf-8-sig" if other else options.encoding or "utf-8-sig"
+    if encoding == "utf-8-sig":
+        _refuse_no_text(path, raw.peek(_HEAD)[:_HEAD])
     try:
         # surrogateescape: a byte that is out of place spoils its row, not the file.
         errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
@@ -159,6 +167,19 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()))
     table.rows = _checked_rows(table, rows, other)
     return table
+
+
+def _refuse_no_text(path: Path, start: bytes) -> None:
+    """Refuse a file whose start holds what no text does, before its bytes are taken for the names of columns.
+
+    :raises InputError: it is a picture, a database or the like.
+    """
+    if len(start) - len(start.translate(None, _CONTROLS)) > _MOST_CONTROLS * len(start):
+        unmarked = "; if it is UTF-16 without a mark at its start, say --encoding utf-16-le" if b"\0" in start else ""
+        raise InputError(
+            f"{path}: is not a text file, though its name says so; export the table as CSV, or give it the ending of "
+            f"what it is, one of {', '.join(FORMATS)}{unmarked}"
+        )
 
 
 def _beside_utf8(path: Path, options: ImportOptions) -> str | None:
@@ -211,7 +232,7 @@ def _delimiter(path: Path, header: str, options: ImportOptions) -> str:
 def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
     columns = tuple(name.strip() for name in header)
     if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
-        raise InputError(f"{path}: more than one column is called {twice[0]!r}; rename one of them")
+        raise InputError(f"{path}: more than one column is called '{shown(twice[0])}'; rename one of them")
     return columns
 
 
@@ -500,7 +521,7 @@ def _sheet(path: Path, book: Any, name: str | None) -> Any:  # noqa: ANN401  ope
         raise InputError(f"{path}: has no sheet with cells; save the table itself as .xlsx or CSV")
     if name is not None and name not in sheets:
         what = "holds a chart and no cells" if name in book.sheetnames else "is not there"
-        raise InputError(f"{path}: sheet {name!r} {what}; its sheets with cells are: {', '.join(sheets)}")
+        raise InputError(f"{path}: sheet {name!r} {what}; its sheets with cells are: {shown_list(sheets)}")
     return next(iter(sheets.values())) if name is None else sheets[name]
 
 
@@ -515,6 +536,25 @@ _READERS: dict[str, Callable[[Path, ImportOptions, ExitStack], Table]] = {
 }
 FORMATS = tuple(_READERS)
 """Ends of names that can be read."""
+
+
+def shown(name: str) -> str:
+    """A name that a file has, as a message may say it: nothing that a terminal obeys or cannot print, not endless."""
+    plain = "".join(each if each.isprintable() else _escaped(each) for each in name)
+    return plain if len(plain) <= _SHOWN_NAME else f"{plain[: _SHOWN_NAME - 3]}..."
+
+
+def _escaped(character: str) -> str:
+    # What could not be decoded is told by its byte.
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
+
+
+def shown_list(names: Iterable[str]) -> str:
+    """Several such names; of very many the first."""
+    every = [shown(name) for name in names]
+    more = len(every) - _SHOWN_NAMES
+    return ", ".join(every[:_SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401  a cell of any format
