@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "ignore::DeprecationWarning:onnxscript",
         "ignore::DeprecationWarning:datasets",
         "ignore::DeprecationWarning:multiprocess",
+        "ignore::DeprecationWarning:mlflow",
     ):
         config.addinivalue_line("filterwarnings", line)
 
