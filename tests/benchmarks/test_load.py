@@ -7,7 +7,7 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -75,10 +75,10 @@ class Unchecked:
     def request(self, number: int, size: int) -> list[str]:
         return [str(number)] * size
 
-    def body(self, texts: list[str]) -> dict[str, Any]:
-        return {"texts": texts}
+    def body(self, texts: Sequence[str]) -> dict[str, Any]:
+        return {"texts": list(texts)}
 
-    def check(self, texts: list[str], answer: object) -> None:
+    def check(self, texts: Sequence[str], answer: object) -> None:
         pass
 
 

@@ -126,7 +126,7 @@ class Server:
         answer: dict[str, Any] = self.ask("GET", "/docs.json").json()
         return answer
 
-    def operation(self, method: str, path: str, kind: str) -> schemathesis.APIOperation:
+    def operation(self, method: str, path: str, kind: str) -> schemathesis.APIOperation[Any, Any, Any, Any]:
         """One operation with one kind of body, for schemathesis."""
         return schemathesis.openapi.from_dict(with_one_kind_of_body(self.document, kind))[path][method]
 
@@ -163,7 +163,7 @@ class Server:
 
     def try_one(
         self,
-        case: schemathesis.Case,
+        case: schemathesis.Case[Any],
         caller: str | None,
         *,
         accept: str | None = None,
@@ -261,7 +261,7 @@ def test_whatever_is_sent_is_answered_as_documented(server: Server, method: str,
         caller=st.sampled_from(server.callers),
         accept=st.sampled_from(in_lines),
     )
-    def try_one(case: schemathesis.Case, caller: str | None, accept: str | None) -> None:
+    def try_one(case: schemathesis.Case[Any], caller: str | None, accept: str | None) -> None:
         server.try_one(case, caller, accept=accept, more_checks=checks)
 
     try_one()

@@ -113,7 +113,8 @@ def _screen_events_lost(
 ) -> float | None:
     if release.screen is None:
         return None
-    return found_lost(settled_by(release, texts), alone.given, truth.any(axis=1))
+    events: NDArray[np.bool_] = np.any(truth, axis=1)
+    return found_lost(settled_by(release, texts), alone.given, events)
 
 
 def _keep_or_drop_screen(run: Run, lost: float | None, allowed: float) -> None:
