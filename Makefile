@@ -82,12 +82,16 @@ evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds t
 	$(BIN)/tocsin evaluate $(if $(CASE),--benchmark $(CASE)) $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline, load time, memory
+bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline and the other runtimes installed (ARGS=--peers installs them), load time, memory
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
 	$(BIN)/python benchmarks/memory.py $(ARGS)
+
+.PHONY: bench-cascade
+bench-cascade: $(VENV)/.dev  ## what `tocsin score --cascade` loses and saves; ARGS="--no-event-share 0.8 --save"
+	$(BIN)/python benchmarks/cascade.py $(ARGS)
 
 .PHONY: bench-prepare
 bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; ARGS="--rows 600000"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -19,15 +18,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pages import DOCS, with_table
 from peers import output, reason
 from speed import corpus_texts, cpu_name
 
 from tocsin_serving.settings import available_cores
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "distributed.md"
-_MARKS = re.compile(
-    r"(<!-- benchmarks/distributed.py begins -->\n).*?(<!-- benchmarks/distributed.py ends -->)", re.DOTALL
-)
+PAGE = DOCS / "distributed.md"
+_PROGRAM = "benchmarks/distributed.py"
 _JOB_SECONDS = 3600
 
 
@@ -47,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.save:
         # Now, and not after an hour of measuring.
-        with_table("")
+        with_table(PAGE, _PROGRAM, "")
     texts = corpus_texts(arguments.texts)
     with tempfile.TemporaryDirectory() as scratch:
         whole, part = Path(scratch) / "whole", Path(scratch) / "part"
@@ -63,7 +61,7 @@ def main() -> None:
     table = as_table(jobs, len(texts), arguments.workers)
     print(table)
     if arguments.save:
-        PAGE.write_text(with_table(table), encoding="utf-8")
+        PAGE.write_text(with_table(PAGE, _PROGRAM, table), encoding="utf-8")
 
 
 def part_of(texts: int) -> int:
@@ -120,17 +118,6 @@ def core_seconds(job: Job, texts: int, workers: int) -> float | None:
     if job.whole <= job.part or not more:
         return None
     return (job.whole - job.part) * min(workers, available_cores()) / more
-
-
-def with_table(table: str) -> str:
-    """The page with a table between its marks.
-
-    :raises SystemExit: the page has no such marks.
-    """
-    page, marks = _MARKS.subn(lambda marks: f"{marks[1]}{table}\n{marks[2]}", PAGE.read_text(encoding="utf-8"))
-    if marks != 1:
-        raise SystemExit(f"{PAGE}: expected one place between the marks of benchmarks/distributed.py, found {marks}")
-    return page
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Other people's ways to run the same classifier, each in a virtual environment of its own, so that no pins collide.
 
-`speed.py --peers` uses it. A peer that cannot be installed or does not run is a row with the reason. Each gets the
-texts and a folder with the release's architecture in Hugging Face's format (fp32, random weights, which change no
-product's time), runs on all cores at batch 32, and prints the best of three rounds.
+`speed.py` measures those that are installed, and `speed.py --peers` installs the others first. A peer that is not
+there, cannot be installed or does not run is a row with the reason. Each gets the texts and a folder with the release's
+architecture in Hugging Face's format (fp32, random weights, which change no product's time), runs on all cores at batch
+32, and prints the best of three rounds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ENVIRONMENTS = Path(__file__).resolve().parent / ".venvs"
+INSTALL = "make bench ARGS=--peers"
 _INSTALL_SECONDS = 1800
 _RUN_SECONDS = 1800
 
@@ -64,12 +66,20 @@ class Environment:
 
         :raises subprocess.SubprocessError, OSError: it cannot be made; see `reason`.
         """
-        done = self.python.parents[1] / ".installed"
-        if done.is_file() and done.read_text(encoding="utf-8") == "\n".join(self.requirements):
+        if self.is_installed:
             return
         output([sys.executable, "-m", "venv", "--clear", str(self.python.parents[1])], _INSTALL_SECONDS)
         output([str(self.python), "-m", "pip", "install", "--quiet", *self.requirements], _INSTALL_SECONDS)
-        done.write_text("\n".join(self.requirements), encoding="utf-8")
+        self._done.write_text("\n".join(self.requirements), encoding="utf-8")
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it is there as it should be."""
+        return self._done.is_file() and self._done.read_text(encoding="utf-8") == "\n".join(self.requirements)
+
+    @property
+    def _done(self) -> Path:
+        return self.python.parents[1] / ".installed"
 
     def versions(self) -> str:
         """What is installed of what decides its speed, for the table: not all of it is pinned."""
@@ -93,8 +103,13 @@ class Peer:
     body: str
     """Python that defines ``run(texts)``, with ``folder`` and ``texts`` at hand; and ``end()``, where it needs one."""
 
-    def measure(self, folder: Path, texts: Sequence[str]) -> Speed | str:
-        """Its speed, or in words why there is none."""
+    def measure(self, folder: Path, texts: Sequence[str], *, install: bool = True) -> Speed | str:
+        """Its speed, or in words why there is none.
+
+        :param install: make its environment where it is missing, which takes gigabytes and minutes.
+        """
+        if not install and not self.environment.is_installed:
+            return f"not installed; `{INSTALL}` installs and measures all of these"
         try:
             self.environment.install()
             script = _FRAME.format(body=self.body)

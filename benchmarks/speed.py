@@ -4,10 +4,10 @@
 
 What is compared: the Hugging Face pipeline (PyTorch, fp32, batch 32, all cores) on the release's own architecture, with
 random weights because weights do not change the time a product takes; onnxruntime's bare int8 matrix products at the
-model's shapes; the batch job and the HTTP service on the same cores. `--peers` adds other people's runtimes, each
-installed into a virtual environment of its own (see peers.py; gigabytes, and minutes the first time). Ratios are given
-in CPU time, too: that of all threads and processes, which other work on the machine hardly changes. `--save` writes
-the table, with date and machine, to benchmarks/speed.md.
+model's shapes; the batch job and the HTTP service on the same cores; and other people's runtimes, each in a virtual
+environment of its own (see peers.py), as far as these are there. `--peers` installs those that are missing first
+(gigabytes, and minutes the first time). Ratios are given in CPU time, too: that of all threads and processes, which
+other work on the machine hardly changes. `--save` writes the table, with date and machine, to benchmarks/speed.md.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Row = tuple[str, str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=2000)
-    parser.add_argument("--peers", action="store_true", help="measure other runtimes, too")
+    parser.add_argument("--peers", action="store_true", help="install the other runtimes that are missing")
     parser.add_argument("--save", action="store_true", help="write benchmarks/speed.md")
     arguments = parser.parse_args()
     texts = corpus_texts(arguments.texts)
@@ -70,7 +70,7 @@ def main() -> None:
     found: list[Row] = []
     whole = False
     try:
-        for row in rows(texts, peers=arguments.peers):
+        for row in rows(texts, install=arguments.peers):
             found.append(row)
         whole = True
     finally:
@@ -78,7 +78,8 @@ def main() -> None:
         report(found, len(texts), arguments.save and whole)
 
 
-def rows(texts: Sequence[str], *, peers: bool) -> Iterator[Row]:
+def rows(texts: Sequence[str], *, install: bool) -> Iterator[Row]:
+    """:param install: the peers that are missing."""
     yield load_row()
     one_core = in_process(texts)
     yield speed_row("library, one thread", one_core)
@@ -90,8 +91,7 @@ def rows(texts: Sequence[str], *, peers: bool) -> Iterator[Row]:
         yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
         job, peak = batch_job(list(texts) * _JOB_ROUNDS)
         yield from batch_job_rows(job, peak, pipeline)
-        if peers:
-            yield from peer_rows(folder, few, job)
+        yield from peer_rows(folder, few, job, install=install)
     yield from tried("HTTP", lambda: http_rows(texts))
 
 
@@ -200,10 +200,10 @@ def peer_model() -> Iterator[Path]:
         yield Path(folder)
 
 
-def peer_rows(folder: Path, texts: Sequence[str], job: Speed) -> Iterator[Row]:
+def peer_rows(folder: Path, texts: Sequence[str], job: Speed, *, install: bool) -> Iterator[Row]:
     """A row with each peer's speed and one with the batch job against it, or one with the reason why there is none."""
     for peer in PEERS:
-        found = peer.measure(folder, texts)
+        found = peer.measure(folder, texts, install=install)
         if isinstance(found, str):
             yield (peer.name, "not measured", found)
         else:
@@ -389,7 +389,7 @@ def report(rows: Sequence[Row], count: int, save: bool) -> None:
 
 def as_made(target: str) -> str:
     """The command that makes a table again, options included."""
-    return f"make {target} ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
+    return f"make {target} ARGS={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else f"make {target}"
 
 
 def cpu_name() -> str:

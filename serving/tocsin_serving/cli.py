@@ -81,6 +81,7 @@ def new_key(
 
 
 def score(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -167,9 +168,14 @@ def score(
     counts its events. Outputs appear only when they are complete; a job that was stopped goes on with --resume. At its
     end stands a summary of what was found.
     """
+    from tocsin import UsageError
     from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan
     from tocsin_serving.batch.report import check_report
 
+    # RAY_ADDRESS may be set for all that runs here.
+    ray_address = ray_address if engine == "ray" or _was_typed(context, "ray_address") else None
+    if date_column is not None and report is None:
+        raise UsageError("--date-column is for the report: add --report FILE.html, or leave it out")
     options = JobOptions(
         text_column=text_column,
         date_column=date_column,
@@ -196,6 +202,12 @@ def score(
         _score_and_report(pairs, options, report)
     else:
         _score(pairs, options)
+
+
+def _was_typed(context: typer.Context, option: str) -> bool:
+    """Whether an option's value comes from the command line, and not from the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:

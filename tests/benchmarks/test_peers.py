@@ -9,6 +9,7 @@ from pathlib import Path
 import peers
 import pytest
 from peers import ONNXRUNTIME, PEERS, TORCH, Environment, Peer, Speed
+from speed import peer_rows
 
 
 @pytest.fixture
@@ -62,3 +63,43 @@ def test_a_peer_that_prints_something_else_at_its_end_has_a_reason(
     found = Peer("a peer", environment, body).measure(tmp_path, ["a text"])
     assert isinstance(found, str)
     assert "printed no speed" in found
+
+
+def test_a_peer_that_is_not_installed_is_not_measured_unless_asked_and_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
+    made = Environment("made", ("nothing",))
+    monkeypatch.setattr(Environment, "python", Path(sys.executable))
+    monkeypatch.setattr(Environment, "_done", tmp_path / ".installed")
+    asked: list[str] = []
+    monkeypatch.setattr(Environment, "install", lambda self: asked.append(self.name))
+    peer = Peer("a peer", made, "run = len")
+    found = peer.measure(tmp_path, ["a text"], install=False)
+    assert isinstance(found, str)
+    assert "not installed; `make bench ARGS=--peers`" in found
+    assert asked == []
+    assert isinstance(peer.measure(tmp_path, ["a text"], install=True), Speed)
+    assert asked == ["made"]
+    (tmp_path / ".installed").write_text("nothing")
+    assert isinstance(peer.measure(tmp_path, ["a text"], install=False), Speed)
+
+
+def test_an_environment_of_other_requirements_is_not_there_as_it_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
+    made = Environment("made", ("torch==2",))
+    assert not made.is_installed
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / ".installed").write_text("torch==1")
+    assert not made.is_installed
+    (tmp_path / "made" / ".installed").write_text("torch==2")
+    assert made.is_installed
+
+
+def test_every_peer_has_a_row_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
+    rows = list(peer_rows(tmp_path, ["a text"], Speed(1.0, 1.0), install=False))
+    assert [row[0] for row in rows] == [peer.name for peer in PEERS]
+    assert all(row[1] == "not measured" and "ARGS=--peers" in row[2] for row in rows)

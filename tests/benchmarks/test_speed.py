@@ -70,6 +70,8 @@ def test_what_cannot_be_measured_is_a_row_with_the_reason(error: BaseException) 
 def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["speed.py", "--save", "--peers"])
     assert as_made("bench") == "make bench ARGS='--save --peers'"
+    monkeypatch.setattr(sys, "argv", ["speed.py"])
+    assert as_made("bench") == "make bench"
 
 
 @pytest.mark.parametrize("beside", [0, 200])

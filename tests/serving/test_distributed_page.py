@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def test_the_manifest_for_kubernetes_is_a_ray_job_of_the_same_ray() -> None:
     assert f"rayproject/ray:{cluster['rayVersion']}-" in PAGE.read_text(encoding="utf-8")
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
-    assert len(images) == 1
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert images == {f"registry.example/tocsin-ray:{version}"}
     for group in groups:
         # KubeRay hands these to `ray start`, which takes text.
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
@@ -85,3 +87,8 @@ def test_the_manifests_command_has_only_options_there_are() -> None:
     shown = CliRunner().invoke(app, [arguments[0], "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     for option in (argument for argument in arguments if argument.startswith("--")):
         assert option in re.sub(r"\x1b\[[0-9;]*m", "", shown.output)
+
+
+def test_a_job_that_is_applied_again_goes_on_where_it_stopped() -> None:
+    job = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "ray-job.yaml").read_text(encoding="utf-8"))
+    assert "--resume" in job["spec"]["entrypoint"].split()

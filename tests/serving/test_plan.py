@@ -109,3 +109,20 @@ def test_names_that_cannot_be_used_are_refused_plainly(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "stat", locked)
     with pytest.raises(UsageError, match=r"locked/out\.csv: Permission denied"):
         plan("-", tmp_path / "locked" / "out.csv", "csv")
+
+
+@pytest.mark.parametrize(("ending", "unpack"), [(".gz", "gunzip"), (".zst", "unzstd"), (".GZ", "gunzip")])
+def test_parquet_that_was_packed_once_more_is_refused_with_what_to_do(ending: str, unpack: str, tmp_path: Path) -> None:
+    packed = tmp_path / "in" / f"a.parquet{ending}"
+    files(tmp_path / "in" / "b.csv", packed, tmp_path / "in" / f".hidden.parquet{ending}")
+    message = rf"a\.parquet{ending}: Parquet is compressed within .* leave {ending} out .*{unpack}.*--format parquet"
+    for source in (packed, tmp_path / "in", tmp_path / "in" / "*"):
+        with pytest.raises(UsageError, match=message):
+            plan(source if source == packed else str(source), tmp_path / "out")
+    files(tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=rf"out\.parquet{ending}: Parquet is compressed within"):
+        plan(tmp_path / "a.parquet", tmp_path / f"out.parquet{ending}")
+    (pair,) = plan(packed, tmp_path / "out.parquet", "parquet")
+    assert str(pair.source_format) == "parquet"
+    packed.unlink()
+    assert names(plan(tmp_path / "in", tmp_path / "out"), tmp_path / "in") == ["b.csv"]

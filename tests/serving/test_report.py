@@ -11,8 +11,10 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ from rich.console import Console
 
 from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, dry_run, job, plan
+from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
 from tocsin_serving.batch.records import kind_of_reason
@@ -85,8 +88,43 @@ def test_the_summary_tells_what_was_found(source: Path, tiny_release: Path) -> N
     shown = ("read 6", "rejected 1 16.7%", "text is empty 1 16.7%", "texts scored 5", "Protests 1 20.0%", "en 4 80.0%")
     for line in (*shown, "without event 1 20.0%", "not read for their language 1 20.0%"):
         assert line.split() in lines
-    assert kind_of_reason("not valid UTF-8 at byte 17") == kind_of_reason("not valid UTF-8 at byte 4")
     assert kind_of_reason("not valid JSON: Expecting value") == "not valid JSON"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("not valid UTF-8 at byte 17", "not valid UTF-8 at byte ..."),
+        ("not valid UTF-16", "not valid UTF-16"),
+        ("has 3 cells, the header has 12", "has ... cells, the header has ..."),
+        ("has 1,234 cells in 2 lines, the header has 2", "has ... cells in ... lines, the header has ..."),
+        ("text is not a string but int64", "text is not a string but int64"),
+    ],
+)
+def test_numbers_of_a_row_go_and_those_in_words_stay(reason: str, kind: str) -> None:
+    assert kind_of_reason(reason) == kind
+
+
+def test_reasons_are_told_in_words_by_summary_and_manifest(tiny_release: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(b"id,text\n1,An airstrike hit.\n2,caf\xe9\n3,one,two\n4\n")
+    summary, _ = run(source, tiny_release)
+    told = " ".join(summary.reject_reasons)
+    assert "UTF-8" in told and "cells" in told
+    assert "N" not in told.replace("UTF-8", "")
+    manifest = json.loads(source.with_name("out.csv.manifest.json").read_text(encoding="utf-8"))
+    assert manifest["counts"]["reject_reasons"] == dict(summary.reject_reasons)
+
+
+def test_other_languages_stand_behind_those_that_are_named(source: Path, tmp_path: Path) -> None:
+    (pair,) = plan(source, tmp_path / "out.jsonl")
+    counts = Counter({"en": 50, "es": 4, "fr": 3, "de": 3, "it": 3, "pt": 2, "ru": 2, "ar": 2})
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as printed:
+        console.print(summary_table([FileSummary(pair, rows_read=69, tally=Tally(scored=69, languages=counts))]))
+    shown = re.findall(r"^\W+(\w+) +\W +(\d+) ", printed.get().partition("languages")[2], re.MULTILINE)
+    assert [name for name, _ in shown] == ["en", "es", "fr", "de", "it", "others"]
+    assert shown[-1] == ("others", "6")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
@@ -332,9 +370,55 @@ def test_what_is_finished_is_not_left_to_score(tmp_path: Path, tiny_release: Pat
 def test_an_estimate_counts_workers_and_uses_units_people_read(source: Path, tmp_path: Path) -> None:
     (pair,) = plan(source, tmp_path / "out.jsonl")
     found = Estimate(FileSummary(pair), rows=3_600_000, rows_per_second=100)
-    assert found.in_words(1) == "about 3,600,000 rows at about 100 rows/s with 1 worker: about 10.0 h"
-    assert found.in_words(20) == "about 3,600,000 rows at about 2,000 rows/s with 20 workers: about 30 min"
-    assert "divided by the number of workers" in found.in_words(None)
+    assert found.in_words(1) == "about 3,600,000 rows at about 100 rows/s with 1 worker: about 10.0 h, 10.0 core-hours"
+    assert found.in_words(20, start_up=2.4) == (
+        "about 3,600,000 rows at about 2,000 rows/s with 20 workers: about 30 min and 2 s to start, 10.0 core-hours"
+    )
+    assert "about 10.0 h divided by the number of workers, 10.0 core-hours" in found.in_words(None)
+    assert "2.8 core-hours a million rows" in replace(found, rows=None).in_words(2)
+    assert replace(found, rows=360).in_words(1).endswith("about 4 s, less than 0.1 core-hours")
+
+
+@pytest.mark.parametrize("distinct", [3, 15])
+def test_texts_that_repeat_make_an_estimate_no_faster(
+    distinct: int, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    scorer = dry_run.ChunkScorer
+
+    class Slow(scorer):  # type: ignore[misc, valid-type]
+        """Takes a hundredth of a second for each text that it scores."""
+
+        def __call__(self, chunk: Chunk) -> Answers:
+            clock.now += 0.01 * len(set(chunk.texts))
+            return super().__call__(chunk)
+
+    monkeypatch.setattr(dry_run, "ChunkScorer", Slow)
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "".join(f"An airstrike hit {n % distinct}.\n" for n in range(15)))
+    found = estimate(plan(source, tmp_path / "out.csv"), JobOptions(release=str(tiny_release)))
+    assert found.rows_per_second == pytest.approx(100)
+    assert found.sample.rows_read == 15
+
+
+def test_a_sample_goes_on_until_it_has_texts_enough(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "_TEXTS", 5)
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "".join(f"An airstrike hit {n // 10}.\n" for n in range(100)))
+    found = estimate(plan(source, tmp_path / "out.csv"), JobOptions(release=str(tiny_release)))
+    assert found.sample.rows_read == 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_dry_run_says_how_long_workers_take_to_start(
+    workers: int, source: Path, tmp_path: Path, tiny_release: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = JobOptions(release=str(tiny_release), workers=workers)
+    dry_run.dry_run_with_estimate(plan(source, tmp_path / "out.jsonl"), options)
+    assert re.search(r"\d s to start, less than 0.1 core-hours\. Nothing", " ".join(capsys.readouterr().err.split()))
 
 
 def test_days_that_stand_for_an_unknown_one_are_not_drawn(tmp_path: Path, tiny_release: Path) -> None:

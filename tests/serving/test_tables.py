@@ -100,4 +100,8 @@ def examples() -> list[str]:
 def test_examples_of_the_page_run(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"id": [1, 2], "text": ["Rebels shelled the town.", None]}), "reports.parquet")
-    exec(compile(example, "docs/python.md", "exec"), {})
+    exec(compile(example, "docs/python.md", "exec"), {"__name__": "__main__"})
+
+
+def test_the_page_shows_how_to_score_a_table_and_a_file() -> None:
+    assert all(any(f"{name}(" in example for example in examples()) for name in ("score_table", "score_file"))

@@ -1,39 +1,28 @@
 """Stage 5: the first look that settles plain no-events, for those who score archives in which most texts are such.
 
-    python -m tocsin_training.screen [RELEASE] [--corpus FOLDER] [--no-event-share 0.8]
-
-measures a release's screen on the test split: events lost, texts settled, and the CPU time of a mix with and without
-it. CPU time and not time on the clock, because other work on the machine hardly changes it.
+`benchmarks/cascade.py` measures what it loses and saves.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
-import random
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from scipy.stats import beta  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer
 
-from tocsin import EventClassifier, Release, TocsinError, UsageError
-from tocsin.cli.console import out
+from tocsin import Release
 from tocsin.encoder import load_tokenizer
 from tocsin.release import LAYOUT
 from tocsin.screen import Screen, ngrams
 from tocsin.text import replace_lone_surrogates
-from tocsin_training.config import DataSettings, ScreenSettings
+from tocsin_training.config import ScreenSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
-from tocsin_training.heldout import read_corpus
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
@@ -41,7 +30,6 @@ _log = logging.getLogger(__name__)
 Bools = NDArray[np.bool_]
 Tokens = list[list[int]]
 
-_ROUNDS = 3
 _CONFIDENCE = 0.95
 
 
@@ -188,76 +176,3 @@ def found_lost(settled: Bools, given: Bools, events: Bools) -> float:
     :return: 0 where no text has an event.
     """
     return float((settled & given.any(axis=1))[events].mean()) if events.any() else 0.0
-
-
-def measure(release: Path | None, corpus: Path, no_event_share: float) -> dict[str, Any]:
-    """What a release's screen does on a corpus's test split, and what it saves on a mix of its texts.
-
-    :param no_event_share: share of texts without event in the mix.
-    :return: `settled` and `events_lost` on all test texts; `lost_that_would_be_found`, the share of texts with events
-        that the encoder alone would have given a label; CPU milliseconds a text of the mix `alone` and in `cascade`.
-    :raises UsageError: the share is not between 0 and 1.
-    :raises ReleaseError: the release has no screen.
-    """
-    if not 0 < no_event_share <= 1:
-        raise UsageError(f"--no-event-share {no_event_share}: give a share above 0 and at most 1, such as 0.8")
-    alone, cascade = EventClassifier.load(release), EventClassifier.load(release, cascade=True)
-    text = read_corpus(DataSettings(corpus=corpus, taxonomy=alone.release.folder / LAYOUT.taxonomy), alone.taxonomy)
-    events: Bools = np.any(text.truth, axis=1)
-    settled = settled_by(alone.release, text.texts)
-    given = np.zeros_like(text.truth)
-    lost = np.flatnonzero(settled & events)
-    given[lost] = alone.score_batch([text.texts[row] for row in lost]).given
-    mix = [text.texts[row] for row in _mix(events, no_event_share)]
-    times = cpu_milliseconds({"alone": alone, "cascade": cascade}, mix)
-    shares = settled_shares(settled, events) | {"lost_that_would_be_found": found_lost(settled, given, events)}
-    return shares | {"texts": len(text), "mix": len(mix)} | times
-
-
-def _mix(events: Bools, no_event_share: float) -> list[int]:
-    """All texts without event and as many others as make up the rest, in random order."""
-    without, with_event = np.flatnonzero(~events), np.flatnonzero(events)
-    count = min(round(len(without) * (1 - no_event_share) / no_event_share), len(with_event))
-    chosen = random.Random(0).sample(with_event.tolist(), count) + without.tolist()
-    return random.Random(1).sample(chosen, len(chosen))
-
-
-def cpu_milliseconds(classifiers: dict[str, EventClassifier], texts: Sequence[str]) -> dict[str, float]:
-    """CPU milliseconds a text, the least of some rounds in turn."""
-    times: dict[str, list[float]] = {name: [] for name in classifiers}
-    for _ in range(_ROUNDS):
-        for name, classifier in classifiers.items():
-            begun = time.process_time()
-            classifier.score_batch(texts)
-            times[name].append(1000 * (time.process_time() - begun) / len(texts))
-    return {name: min(found) for name, found in times.items()}
-
-
-def show(figures: dict[str, Any], no_event_share: float) -> Table:
-    """The figures as a table for people."""
-    table = Table("what", "measured", title=f"The screen on {figures['texts']:,} test texts")
-    table.add_row("texts without event that it settles", f"{figures['settled']:.1%}")
-    table.add_row("texts with an event that it settles: lost", f"{figures['events_lost']:.2%}")
-    table.add_row("of all with an event, lost that the encoder finds", f"{figures['lost_that_would_be_found']:.2%}")
-    mix = f"{figures['mix']:,} texts, {no_event_share:.0%} without event"
-    table.add_row(f"CPU time a text alone, {mix}", f"{figures['alone']:.2f} ms")
-    table.add_row("CPU time a text with --cascade", f"{figures['cascade']:.2f} ms")
-    table.add_row("faster by", f"{figures['alone'] / figures['cascade']:.2f}x")
-    return table
-
-
-def _measure_from_command_line() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("release", type=Path, nargs="?", help="a release folder; the shipped one by default")
-    parser.add_argument("--corpus", type=Path, default=Path("datasets/corpus"))
-    parser.add_argument("--no-event-share", type=float, default=0.8)
-    arguments = parser.parse_args()
-    try:
-        figures = measure(arguments.release, arguments.corpus, arguments.no_event_share)
-    except TocsinError as error:
-        raise SystemExit(str(error)) from None
-    out.print(show(figures, arguments.no_event_share))
-
-
-if __name__ == "__main__":
-    _measure_from_command_line()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -48,7 +48,17 @@ def _load(entry_point: EntryPoint) -> object:
         target.command()(function)
     command = typer.main.get_command(target)
     command.name = entry_point.name
+    _take_literally(command)
     return command
+
+
+def _take_literally(command: Any) -> None:  # noqa: ANN401  click's, of which Typer brings its own
+    """Show help as it is written: Rich takes what is in brackets, as in tocsin[ray], for markup and leaves it out."""
+    for said in (command, *command.params):
+        if getattr(said, "help", None):
+            said.help = escape(said.help)
+    for below in getattr(command, "commands", {}).values():
+        _take_literally(below)
 
 
 app = typer.Typer(

@@ -24,11 +24,11 @@ from tocsin_serving.batch.job import (
 )
 from tocsin_serving.batch.outputs import FilePair
 from tocsin_serving.batch.records import ReleaseRecord
-from tocsin_serving.batch.scoring import ChunkScorer
+from tocsin_serving.batch.scoring import ChunkScorer, scoring
 from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.settings import available_cores
 
-# Enough for a rate that holds within some tenths, in a second or so.
+# Distinct ones. Enough for a rate that holds within some tenths, in a second or so.
 _TEXTS = 256
 _WARM_UP_TEXTS = 16
 # Rows read, over all files, to tell how many there are; of a compressed file at least a whole buffer.
@@ -45,12 +45,13 @@ class Estimate:
     rows: int | None
     """Left to score of all files, told from the share of each that its first rows take up; none for a pipe."""
     rows_per_second: float | None
-    """Of one worker; none when the first rows hold no text."""
+    """Of one worker, for texts of which none is another's repetition; none when the first rows hold no text."""
 
-    def in_words(self, workers: int | None) -> str:
-        """Rows, rate and time.
+    def in_words(self, workers: int | None, start_up: float | None = None) -> str:
+        """Rows, rate, time and cost.
 
         :param workers: none when a cluster will tell how many there are.
+        :param start_up: seconds that workers take to start; none where it is not known.
         """
         if self.rows == 0:
             return "no rows are left to score"
@@ -60,9 +61,12 @@ class Estimate:
         rate = self.rows_per_second * (workers or 1)
         of = "each worker" if workers is None else "1 worker" if workers == 1 else f"{workers} workers"
         if self.rows is None:
-            return f"about {rate:,.0f} rows/s with {of}; {rows}"
+            cost = _core_hours(1_000_000 / self.rows_per_second)
+            return f"about {rate:,.0f} rows/s with {of}, {cost} a million rows; {rows}"
         time_taken = _duration(self.rows / rate) + (" divided by the number of workers" if workers is None else "")
-        return f"{rows} at about {rate:,.0f} rows/s with {of}: about {time_taken}"
+        starting = "" if start_up is None else f" and {_duration(start_up)} to start"
+        cost = _core_hours(self.rows / self.rows_per_second)
+        return f"{rows} at about {rate:,.0f} rows/s with {of}: about {time_taken}{starting}, {cost}"
 
 
 def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
@@ -89,7 +93,11 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
 
 
 def _timed(score: ChunkScorer, pair: FilePair, chunk: Chunk) -> tuple[FileSummary, float | None]:
-    """Counts of a chunk's first rows, and how many are scored in a second; none without a text."""
+    """Counts of a chunk's first rows, and how many are scored in a second; none without a text.
+
+    What stands in a chunk twice is scored once. The rest of a file may repeat nothing, so each row is reckoned as a
+    text of its own.
+    """
     chunk = _beginning(chunk, _TEXTS)
     score(_beginning(chunk, _WARM_UP_TEXTS))
     begun = time.perf_counter()
@@ -97,7 +105,25 @@ def _timed(score: ChunkScorer, pair: FilePair, chunk: Chunk) -> tuple[FileSummar
     seconds = time.perf_counter() - begun
     sample = FileSummary(pair)
     sample.add(chunk, answers)
-    return sample, sample.rows_read / seconds if chunk.texts else None
+    if not chunk.texts:
+        return sample, None
+    seconds_a_text = seconds / len(set(chunk.texts))
+    return sample, sample.rows_read / (seconds_a_text * len(chunk.texts))
+
+
+def start_up(options: JobOptions, workers: int) -> float:
+    """Seconds that a job's workers take to start, all at once as in the job, until each has a release and Arrow.
+
+    One worker is the job's own process, which starts as long as another one does.
+
+    :raises TocsinError: they cannot start.
+    """
+    release, chunk = open_release(options), Chunk(None, ["A text."], np.array([1]), [], 1)
+    begun = time.perf_counter()
+    with scoring(release, options.shape, workers=max(workers, 2), cascade=options.cascade) as score:
+        for _ in score([chunk] * workers, lambda: iter(())):
+            pass
+        return time.perf_counter() - begun
 
 
 def dry_run_with_estimate(files: Sequence[FilePair], options: JobOptions) -> None:
@@ -106,7 +132,9 @@ def dry_run_with_estimate(files: Sequence[FilePair], options: JobOptions) -> Non
     if found.sample.rows_read:
         err.print(summary_table([found.sample], title=f"The first rows of {found.sample.files.source_name}"))
     workers = options.workers or (available_cores() if options.engine == "local" else None)
-    err.print(f"{found.in_words(workers)}. Nothing was written.", markup=False)
+    left = found.rows != 0 and found.rows_per_second is not None
+    starting = start_up(options, workers) if left and workers and options.engine == "local" else None
+    err.print(f"{found.in_words(workers, starting)}. Nothing was written.", markup=False)
 
 
 def _look(pair: FilePair, options: JobOptions, limit: int) -> tuple[Chunk, int | None]:
@@ -132,12 +160,23 @@ def _look(pair: FilePair, options: JobOptions, limit: int) -> tuple[Chunk, int |
 
 
 def _beginning(chunk: Chunk, count: int) -> Chunk:
-    """The first texts of a chunk, with the rejects that stand among them."""
-    if len(chunk.texts) <= count:
+    """A chunk's rows up to so many distinct texts, with the rejects that stand among them."""
+    found, end = set[str](), 0
+    for text in chunk.texts:
+        found.add(text)
+        if len(found) > count:
+            break
+        end += 1
+    if end == len(chunk.texts):
         return chunk
-    numbers = chunk.numbers[:count]
+    numbers = chunk.numbers[:end]
     rejects = [reject for reject in chunk.rejects if reject.row < numbers[-1]]
-    return Chunk(None, chunk.texts[:count], numbers, rejects, count + len(rejects))
+    return Chunk(None, chunk.texts[:end], numbers, rejects, end + len(rejects))
+
+
+def _core_hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.1f} core-hours" if hours >= 0.1 else "less than 0.1 core-hours"
 
 
 def _duration(seconds: float) -> str:

@@ -69,6 +69,12 @@ def format_by_name(name: str) -> FileFormat | None:
     return None if kind is None or (codec and kind == "parquet") else FileFormat(kind, codec)
 
 
+def is_packed_parquet(name: str) -> bool:
+    """Whether a name says of Parquet, which compresses within itself, that it was compressed once more."""
+    path = PurePosixPath(name.lower())
+    return path.suffix in _CODEC_BY_SUFFIX and path.stem.endswith(".parquet")
+
+
 def place(path: str | Path | UPath) -> Place:
     """A place from what a user wrote; a `Path` exactly when it is in this machine's file system.
 

@@ -83,6 +83,11 @@ class JobOptions:
     stdout_copy: Path | None = None
     """Where what goes to stdout is kept too, for the report."""
 
+    def __post_init__(self) -> None:
+        """:raises UsageError: an option would be without effect."""
+        if self.ray_address is not None and self.engine != "ray":
+            raise UsageError("--ray-address says where Ray is: add --engine ray, or leave it out")
+
     @property
     def shape(self) -> Shape:
         """What an output row is."""

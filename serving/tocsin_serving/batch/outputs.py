@@ -26,6 +26,7 @@ from tocsin_serving.batch.files import (
     Input,
     Place,
     format_by_name,
+    is_packed_parquet,
     naming_faults,
     place,
     printable,
@@ -36,6 +37,7 @@ _P = TypeVar("_P", Path, UPath)
 REJECTS_SUFFIX = ".rejects.jsonl"
 MANIFEST_SUFFIX = ".manifest.json"
 _PARQUET_MAGIC = b"PAR1"
+_UNPACK = {".gz": "gunzip", ".zst": "unzstd"}
 # First bytes of what people rename by mistake.
 _OTHER_MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -177,15 +179,30 @@ def _format(where: Place, file_format: str | None) -> FileFormat:
         raise UsageError(f"{where} is {found.kind} by its name; leave --format {file_format} out or rename it")
     if file_format is None:
         name = "stdin" if where == STREAM else where
+        _refuse_packed_parquet(where)
         raise UsageError(f"{name}: its name must end in {', '.join(SUFFIXES)}, or give --format")
     return FileFormat(file_format)
+
+
+def _refuse_packed_parquet(where: Place) -> None:
+    if is_packed_parquet(where.name):
+        ending = PurePosixPath(where.name).suffix
+        raise UsageError(
+            f"{where}: Parquet is compressed within itself (what is written, with zstd), so leave {ending} out of the "
+            f"name. If it is read and was packed as a whole, unpack it first, with {_UNPACK[ending.lower()]}; if it is "
+            "plain Parquet under such a name, --format parquet reads it."
+        )
 
 
 def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -> list[FilePair]:
     """:param found: files with their names relative to the root."""
     # Below the root, the target holds what earlier runs of this job wrote.
     inside = target != STREAM and _lies_in(target, root)
-    sources = [(path, name) for path, name in found if _is_input(name) and not (inside and _lies_in(path, target))]
+    seen = [(path, name) for path, name in found if not _is_hidden(name) and not (inside and _lies_in(path, target))]
+    for path, _ in seen:
+        # It would be left out, and its rows missing without a word.
+        _refuse_packed_parquet(path)
+    sources = [(path, name) for path, name in seen if _is_input(name)]
     for path, _ in sources:
         _refuse_missing(path)
     if not sources:
@@ -308,13 +325,17 @@ def _lies_in(target: Place, folder: Place) -> bool:
     return f"{target}/".startswith(str(folder).rstrip("/") + "/")
 
 
-def _is_input(name: str) -> bool:
-    """Whether a file found below a folder is to be read: by its relative name, and not hidden like what is unfinished.
+def _is_hidden(name: str) -> bool:
+    """Whether a file found below a folder is hidden, as what is unfinished is.
 
     :param name: relative to the folder.
     """
-    hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-    return not hidden and format_by_name(name) is not None and not name.endswith(REJECTS_SUFFIX)
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def _is_input(name: str) -> bool:
+    """Whether a file found below a folder is to be read, by its name."""
+    return format_by_name(name) is not None and not name.endswith(REJECTS_SUFFIX)
 
 
 def check_content(source: Input) -> None:

@@ -52,8 +52,11 @@ class Counts:
 
 
 def kind_of_reason(reason: str) -> str:
-    """A reject's reason without what is particular to its row, so that reasons can be counted."""
-    return re.sub(r"\d+", "N", reason.partition(": ")[0])
+    """A reject's reason without what is particular to its row, so that reasons can be counted.
+
+    Numbers go and dots stand for them; digits that are part of a word (UTF-8, int64) stay.
+    """
+    return re.sub(r"(?<![\w-])\d+(?:,\d{3})*(?![\w-])", "...", reason.partition(": ")[0])
 
 
 class _Record(BaseModel):

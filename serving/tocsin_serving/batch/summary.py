@@ -45,17 +45,19 @@ def _lines(files: Sequence[Counts]) -> Iterator[Line]:
     yield "to review", tally.to_review, _share(tally.to_review, of)
     yield "longer than the window", tally.truncated, _share(tally.truncated, of)
     yield "languages", None, ""
-    yield from _by_count(_few(tally.languages), of)
+    yield from _languages(tally.languages, of)
 
 
 def _by_count(counts: Counter[str], of: int) -> Iterable[Line]:
     return [(f"  {name}", count, _share(count, of)) for name, count in counts.most_common()]
 
 
-def _few(languages: Counter[str]) -> Counter[str]:
+def _languages(languages: Counter[str], of: int) -> Iterator[Line]:
+    """The commonest, and all others together behind them, however many they are."""
     shown = Counter(dict(languages.most_common(_LANGUAGES_SHOWN)))
-    others = languages.total() - shown.total()
-    return shown + Counter({"others": others})
+    yield from _by_count(shown, of)
+    if others := languages.total() - shown.total():
+        yield "  others", others, _share(others, of)
 
 
 def _share(count: int, of: int) -> str:
