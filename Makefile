@@ -86,7 +86,7 @@ bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline and the other ru
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly; ARGS="--megabytes 10 100"
+bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly, by workers; ARGS="--megabytes 10 100 --save"
 	$(BIN)/python benchmarks/memory.py $(ARGS)
 
 .PHONY: bench-cascade

@@ -1,35 +1,41 @@
 """Peak memory of `tocsin score` on files made on the fly: it must not grow with the file.
 
-    python benchmarks/memory.py [--megabytes 5 50] [--format csv] [--workers 1] [--beside 0]
+    python benchmarks/memory.py [--megabytes 5 50] [--format csv] [--workers 1 2 4 8] [--beside 0] [--save]
 
-Texts repeat within a chunk, so that the run is short: what stands in a chunk more than once is scored once. Rows,
-chunks and answers are as many as ever. `--beside 1000` gives each row another column of so many bytes, as files have
-that are large: 5 GB of them are four million rows, and some minutes.
+A hundred texts repeat, so that the run is short: a worker scores a text once that comes again soon. Rows, chunks and
+answers are as many as ever; texts that all differ take each worker some 7 MB more, by which it knows them again.
+`--beside 1000` gives each row another column of so many bytes, as files have that are large: 5 GB of them are four
+million rows, and some minutes. `--save` writes the table, with date, machine and command, between the marks in
+docs/batch.md. Memory is PSS: a page that several processes share counts once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
-from speed import corpus_texts, peak_memory
+from speed import as_made, corpus_texts, cpu_name, peak_memory
 
+from tocsin import Release
 from tocsin_serving.batch.files import compress
+from tocsin_serving.settings import available_cores
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "batch.md"
+_MARKS = re.compile(r"(<!-- benchmarks/memory.py begins -->\n).*?(<!-- benchmarks/memory.py ends -->)", re.DOTALL)
 FORMATS = ("csv", "csv.gz", "jsonl", "jsonl.zst", "parquet")
-_DISTINCT_TEXTS = 16
+_DISTINCT_TEXTS = 100
 # Of Parquet: 16,000 rows.
-_ROUNDS_A_GROUP = 1000
+_ROUNDS_A_GROUP = 160
 
 
 def main() -> None:
@@ -38,14 +44,59 @@ def main() -> None:
         "--megabytes", type=int, nargs="+", default=[5, 50], help="sizes of the text before compression"
     )
     parser.add_argument("--format", choices=FORMATS, default="csv")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--beside", type=int, default=0, help="bytes of a second column in each row, which is kept")
+    parser.add_argument("--save", action="store_true", help="write the table into docs/batch.md")
     arguments = parser.parse_args()
-    table = Table("file", "rows", "rows/s", "peak memory, all processes", title="tocsin score; must 1000 MB, aim 400")
-    for megabytes in arguments.megabytes:
-        source = Source(megabytes * 1_000_000, arguments.format, arguments.beside)
-        table.add_row(f"{megabytes} MB {arguments.format}", *measured(source, arguments.workers))
-    Console().print(table)
+    if arguments.save:
+        # Now, and not after minutes of measuring.
+        with_table("")
+    found = [
+        (f"{megabytes} MB {arguments.format}", workers, measured(source, workers))
+        for megabytes in arguments.megabytes
+        for source in [Source(megabytes * 1_000_000, arguments.format, arguments.beside)]
+        for workers in arguments.workers
+    ]
+    table = as_table(found)
+    print(table)
+    if arguments.save:
+        PAGE.write_text(with_table(table), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job over a file took."""
+
+    rows: int
+    seconds: float
+    peak: int
+    """Bytes, of all processes."""
+
+
+def as_table(found: Iterable[tuple[str, int, Measured]]) -> str:
+    """:param found: a file's name, the job's workers, and what it took."""
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, release {Release.open().name}, by "
+        f"`{as_made('bench-memory')}`; must 1,000 MB, aim 400:",
+        "",
+        "| file | workers | rows | rows/s | peak memory, all processes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, workers, took in found:
+        row = (name, workers, f"{took.rows:,}", f"{took.rows / took.seconds:,.0f}", f"{took.peak / 1e6:,.0f} MB")
+        lines.append(f"| {' | '.join(map(str, row))} |")
+    return "\n".join(lines)
+
+
+def with_table(table: str) -> str:
+    """The page with a table between its marks.
+
+    :raises SystemExit: the page has no such marks.
+    """
+    page, marks = _MARKS.subn(lambda marks: f"{marks[1]}{table}\n{marks[2]}", PAGE.read_text(encoding="utf-8"))
+    if marks != 1:
+        raise SystemExit(f"{PAGE}: expected one place between the marks of benchmarks/memory.py, found {marks}")
+    return page
 
 
 @dataclass(frozen=True)
@@ -70,15 +121,15 @@ class Source:
         return max(1, self.size // sum(len(value.encode()) for row in self.rows for value in row.values()))
 
 
-def measured(kind: Source, workers: int) -> tuple[str, str, str]:
-    """Rows, speed and peak memory of a job over a file."""
+def measured(kind: Source, workers: int) -> Measured:
+    """A job over a file that is made for it."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / f"in.{kind.format}"
         rows = make(source, kind)
         command = [sys.executable, "-m", "tocsin.cli.main", "score", str(source), f"{scratch}/out.{kind.format}"]
         begun = time.perf_counter()
         peak = peak_memory([*command, "--workers", str(workers)], every=1)
-        return f"{rows:,}", f"{rows / (time.perf_counter() - begun):,.0f}", f"{peak / 1e6:,.0f} MB"
+        return Measured(rows, time.perf_counter() - begun, peak)
 
 
 def make(path: Path, kind: Source) -> int:

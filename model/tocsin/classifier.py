@@ -31,6 +31,18 @@ from tocsin.text import replace_lone_surrogates
 
 
 @dataclass(frozen=True)
+class Readings:
+    """What is read off texts, one row a text: all that answers are made of."""
+
+    logits: NDArray[np.float32]
+    """Shape (texts, labels); minus infinity for a text that the screen answers."""
+    windows: NDArray[np.intp]
+    """How many windows each text was read in, shape (texts,); 0 for one that the screen answers."""
+    languages: list[str]
+    """ISO 639 codes, a text each."""
+
+
+@dataclass(frozen=True)
 class Scores:
     """Answers for many texts as arrays, one row a text. Batch jobs work on these and never build a Prediction."""
 
@@ -190,15 +202,34 @@ class EventClassifier:
         :param objective: which of the release's thresholds decide; see `objectives`.
         :raises InputError: naming the position of a text that is not a string or is empty, or an unknown objective.
         """
+        return self.answers(self.read(texts), objective=objective)
+
+    @property
+    def reads_alone(self) -> bool:
+        """Whether what is read off a text is the same to the last bit whatever texts it is read with."""
+        return self._encoder.reads_alone
+
+    def read(self, texts: Sequence[str]) -> Readings:
+        """What takes the time: tokens, the encoder, the language; `answers` makes answers of it.
+
+        :raises InputError: naming the position of a text that is not a string or is empty.
+        """
         texts = list(texts)
         _check(texts)
         texts = [replace_lone_surrogates(text) for text in texts]
         logits, windows = self._encoder.logits(texts, self._screen)
-        settled = windows == 0
-        probabilities = self._calibration.probabilities(logits)
+        return Readings(logits, windows, [detect_language(text, self.languages) for text in texts])
+
+    def answers(self, readings: Readings, *, objective: str = DEFAULT_OBJECTIVE) -> Scores:
+        """Answers from what this classifier has read; see `score_batch`.
+
+        :raises InputError: an unknown objective.
+        """
+        settled = readings.windows == 0
+        probabilities = self._calibration.probabilities(readings.logits)
         if self._screen is not None:
             probabilities[settled] = self._screen.rates
-        languages = [detect_language(text, self.languages) for text in texts]
+        languages = readings.languages
         read = np.array([language in self.languages for language in languages], dtype=np.bool_)
         confidence = self._calibration.confidence(probabilities, objective).astype(np.float32)
         parents, count = self.taxonomy.parents, len(self.taxonomy.event_types)
@@ -212,7 +243,7 @@ class EventClassifier:
             confidence=confidence,
             needs_review=(confidence < self._calibration.review_below) | ~read,
             read=read,
-            truncated=windows > 1,
+            truncated=readings.windows > 1,
             settled=settled,
             languages=languages,
         )

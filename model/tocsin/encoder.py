@@ -77,6 +77,11 @@ class Encoder:
                 np.add.at(windows_per_text, rows, 1)
         return logits, windows_per_text
 
+    @property
+    def reads_alone(self) -> bool:
+        """Whether each window goes through the graph on its own, so that its neighbours cannot change its last bits."""
+        return self._micro_batch_tokens == 0
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens that go through the graph for each text, special tokens and overlaps included: what it costs."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))

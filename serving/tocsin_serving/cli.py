@@ -24,6 +24,18 @@ ReleaseOption = Annotated[
     str | None,
     typer.Option(help="Release to use instead of the shipped one: a folder or store:name.", show_default=False),
 ]
+DelimiterOption = Annotated[
+    str | None,
+    typer.Option(help="CSV: the character between cells, such as ^ or tab.", show_default="told from the file"),
+]
+QuoteOption = Annotated[str, typer.Option(help="CSV: the character around cells; none where there is none.")]
+EscapeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="CSV: the character before quotes of a text, such as a backslash.", show_default="they are doubled"
+    ),
+]
+EncodingOption = Annotated[str, typer.Option(help="CSV: encoding, such as cp1252 or utf-16.")]
 
 
 def serve(
@@ -156,6 +168,10 @@ def score(
         str | None,
         typer.Option("--format", metavar="csv|jsonl|parquet", help="For files whose names tell none, such as -."),
     ] = None,
+    delimiter: DelimiterOption = None,
+    quote: QuoteOption = '"',
+    escape: EscapeOption = None,
+    encoding: EncodingOption = "utf-8",
     work_dir: Annotated[
         Path | None,
         typer.Option(help="Where an output bound for a URL grows until it is complete.", show_default="user's cache"),
@@ -170,6 +186,7 @@ def score(
     """
     from tocsin import UsageError
     from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan
+    from tocsin_serving.batch.dialect import Dialect
     from tocsin_serving.batch.report import check_report
 
     # RAY_ADDRESS may be set for all that runs here.
@@ -193,7 +210,8 @@ def score(
     )
     # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    pairs = plan(source, target, file_format)
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
+    pairs = plan(source, target, file_format, dialect)
     if report is not None:
         check_report(report, overwrite=overwrite, resume=resume)
     if dry_run:
@@ -249,6 +267,10 @@ def remap(
     ] = None,
     release: ReleaseOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    delimiter: DelimiterOption = None,
+    quote: QuoteOption = '"',
+    escape: EscapeOption = None,
+    encoding: EncodingOption = "utf-8",
 ) -> None:
     """Put old batch output under new label names, without scoring it again.
 
@@ -257,9 +279,11 @@ def remap(
     """
     from tocsin import Release, Taxonomy
     from tocsin.stores import resolve_release
+    from tocsin_serving.batch.dialect import Dialect
     from tocsin_serving.batch.remap import Renaming, read_names
     from tocsin_serving.batch.remap import remap as write
 
     new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
-    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite)
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
+    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite, dialect=dialect)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)

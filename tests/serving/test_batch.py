@@ -249,7 +249,7 @@ def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_releas
     assert [reject["reason"] for reject in found] == [
         "text is empty",
         "has 1 cells, the header has 2",
-        "not valid UTF-8",
+        "not valid UTF-8: where the file is in another encoding, name it, such as --encoding cp1252",
         "has 3 cells, the header has 2",
     ]
     assert found[0]["raw"] == "2, "
@@ -425,7 +425,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(case: str, tmp_path: P
 def test_csv_that_is_no_utf8_or_no_text_is_told_apart(tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "a.csv"
     for case, message in (
-        ("Latin-1", "is not UTF-8; save it as UTF-8"),
+        ("Latin-1", r"is not UTF-8: .* name it, such as --encoding cp1252, or save it as UTF-8"),
         ("PNG called CSV", "is not CSV: its bytes are no text"),
     ):
         source.write_bytes(NOT_WHAT_THEY_SAY[case][1])

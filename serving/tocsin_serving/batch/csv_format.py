@@ -9,15 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from codecs import BOM_UTF8
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tocsin import InputError
+from tocsin import InputError, UsageError
 from tocsin_serving.batch.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -28,9 +29,15 @@ from tocsin_serving.batch.chunks import (
     in_pieces,
     text_problem,
 )
+from tocsin_serving.batch.dialect import UTF8, Dialect
 from tocsin_serving.batch.files import Input
 
-_DELIMITERS = ",;\t|"
+# The last two are Hive's and ASCII's own; more could be part of a column's name.
+_DELIMITERS = ",;\t|^~\x01\x1f"
+# Excel's word on the delimiter, above the header.
+_SEPARATOR = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
+# Of what the columns that are added are made, beside letters and digits.
+_ADDED_CHARACTERS = frozenset(' ,:"{}[].-_/\\')
 MAX_CELL = 64 * 1024 * 1024
 """Characters in a cell: a quote that is never closed would otherwise read any file into memory."""
 
@@ -38,22 +45,29 @@ MAX_CELL = 64 * 1024 * 1024
 class CsvRecords:
     """The records of a CSV file with a header.
 
+    :param source: whose format says what is known of the dialect.
     :param column: one that should be there; it tells the delimiter.
-    :raises InputError: the file cannot be read as CSV in UTF-8.
+    :raises InputError: the file cannot be read as CSV in its encoding.
     """
 
     def __init__(self, source: Input, column: str) -> None:
         csv.field_size_limit(MAX_CELL)
         self._source = source
-        self.has_bom = source.start().startswith(BOM_UTF8)
-        # surrogateescape carries undecodable bytes as far as the rejects file.
-        self._file = source.text("utf-8-sig", errors="surrogateescape")
-        first_line = self._next_line()
-        self.delimiter = delimiter_of(first_line, column)
+        given = source.format.dialect
+        self.encoding, self.mark = given.codec(source.start())
+        self._file = source.text(self.encoding, errors=given.decoding_errors)
+        self._before = 0
+        first_line = self._next_line().removeprefix("\ufeff" if self.mark else "")
+        self.separator = ""
+        """Excel's line above the header, which the output has too."""
+        if named := _SEPARATOR.fullmatch(first_line):
+            self.separator, self._before, first_line = first_line, 1, self._next_line()
+            given = replace(given, delimiter=given.delimiter or named[1])
+        self.dialect = replace(given, delimiter=given.delimiter or delimiter_of(first_line, column, given))
         self._records = self._checked(first_line)
         self.header = next(self._records, _NO_RECORD).cells
-        if not _is_utf8(self.header):
-            raise InputError(f"{source.name} is not UTF-8; save it as UTF-8")
+        if not _is_text(self.header):
+            raise InputError(f"{source.name} is not {self._encoding_problem}, or save it as UTF-8")
 
     def __iter__(self) -> Iterator[CsvRecord]:
         """All rows in order; blank lines are no rows."""
@@ -61,20 +75,35 @@ class CsvRecords:
 
     def problem(self, record: CsvRecord) -> str | None:
         """Why a row is not what its writer meant, or none."""
-        if not _is_utf8(record.cells):
-            return "not valid UTF-8"
-        if record.ran_together(self.delimiter):
+        if not _is_text(record.cells):
+            return f"not valid {self._encoding_problem}"
+        if record.ran_together(self.dialect):
+            hint = self._escape_hint(record)
             return (
                 f"a quote opened in {record.place} closes in the middle of a cell: rows may have run together; "
-                "close the quote in its own row, and double quotes that belong to a text"
+                f"close the quote in its own row, and double quotes that belong to a text{hint and '; ' + hint}"
             )
         if len(record.cells) != len(self.header):
             where = f" in {record.place}" if len(record.lines) > 1 else ""
-            return f"has {len(record.cells)} cells{where}, the header has {len(self.header)}"
+            hint = self._escape_hint(record)
+            return f"has {len(record.cells)} cells{where}, the header has {len(self.header)}{hint and ': ' + hint}"
         return None
 
+    @property
+    def _encoding_problem(self) -> str:
+        name = "UTF-8" if self.encoding == UTF8 else self.encoding
+        return f"{name}: where the file is in another encoding, name it, such as --encoding cp1252"
+
+    def _escape_hint(self, record: CsvRecord) -> str:
+        """What to do where quotes seem to be escaped, which nobody has said."""
+        escaped = self.dialect.escape is None and any('\\"' in line for line in record.lines)
+        return "where a backslash stands before quotes of a text, give --escape '\\'" if escaped else ""
+
     def _next_line(self) -> str:
-        line = self._file.readline(MAX_CELL)
+        try:
+            line = self._file.readline(MAX_CELL)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._source.name} is not {self._encoding_problem} ({error.reason})") from error
         if len(line) == MAX_CELL:
             raise InputError(f"{self._source.name} is not CSV: it has a line of more than {MAX_CELL:,} characters")
         return line
@@ -97,25 +126,32 @@ class CsvRecords:
             ended = True
 
         # Not strict: that would also refuse text between a closing quote and the next delimiter.
-        rows = csv.reader(taken(), delimiter=self.delimiter)
-        before = 0
+        rows = self.dialect.reader(taken())
+        before = self._before
         try:
             for cells in rows:
-                # Only inside quotes does the reader ask for another line before it hands out a row.
+                # Only inside quotes, or behind an escape, does the reader ask for another line before it hands out a
+                # row.
                 if ended:
-                    opened = rows.line_num - max(_count_lines(cells[-1]), 1) + 1
-                    raise InputError(
-                        f"{self._source.name}: the quote opened in line {opened} is never closed; "
-                        "close it or, if it belongs to the text, put the cell in quotes and double those inside"
-                    )
-                yield CsvRecord(cells, tuple(lines), before + 1)
-                before = rows.line_num
+                    raise InputError(f"{self._source.name}: {self._unended(cells, self._before + rows.line_num)}")
+                yield CsvRecord(cells, tuple(lines), before + 1, self.encoding)
+                before = self._before + rows.line_num
                 lines.clear()
         except csv.Error as error:
             raise InputError(
                 f"{self._source.name}: {error} in the row that starts in line {before + 1}; "
                 "is a quote there never closed?"
             ) from error
+
+    def _unended(self, cells: list[str], last_line: int) -> str:
+        if self.dialect.quote is None:
+            return f"line {last_line} ends with an escape, and nothing comes after it; the file may be cut off"
+        opened = last_line - max(_count_lines(cells[-1]), 1) + 1
+        escapes = "" if self.dialect.escape else "; where a backslash stands before quotes, give --escape '\\'"
+        return (
+            f"the quote opened in line {opened} is never closed; "
+            f"close it or, if it belongs to the text, put the cell in quotes and double those inside{escapes}"
+        )
 
 
 class CsvReader:
@@ -155,6 +191,7 @@ class CsvRecord:
     lines: tuple[str, ...]
     """As they stand in the file, with their ends."""
     first_line: int
+    encoding: str = UTF8
 
     @property
     def place(self) -> str:
@@ -165,18 +202,20 @@ class CsvRecord:
     def raw(self) -> str | bytes:
         """The row as it stood in the file, without the end of its last line."""
         text = "".join(self.lines).rstrip("\r\n")
-        return text if _is_utf8([text]) else text.encode("utf-8", "surrogateescape")
+        if _is_text([text]):
+            return text
+        return text.encode(self.encoding, Dialect(encoding=self.encoding).decoding_errors)
 
-    def ran_together(self, delimiter: str) -> bool:
+    def ran_together(self, dialect: Dialect) -> bool:
         """Whether a quote left open here was closed by one that opens a cell some lines further down.
 
         Behind that quote stands the other cell's text, and only there does strict reading stumble. In a single line
         text behind a closing quote is just sloppy.
         """
-        if len(self.lines) == 1:
+        if len(self.lines) == 1 or dialect.quote is None:
             return False
         try:
-            next(csv.reader(self.lines, delimiter=delimiter, strict=True))
+            next(dialect.reader(self.lines, strict=True))
         except csv.Error:
             return True
         return False
@@ -209,21 +248,35 @@ class _Batch:
 
 
 class CsvWriter:
-    """Gives back the rows read with cells added: lists and maps as JSON, null as nothing, true and false in words."""
+    """Gives back the rows read with cells added: lists and maps as JSON, null as nothing, true and false in words.
+
+    In the dialect and the encoding of the input.
+
+    :raises UsageError: what is added cannot be written in them.
+    """
 
     def __init__(self, reader: CsvReader, added: pa.Schema) -> None:
         records = reader.records
-        self._start = BOM_UTF8 if records.has_bom else b""
+        self._start = records.mark + records.separator.encode(records.encoding)
         self._header = [*records.header, *added.names]
-        self._delimiter = records.delimiter
-        self._encoders = [_encoder(field.type) for field in added]
+        self._dialect, self._encoding = records.dialect, records.encoding
+        self._encoders = [_encoder(field.type, ascii_only=records.encoding != UTF8) for field in added]
+        bare = self._dialect.quote is None and self._dialect.escape is None
+        if bare and not _may_stand_bare(self._dialect.delimiter or ""):
+            raise UsageError(
+                f"--quote none: the columns that are added hold the delimiter {self._dialect.delimiter!r}, which could "
+                "not be told from one between cells. Give --escape as well."
+            )
 
     def header(self) -> bytes:
-        """The names of the columns, behind a byte order mark if the input had one."""
+        """The names of the columns, behind a byte order mark and Excel's separator line if the input had them."""
         return self._start + b"".join(self._lines([self._header]))
 
     def encode(self, rows: list[list[str]], answers: Answers) -> Iterator[bytes]:
-        """Output rows."""
+        """Output rows.
+
+        :raises UsageError: a label's name has a character that the encoding has not.
+        """
         cells = [
             map(encode, column.to_pylist())
             for encode, column in zip(self._encoders, answers.columns.columns, strict=True)
@@ -235,46 +288,48 @@ class CsvWriter:
 
     def _lines(self, rows: Iterable[list[Any]]) -> Iterator[bytes]:
         made: list[str] = []
-        write = row_writer(made.append, self._delimiter)
+        write = self._dialect.row_writer(made.append)
         for row in rows:
-            write(row)
-            yield made.pop().encode()
+            try:
+                write(row)
+            except csv.Error as error:
+                delimiter = self._dialect.delimiter
+                raise UsageError(
+                    f"--quote none: a column that is added holds the delimiter {delimiter!r}. Give --escape as well."
+                ) from error
+            yield self._encoded(made.pop())
+
+    def _encoded(self, line: str) -> bytes:
+        try:
+            return line.encode(self._encoding)
+        except UnicodeEncodeError as error:
+            character = error.object[error.start : error.end]
+            raise UsageError(
+                f"What is added to a row has the character {character!r}, which {self._encoding} has not; save the "
+                "input as UTF-8 and leave --encoding out."
+            ) from error
 
 
-def row_writer(put: Callable[[str], object], delimiter: str) -> Callable[[Iterable[Any]], object]:
-    """A function that puts a row of cells somewhere as a line that ends with a line feed.
-
-    A cell with a carriage return is quoted whatever the version of Python: before 3.13 only the characters of the line
-    end are, and one left bare would be read back as the end of a row. So the line end has both, until it is written.
-    """
-    return csv.writer(_LineFeeds(put), delimiter=delimiter, lineterminator="\r\n").writerow
+def _may_stand_bare(delimiter: str) -> bool:
+    """Whether a delimiter is in no column that is added; a label of the user's own with one is found out later."""
+    return not delimiter.isalnum() and delimiter not in _ADDED_CHARACTERS
 
 
-class _LineFeeds:
-    """Takes rows from a CSV writer, each in one piece, and ends them otherwise than it does."""
-
-    def __init__(self, put: Callable[[str], object]) -> None:
-        self._put = put
-
-    def write(self, row: str) -> None:
-        self._put(row.removesuffix("\r\n") + "\n")
-
-
-def delimiter_of(header: str, column: str) -> str:
+def delimiter_of(header: str, column: str, dialect: Dialect) -> str:
     """The delimiter under which the header has a column that must be there, and then the most columns."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
-        cells = next(csv.reader([header], delimiter=delimiter), [])
+        cells = next(replace(dialect, delimiter=delimiter).reader([header]), [])
         return column in cells, len(cells)
 
-    return max(_DELIMITERS, key=fit)
+    return max((one for one in _DELIMITERS if one not in (dialect.quote, dialect.escape)), key=fit)
 
 
 def _count_lines(cell: str) -> int:
     return sum(1 for _ in io.StringIO(cell, newline=""))
 
 
-def _is_utf8(cells: Iterable[str]) -> bool:
+def _is_text(cells: Iterable[str]) -> bool:
     text = "".join(cells)
     if text.isascii():
         return True
@@ -285,11 +340,11 @@ def _is_utf8(cells: Iterable[str]) -> bool:
     return True
 
 
-def _encoder(kind: pa.DataType) -> Callable[[Any], object]:
+def _encoder(kind: pa.DataType, *, ascii_only: bool) -> Callable[[Any], object]:
     if pa.types.is_map(kind):
-        return lambda value: json.dumps(dict(value), ensure_ascii=False)
+        return lambda value: json.dumps(dict(value), ensure_ascii=ascii_only)
     if pa.types.is_list(kind):
-        return lambda value: json.dumps(value, ensure_ascii=False)
+        return partial(json.dumps, ensure_ascii=ascii_only)
     if pa.types.is_boolean(kind):
         return lambda value: "true" if value else "false"
     return lambda value: value

@@ -88,7 +88,7 @@ def estimate(files: Sequence[FilePair], options: JobOptions) -> Estimate:
         if not chunk.read or (first.texts and not chunk.texts):
             sampled, chunk = pair, first
     known = [rows for rows in counted if rows is not None]
-    sample, rate = _timed(ChunkScorer(classifier, options.shape), sampled, chunk)
+    sample, rate = _timed(ChunkScorer(classifier, options.shape, remember=0), sampled, chunk)
     return Estimate(sample, sum(known) if len(known) == len(counted) else None, rate)
 
 

@@ -26,6 +26,7 @@ from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin.disk import atomic, sync
+from tocsin_serving.batch.dialect import USUAL, Dialect
 
 Place = Path | UPath
 """A file or folder, here or in a store."""
@@ -55,9 +56,11 @@ class FileFormat:
     """One of `KINDS`."""
     codec: str | None = None
     """``gzip``, ``zstd`` or none; Parquet compresses within itself."""
+    dialect: Dialect = USUAL
+    """Of CSV."""
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.codec}" if self.codec else self.kind
+        return ", ".join(filter(None, (self.kind, self.codec, str(self.dialect))))
 
 
 def format_by_name(name: str) -> FileFormat | None:

@@ -26,6 +26,7 @@ from tocsin.stores import resolve_release
 from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
+from tocsin_serving.batch.dialect import Dialect
 from tocsin_serving.batch.files import (
     STREAM,
     FileFormat,
@@ -169,6 +170,10 @@ def score_file(
     resume: bool = False,
     file_format: str | None = None,
     work_dir: str | Path | None = None,
+    delimiter: str | None = None,
+    quote: str = '"',
+    escape: str | None = None,
+    encoding: str = "utf-8",
 ) -> FileSummary:
     """Label the texts of one CSV, JSON Lines or Parquet file.
 
@@ -185,6 +190,10 @@ def score_file(
     :param resume: go on with an unfinished output, or leave a finished one that this job would write again.
     :param file_format: ``csv``, ``jsonl`` or ``parquet`` for files whose names tell none.
     :param work_dir: where an output bound for a store grows; none means a folder of the user's cache.
+    :param delimiter: of CSV, between cells; none to tell it from the file.
+    :param quote: of CSV, around cells; ``none`` where quotes are characters like others.
+    :param escape: of CSV, the character before quotes of a text; none where they are doubled.
+    :param encoding: of CSV.
     :return: counts; rows that could not be scored are in ``<target>.rejects.jsonl``.
     :raises TocsinError: no output was written; the message says why.
     """
@@ -202,7 +211,8 @@ def score_file(
         resume=resume,
         work_dir=None if work_dir is None else Path(work_dir),
     )
-    (summary,) = run(_single(plan(source, target, file_format)), options)
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
+    (summary,) = run(_single(plan(source, target, file_format, dialect)), options)
     return summary
 
 
@@ -386,7 +396,7 @@ def _check_before(pair: FilePair, options: JobOptions) -> None:
     with disk_errors(pair, lambda: "Nothing was scored."):
         if pair.source != STREAM:
             with closing(Input(pair.source, pair.source_format)) as source, readable(source):
-                open_reader(source, options.columns)
+                open_writer(open_reader(source, options.columns), options.columns)
         if pair.target == STREAM:
             if options.resume:
                 raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")

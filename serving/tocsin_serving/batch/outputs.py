@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, TypeVar
@@ -18,6 +18,7 @@ from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin_serving.batch.chunks import Reject
+from tocsin_serving.batch.dialect import Dialect
 from tocsin_serving.batch.files import (
     KINDS,
     STREAM,
@@ -38,14 +39,15 @@ REJECTS_SUFFIX = ".rejects.jsonl"
 MANIFEST_SUFFIX = ".manifest.json"
 _PARQUET_MAGIC = b"PAR1"
 _UNPACK = {".gz": "gunzip", ".zst": "unzstd"}
+_UTF16 = "UTF-16 text; save it as UTF-8"
 # First bytes of what people rename by mistake.
 _OTHER_MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "a zip file or an Excel workbook",
     b"%PDF": "a PDF",
-    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b"\xff\xfe": _UTF16,
+    b"\xfe\xff": _UTF16,
     _PARQUET_MAGIC: "Parquet",
 }
 
@@ -81,7 +83,12 @@ class FilePair:
         return self.target.with_name(self.target.name + MANIFEST_SUFFIX)
 
 
-def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: str | None = None) -> list[FilePair]:
+def plan(
+    source: str | Path | UPath,
+    target: str | Path | UPath,
+    file_format: str | None = None,
+    dialect: Dialect | None = None,
+) -> list[FilePair]:
     """Pair the files of a path, folder or glob with those to write.
 
     A file goes to a file of the same kind. The files of a folder or glob go into a folder, under the names they had;
@@ -90,6 +97,7 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
     :param source: a path, a URL, or ``-`` for stdin.
     :param target: a path, a URL, or ``-`` for stdout.
     :param file_format: one of `KINDS`, for files whose names tell none.
+    :param dialect: of the CSV files among them; none: a usual one, its delimiter told from the file.
     :raises UsageError: the two do not go together, a file that is read would be replaced, or a name cannot be used.
     :raises InputError: there is nothing to read, or a folder or link below hides what there is.
     """
@@ -99,7 +107,29 @@ def plan(source: str | Path | UPath, target: str | Path | UPath, file_format: st
     with reaching(end if isinstance(start, Path) else start), naming_faults():
         pairs = _planned(start, end, file_format)
         _keep_sources(pairs)
-    return pairs
+    return pairs if dialect is None else _in_dialect(pairs, dialect)
+
+
+def _in_dialect(pairs: Sequence[FilePair], dialect: Dialect) -> list[FilePair]:
+    """The same files, those of CSV read and written in a dialect.
+
+    :raises UsageError: something is said of CSV, and none is.
+    """
+    if str(dialect) and all(pair.source_format.kind != "csv" for pair in pairs):
+        raise UsageError(
+            f"{pairs[0].source_name} is {pairs[0].source_format.kind}: --delimiter, --quote, --escape and --encoding "
+            "are for CSV; leave them out"
+        )
+    return [
+        replace(
+            pair,
+            source_format=replace(pair.source_format, dialect=dialect),
+            target_format=replace(pair.target_format, dialect=dialect),
+        )
+        if pair.source_format.kind == "csv"
+        else pair
+        for pair in pairs
+    ]
 
 
 def _planned(start: Place, end: Place, file_format: str | None) -> list[FilePair]:
@@ -350,6 +380,10 @@ def check_content(source: Input) -> None:
     actual = next((name for magic, name in _OTHER_MAGIC.items() if start.startswith(magic)), None)
     if kind == "parquet" and actual != "Parquet":
         raise InputError(f"{name} is not Parquet{f' but {actual}' if actual else ''}")
+    if kind == "csv" and source.format.dialect.encoding.startswith("utf-16"):
+        return
+    if kind == "csv" and actual == _UTF16:
+        actual += ", or give --encoding utf-16"
     if kind != "parquet" and actual is not None:
         raise InputError(f"{name} is not {kind.upper()} but {actual}")
     if kind == "csv" and start.lstrip(codecs.BOM_UTF8 + b" \r\n")[:1] in (b"{", b"["):

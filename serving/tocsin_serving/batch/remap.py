@@ -8,7 +8,6 @@ One label cannot become several, and none can vanish: that takes a model, so it 
 from __future__ import annotations
 
 import json
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
 from tocsin.disk import atomic
 from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT
-from tocsin_serving.batch.csv_format import CsvRecords, row_writer
+from tocsin_serving.batch.csv_format import CsvRecords
+from tocsin_serving.batch.dialect import USUAL, UTF8, Dialect
 from tocsin_serving.batch.files import FileFormat, Input, naming_faults
 from tocsin_serving.batch.parquet_format import open_parquet
 
@@ -98,9 +98,12 @@ def read_names(path: Path) -> dict[str, str]:
     return labels
 
 
-def remap(source: Path, target: Path, renaming: Renaming, *, overwrite: bool = False) -> int:
+def remap(
+    source: Path, target: Path, renaming: Renaming, *, overwrite: bool = False, dialect: Dialect | None = None
+) -> int:
     """Write a batch output anew under new names; it appears only when it is complete.
 
+    :param dialect: of CSV, as it was given when the output was made.
     :return: rows.
     :raises UsageError: the two files do not go together, or the output exists.
     :raises InputError: the input is no batch output or damaged, or has a label that nothing is said about.
@@ -114,10 +117,11 @@ def remap(source: Path, target: Path, renaming: Renaming, *, overwrite: bool = F
             raise UsageError(f"{target} exists; --overwrite replaces it.")
         if target.exists() and target.samefile(source):
             raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
+    read_as = FileFormat(kind[1:], dialect=dialect or USUAL)
     try:
-        with closing(Input(source, FileFormat(kind[1:]))) as file, atomic(target) as output:
+        with closing(Input(source, read_as)) as file, atomic(target) as output:
             return kinds[kind](file, output, renaming)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
         raise InputError(f"{source} to {target}: {reason}. No output was written.") from error
 
@@ -147,20 +151,22 @@ def _csv(source: Input, output: BinaryIO, renaming: Renaming) -> int:
     records = CsvRecords(source, "events")
     _check_columns(records.header, source.name)
     nested = _nested(records.header)
-    output.write(BOM_UTF8 if records.has_bom else b"")
-    write = row_writer(lambda line: output.write(line.encode()), records.delimiter)
+    encoding = records.encoding
+    output.write(records.mark + records.separator.encode(encoding))
+    write = records.dialect.row_writer(lambda line: output.write(line.encode(encoding)))
     write(records.header)
     rows = 0
     for record in records:
         place = f"{source.name}:{record.first_line}"
         if problem := records.problem(record):
             raise InputError(f"{place}: not a row that `tocsin score` wrote: {problem}")
-        write(_csv_row(records.header, record.cells, nested, place, renaming))
+        write(_csv_row(records, record.cells, nested, place, renaming))
         rows += 1
     return rows
 
 
-def _csv_row(header: list[str], cells: list[str], nested: Sequence[str], place: str, renaming: Renaming) -> list[str]:
+def _csv_row(records: CsvRecords, cells: list[str], nested: Sequence[str], place: str, renaming: Renaming) -> list[str]:
+    header, ascii_only = records.header, records.encoding != UTF8
     row = dict(zip(header, cells, strict=True))
     try:
         decoded = {name: json.loads(row[name]) for name in nested if row[name]}
@@ -168,7 +174,7 @@ def _csv_row(header: list[str], cells: list[str], nested: Sequence[str], place: 
         raise InputError(f"{place}: not a row that `tocsin score` wrote: {error}") from error
     changed = _placed(place, lambda: renaming.row({"events": []} | decoded))
     encoded = {
-        name: json.dumps(value, ensure_ascii=False) if name in nested else "" if value is None else value
+        name: json.dumps(value, ensure_ascii=ascii_only) if name in nested else "" if value is None else value
         for name, value in changed.items()
     }
     return [str(encoded.get(name, cell)) for name, cell in zip(header, cells, strict=True)]

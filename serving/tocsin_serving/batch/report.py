@@ -6,7 +6,6 @@ ran on many machines, has the same report as one that ran through.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import heapq
 import importlib.util
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +26,7 @@ from tocsin import TocsinError, UsageError
 from tocsin.disk import atomic
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
-from tocsin_serving.batch.csv_format import delimiter_of
+from tocsin_serving.batch.csv_format import CsvRecords
 from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, readable
 from tocsin_serving.batch.job import FileSummary, JobOptions
 from tocsin_serving.batch.parquet_format import open_parquet
@@ -174,9 +172,8 @@ def output_rows(
         elif file_format.kind == "jsonl":
             yield from map(json.loads, source.stream)
         else:
-            lines = source.text("utf-8-sig", errors="replace")
-            header = lines.readline()
-            yield from csv.DictReader(chain([header], lines), delimiter=delimiter_of(header, options.text_column))
+            records = CsvRecords(source, options.text_column)
+            yield from (dict(zip(records.header, record.cells, strict=True)) for record in records)
 
 
 def _needed(options: JobOptions) -> list[str]:
