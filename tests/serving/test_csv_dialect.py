@@ -53,7 +53,11 @@ CASES: dict[str, tuple[bytes, dict[str, str], dict[str, Any]]] = {
 
 
 def scored(
-    content: bytes, options: dict[str, str], folder: Path, release: Path, **more: bool
+    content: bytes,
+    options: dict[str, Any],
+    folder: Path,
+    release: Path,
+    **more: Any,  # noqa: ANN401
 ) -> tuple[FileSummary, Path]:
     source, target = folder / "in.csv", folder / "out.csv"
     source.write_bytes(content)

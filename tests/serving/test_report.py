@@ -29,6 +29,7 @@ from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
 from tocsin_serving.batch.records import kind_of_reason
 from tocsin_serving.batch.report import Findings, check_report, output_rows, parse_day, write_report
+from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.batch.tally import Tally
 
@@ -384,9 +385,8 @@ def test_texts_that_repeat_make_an_estimate_no_faster(
     distinct: int, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=0.0)
-    scorer = dry_run.ChunkScorer
 
-    class Slow(scorer):  # type: ignore[misc, valid-type]
+    class Slow(ChunkScorer):
         """Takes a hundredth of a second for each text that it scores."""
 
         def __call__(self, chunk: Chunk) -> Answers:
