@@ -110,7 +110,7 @@ def test_escaped_quotes_are_text_and_come_out_escaped(tmp_path: Path, tiny_relea
     ("row", "reason"),
     [
         (b'1,"He said \\"stop, now\\" after"', r"has 3 cells, the header has 2: where a backslash .* --escape '\\'"),
-        (b'1,"He said\n\\"stop, now\\" then"', r"rows may have run together: .*--escape '\\'"),
+        (b'1,"He said\n\\"stop, now\\" then"', r"rows may have run together; .*--escape '\\'"),
         (b"1,caf\xe9", "not valid UTF-8: where the file is in another encoding, name it, such as --encoding cp1252"),
     ],
 )

@@ -37,7 +37,7 @@ CLIENTS = 4
 BODY_SECONDS = 4
 FEW_OPEN_FILES = 128
 # How often the supervisor looks for the dead (service.py), and what a busy machine may add to it.
-RESPAWN_SECONDS = 10 + 2
+RESPAWN_SECONDS = 10 + 10
 
 
 def authorised(url: str) -> httpx.Client:
