@@ -29,7 +29,7 @@ def _not_blank(text: str) -> str:
 
 
 # For the OpenAPI document: what `_not_blank` asks for, as far as a pattern can say it.
-# Python's `strip` takes some control characters for white space, which JSON Schema's \\s does not.
+# Python's `strip` takes some control characters for white space, which `\s` of JSON Schema does not.
 _SOMETHING: dict[str, JsonValue] = {"pattern": r"[^\s\x1c-\x1f\x85]"}
 # Longest name of a release: of paths, PATH_MAX on Linux.
 MAX_RELEASE_CHARACTERS = 4_096
