@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 import time
@@ -24,14 +23,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pages import DOCS, with_table
 from speed import as_made, corpus_texts, cpu_name, peak_memory
 
 from tocsin import Release
 from tocsin_serving.batch.files import compress
 from tocsin_serving.settings import available_cores
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "batch.md"
-_MARKS = re.compile(r"(<!-- benchmarks/memory.py begins -->\n).*?(<!-- benchmarks/memory.py ends -->)", re.DOTALL)
+PAGE = DOCS / "batch.md"
+_PROGRAM = "benchmarks/memory.py"
 FORMATS = ("csv", "csv.gz", "jsonl", "jsonl.zst", "parquet")
 _DISTINCT_TEXTS = 100
 # Of Parquet: 16,000 rows.
@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.save:
         # Now, and not after minutes of measuring.
-        with_table("")
+        with_table(PAGE, _PROGRAM, "")
     found = [
         (f"{megabytes} MB {arguments.format}", workers, measured(source, workers))
         for megabytes in arguments.megabytes
@@ -60,7 +60,7 @@ def main() -> None:
     table = as_table(found)
     print(table)
     if arguments.save:
-        PAGE.write_text(with_table(table), encoding="utf-8")
+        PAGE.write_text(with_table(PAGE, _PROGRAM, table), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,6 @@ def as_table(found: Iterable[tuple[str, int, Measured]]) -> str:
         row = (name, workers, f"{took.rows:,}", f"{took.rows / took.seconds:,.0f}", f"{took.peak / 1e6:,.0f} MB")
         lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
-
-
-def with_table(table: str) -> str:
-    """The page with a table between its marks.
-
-    :raises SystemExit: the page has no such marks.
-    """
-    page, marks = _MARKS.subn(lambda marks: f"{marks[1]}{table}\n{marks[2]}", PAGE.read_text(encoding="utf-8"))
-    if marks != 1:
-        raise SystemExit(f"{PAGE}: expected one place between the marks of benchmarks/memory.py, found {marks}")
-    return page
 
 
 @dataclass(frozen=True)

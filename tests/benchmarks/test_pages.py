@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cascade
 import distributed
+import memory
 import pytest
 from pages import with_table
 
@@ -26,6 +27,6 @@ def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
         with_table(page, "benchmarks/a.py", "a table")
 
 
-@pytest.mark.parametrize("program", [cascade, distributed])
+@pytest.mark.parametrize("program", [cascade, distributed, memory])
 def test_the_pages_of_the_documentation_have_their_marks(program: object) -> None:
     with_table(program.PAGE, program._PROGRAM, "")  # type: ignore[attr-defined]
