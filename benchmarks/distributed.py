@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -19,15 +18,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pages
 from peers import output, reason
 from speed import corpus_texts, cpu_name
 
 from tocsin_serving.settings import available_cores
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "distributed.md"
-_MARKS = re.compile(
-    r"(<!-- benchmarks/distributed.py begins -->\n).*?(<!-- benchmarks/distributed.py ends -->)", re.DOTALL
-)
 _JOB_SECONDS = 3600
 
 
@@ -123,14 +120,8 @@ def core_seconds(job: Job, texts: int, workers: int) -> float | None:
 
 
 def with_table(table: str) -> str:
-    """The page with a table between its marks.
-
-    :raises SystemExit: the page has no such marks.
-    """
-    page, marks = _MARKS.subn(lambda marks: f"{marks[1]}{table}\n{marks[2]}", PAGE.read_text(encoding="utf-8"))
-    if marks != 1:
-        raise SystemExit(f"{PAGE}: expected one place between the marks of benchmarks/distributed.py, found {marks}")
-    return page
+    """The page with a table between its marks; refused where it has none."""
+    return pages.with_table(PAGE, Path(__file__).name, table)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def settings(sound_corpus: Path, taxonomy_file: Path, tmp_path_factory: pytest.T
                 "head_learning_rate_multiple": 3,
                 "freeze_word_embeddings": False,
                 "threads": 1,
+                "device": "cpu",
             },
             "verify": {"int8_f1_cost": 0.05},
             "evaluate": {"bootstrap_samples": 100, "threads": 1},

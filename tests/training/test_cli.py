@@ -33,6 +33,18 @@ def test_train_prints_the_release_folder_and_nothing_else(trained_run: Run, tmp_
     assert "--- verify" in done.stderr
 
 
+def test_an_estimate_leaves_no_run_behind_and_names_no_release(trained_run: Run, tmp_path: Path) -> None:
+    runs, recipe = tmp_path / "runs", tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(trained_run.settings().model_copy(update={"runs": runs})))
+    done = tocsin("train", "--config", recipe, "--estimate", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "minutes for" in said and "CPU" in said
+    assert "release" not in said.replace("has no release yet", "") and done.stdout == ""
+    assert [path.name for path in runs.iterdir()] == ["prepared"]
+    assert "nothing was trained;" in said and "keeps the prepared texts" in said
+
+
 def test_evaluate_gives_json_on_stdout(trained_run: Run, tmp_path: Path) -> None:
     done = tocsin(
         "evaluate",

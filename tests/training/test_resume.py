@@ -43,8 +43,8 @@ def kill_after_checkpoints(recipe: Path, runs: Path, count: int) -> Run:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    (folder,) = runs.iterdir()
-    return Run.open(folder)
+    (recipe_of_run,) = runs.glob("*/config.toml")
+    return Run.open(recipe_of_run.parent)
 
 
 def test_a_killed_training_that_goes_on_gives_the_model_of_one_that_was_left_alone(
@@ -121,8 +121,8 @@ def test_a_training_stopped_before_it_was_written_down_is_not_made_again(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
         patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
         train(few, "full", console, until="finetune")
-    (folder,) = tmp_path.iterdir()
-    run = go_on(Run.open(folder), console, until="finetune")
+    (recipe,) = tmp_path.glob("*/config.toml")
+    run = go_on(Run.open(recipe.parent), console, until="finetune")
     assert "going on from checkpoint-" in run.log.read_text()
     assert run.figures()["finetune"]["texts_per_second"] is None, "not a step was left to make"
     assert not run.checkpoints.exists()

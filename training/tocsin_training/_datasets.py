@@ -13,8 +13,10 @@ from datasets import (  # type: ignore[attr-defined]
     load_dataset,
     load_from_disk,
 )
+from datasets.arrow_writer import ArrowWriter
 
 __all__ = [
+    "ArrowWriter",
     "Dataset",
     "DatasetDict",
     "Features",

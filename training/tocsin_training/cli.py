@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tocsin.release import Release
     from tocsin_training.corpus import Line
+    from tocsin_training.run import Run
 
 _CONFIG = Path("training/train.toml")
 _CORPUS = Path("datasets/corpus")
@@ -57,6 +58,10 @@ def train(
     ] = None,
     search: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Try N settings first and train with the best.")
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "auto"] | None,
+        typer.Option(help="Where to fine-tune, instead of the recipe's: `auto` takes a GPU where there is one."),
     ] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
@@ -103,9 +108,28 @@ def train(
             raise UsageError("options for your own data need it: --data FILE")
         if search is not None:
             settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
+        if device is not None:
+            chosen = settings.finetune.model_copy(update={"device": device})
+            settings = settings.model_copy(update={"finetune": chosen})
         run = run_stages(settings, name, err, until=until)
     if not estimate:
         print(run.release)
+    elif resume is None:
+        _clear_away(run)
+
+
+def _clear_away(run: Run) -> None:
+    """Remove a run that was made for its estimate alone; `latest` would mean it."""
+    from tocsin_training.prepared import Kept
+
+    kept = Kept(run.folder.parent)
+    run.discard()
+    size = f"{kept.size() / 1e6:.0f} MB"
+    err.print(
+        f"nothing was trained; {kept.folder} keeps the prepared texts for the training ({size} in all)",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _given(context: typer.Context, *, apart_from: Collection[str]) -> list[str]:

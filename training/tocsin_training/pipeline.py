@@ -19,6 +19,8 @@ from tocsin_training.run import Run, logging_to
 from tocsin_training.trackers import check_trackers, reports_in
 
 _log = logging.getLogger(__name__)
+_LAST = "card"
+"""The stage after which the release is complete."""
 
 
 def train(settings: Settings, name: str, console: Console, *, until: str | None = None) -> Run:
@@ -69,7 +71,7 @@ def go_on(
                 run.discard_checkpoints()
             if stage == until:
                 break
-        _log.info("done in %.1f minutes%s: %s", sum(minutes.values()), _speed(run, minutes), run.release)
+        _log.info("done in %.1f minutes%s%s", sum(minutes.values()), _speed(run, minutes), _come_to(run, minutes))
     return run
 
 
@@ -81,6 +83,13 @@ def _speed(run: Run, minutes: dict[str, float]) -> str:
     rate, cores = found["texts_per_second"], found.get("processes", 1) * found["threads"]
     said = f"{rate:.0f} texts a second with {cores} thread{'s' if cores > 1 else ''}"
     return f", {minutes['finetune']:.1f} of them fine-tuning at {said}"
+
+
+def _come_to(run: Run, minutes: dict[str, float]) -> str:
+    """Where the release is, or, of a run that was not to be finished, how far it has come."""
+    if _LAST in minutes:
+        return f": {run.release}"
+    return f", up to {list(minutes)[-1]}; {run.folder} has no release yet"
 
 
 def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | None = None) -> Run:

@@ -153,6 +153,10 @@ class Run:
             self.checkpoints.rename(done)
             shutil.rmtree(done, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Remove it with all that it made."""
+        shutil.rmtree(self.folder)
+
     def record(self, stage: str, figures: dict[str, Any]) -> None:
         """Put a stage's figures into metrics.json, in place of its former ones."""
         write_json(self.metrics, self.figures() | {stage: figures})
