@@ -97,6 +97,10 @@ bench-cascade: $(VENV)/.dev  ## what `tocsin score --cascade` loses and saves; A
 bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; ARGS="--rows 600000"
 	$(BIN)/python benchmarks/prepare.py $(ARGS)
 
+.PHONY: bench-train-scale
+bench-train-scale: $(VENV)/.dev  ## preparing and learning, texts a second and memory, and what 600,000 rows of an export take
+	$(BIN)/python benchmarks/train_scale.py $(ARGS)
+
 .PHONY: bench-load
 bench-load: $(VENV)/.dev  ## the service under load and under bad clients
 	$(BIN)/python benchmarks/load.py $(ARGS)

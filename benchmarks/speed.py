@@ -257,10 +257,21 @@ def batch_job_rows(job: Speed, peak: int, pipeline: Speed) -> list[Row]:
     ]
 
 
-def peak_memory(command: Sequence[str], every: float = 0.2) -> int:
-    """Run a command; the most memory it and its children held at once, shared pages counted once (PSS), in bytes.
+def proportional_memory(process: psutil.Process) -> int:
+    """Bytes of a process, shared pages split between those that have them (PSS)."""
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, AttributeError):
+        return 0
+
+
+def peak_memory(
+    command: Sequence[str], every: float = 0.2, of: Callable[[psutil.Process], int] = proportional_memory
+) -> int:
+    """Run a command; the most memory it and its children held at once, in bytes.
 
     :param every: seconds between two looks, each of which takes time from the command.
+    :param of: what a process holds.
     :raises SystemExit: it fails, with what it said.
     """
     with tempfile.TemporaryFile() as said:
@@ -270,7 +281,7 @@ def peak_memory(command: Sequence[str], every: float = 0.2) -> int:
             # It may end between two looks.
             with suppress(psutil.NoSuchProcess):
                 family = [process, *process.children(recursive=True)]
-                peak = max(peak, sum(proportional_memory(member) for member in family))
+                peak = max(peak, sum(of(member) for member in family))
             with suppress(psutil.TimeoutExpired):
                 process.wait(every)
         if process.returncode:
@@ -278,13 +289,6 @@ def peak_memory(command: Sequence[str], every: float = 0.2) -> int:
             error = subprocess.CalledProcessError(process.returncode, list(command), stderr=said.read().decode())
             raise SystemExit(f"{' '.join(command)} failed with {process.returncode}: {reason(error)}")
     return peak
-
-
-def proportional_memory(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied, AttributeError):
-        return 0
 
 
 def http_rows(texts: Sequence[str]) -> list[Row]:

@@ -8,6 +8,7 @@ import cascade
 import distributed
 import memory
 import pytest
+import train_scale
 from pages import with_table
 
 BEGINS, ENDS = (f"<!-- benchmarks/a.py {word} -->" for word in ("begins", "ends"))
@@ -27,6 +28,6 @@ def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
         with_table(page, "benchmarks/a.py", "a table")
 
 
-@pytest.mark.parametrize("program", [cascade, distributed, memory])
+@pytest.mark.parametrize("program", [cascade, distributed, memory, train_scale])
 def test_the_pages_of_the_documentation_have_their_marks(program: object) -> None:
     with_table(program.PAGE, program._PROGRAM, "")  # type: ignore[attr-defined]

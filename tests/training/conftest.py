@@ -118,6 +118,7 @@ def settings(sound_corpus: Path, taxonomy_file: Path, tmp_path_factory: pytest.T
                 "head_learning_rate_multiple": 3,
                 "freeze_word_embeddings": False,
                 "threads": 1,
+                "device": "cpu",
             },
             "screen": {"events_lost": 0.1},
             "verify": {"int8_f1_cost": 0.05},

@@ -21,7 +21,7 @@ BY_TEXT = {record.text: record for record in RECORDS}
 
 
 def test_a_joined_text_is_two_records_whole_with_the_labels_of_both() -> None:
-    joined = augment(RECORDS, AugmentSettings(joined_share=1))
+    joined = list(augment(RECORDS, AugmentSettings(joined_share=1)))
     assert len(joined) == len(RECORDS)
     for example in joined:
         first, _, second = example.text.partition(". ")
@@ -46,7 +46,7 @@ def test_texts_too_long_to_be_joined_are_fewer_with_a_warning_and_no_endless_sea
 ) -> None:
     """One short record in 400 joins with itself alone: once in some 100,000 draws."""
     long = [Example(f"long-{n}", f"n{n} " * 84, ("shelling",) if n % 2 else ()) for n in range(400)]
-    made = augment([*long, *RECORDS[-1:][:short]], AugmentSettings(joined_share=0.5, slips_share=0.1))
+    made = list(augment([*long, *RECORDS[-1:][:short]], AugmentSettings(joined_share=0.5, slips_share=0.1)))
     joined = [example for example in made if example.id.startswith("joined-")]
     assert len(joined) < 10
     assert sum(example.id.startswith("slips-") for example in made) == 40
@@ -56,7 +56,7 @@ def test_texts_too_long_to_be_joined_are_fewer_with_a_warning_and_no_endless_sea
 
 def test_the_same_settings_give_the_same_examples_and_another_seed_others() -> None:
     once, again, other = (
-        augment(RECORDS, AugmentSettings(joined_share=0.5, slips_share=0.5, seed=seed)) for seed in (1, 1, 2)
+        list(augment(RECORDS, AugmentSettings(joined_share=0.5, slips_share=0.5, seed=seed))) for seed in (1, 1, 2)
     )
     assert once == again
     assert once != other

@@ -103,6 +103,11 @@ def test_a_recipe_is_the_same_recipe_in_another_folder(settings: Settings, tmp_p
         }
     )
     assert recipe_sha256(moved) == recipe_sha256(settings)
+    called = {
+        "version": "9.9.9",
+        "data": settings.data.model_copy(update={"licence": "another", "description": "words"}),
+    }
+    assert recipe_sha256(settings.model_copy(update=called)) == recipe_sha256(settings)
     assert recipe_sha256(with_seed(settings, 9)) != recipe_sha256(settings)
 
 

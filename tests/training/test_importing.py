@@ -33,7 +33,7 @@ from tocsin_training.importing.groups import splits_by_hash
 from tocsin_training.importing.label_cells import names_in
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.report import ImportReport, show
-from tocsin_training.prepare import _check
+from tocsin_training.prepare import _checked
 
 Rows = list[dict[str, Any]]
 LABELS = Taxonomy.load(TAXONOMY)
@@ -692,11 +692,11 @@ def test_the_second_time_nothing_is_made_again(do: Callable[..., Imported], tmp_
 def test_an_imported_corpus_that_was_changed_is_not_trained_on(do: Callable[..., Imported], tmp_path: Path) -> None:
     folder = do(write_csv(tmp_path / "a.csv", list(notes(60)))).folder
     assert folder is not None
-    _check(folder, LABELS)
+    _checked(folder, LABELS)
     with (folder / "test" / "imported.jsonl").open("a") as file:
         file.write(json.dumps({"id": "x", "text": "y", "labels": []}) + "\n")
     with pytest.raises(TocsinError, match="was changed after it was imported"):
-        _check(folder, LABELS)
+        _checked(folder, LABELS)
 
 
 def test_our_own_records_are_mixed_into_what_is_learned_and_never_into_the_test(

@@ -230,7 +230,7 @@ def test_the_service_gives_the_library_s_answers(folder: Path, classifier: Event
 
 
 def test_the_run_measured_the_labels_of_the_taxonomy(folder: Path) -> None:
-    (run,) = (Run(path) for path in (folder / "runs").iterdir())
+    (run,) = (Run(path.parent) for path in (folder / "runs").glob("*/config.toml"))
     assert list(run.figures()["evaluate"]["labels"]) == list(SPELLINGS)
     assert "storm" in (folder / "evaluate.out").read_text()
     assert "weighted F1" in (folder / "compare.out").read_text()

@@ -16,9 +16,9 @@ from tocsin.release import Release
 from tocsin_training.cli import calibrate
 from tocsin_training.config import CalibrateSettings, Settings, to_toml
 from tocsin_training.corpus import SPLITS, learned_records
+from tocsin_training.device import multiplies_bf16
 from tocsin_training.distil import read_teacher, write_teacher
 from tocsin_training.errors import ConfigError, CorpusError
-from tocsin_training.finetune import multiplies_bf16
 from tocsin_training.model import EventModel
 from tocsin_training.pipeline import recalibrate, train
 from tocsin_training.run import Run
@@ -104,7 +104,7 @@ def test_a_faulty_corpus_stops_the_run_before_training(
     )
     with pytest.raises(CorpusError, match=r"one\.jsonl:1: register"):
         train(faulty, "faulty", console)
-    (run,) = (tmp_path / "runs").iterdir()
+    (run,) = (path.parent for path in (tmp_path / "runs").glob("*/config.toml"))
     assert "one.jsonl:1: register" in (run / "train.log").read_text()
     assert not (run / "model").exists()
 

@@ -46,8 +46,8 @@ def kill_after_checkpoints(recipe: Path, runs: Path, count: int) -> Run:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    (folder,) = runs.iterdir()
-    return Run.open(folder)
+    (recipe_of_run,) = runs.glob("*/config.toml")
+    return Run.open(recipe_of_run.parent)
 
 
 def test_a_killed_training_that_goes_on_gives_the_model_of_one_that_was_left_alone(
@@ -124,8 +124,8 @@ def test_a_training_stopped_before_it_was_written_down_is_not_made_again(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
         patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
         train(few, "full", console, until="finetune")
-    (folder,) = tmp_path.iterdir()
-    run = go_on(Run.open(folder), console, until="finetune")
+    (recipe,) = tmp_path.glob("*/config.toml")
+    run = go_on(Run.open(recipe.parent), console, until="finetune")
     assert "going on from checkpoint-" in run.log.read_text()
     assert run.figures()["finetune"]["texts_per_second"] is None, "not a step was left to make"
     assert not run.checkpoints.exists()
@@ -230,15 +230,15 @@ def test_an_estimate_by_itself_keeps_no_run_and_names_no_release(
 ) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(to_toml(changed(settings, tmp_path / "runs")))
-    monkeypatch.setattr(sys, "argv", ["tocsin", "train", "--config", str(recipe), "--estimate"])
+    monkeypatch.setattr(sys, "argv", ["tocsin", "train", "--config", str(recipe), "--estimate", "--device", "cpu"])
     with pytest.raises(SystemExit) as done:
         main()
     assert not done.value.code
     said = capsys.readouterr()
     told = " ".join(said.err.split())
-    assert "160 steps" in told and "all up to estimate" in told and "no run is kept of it" in told
-    assert said.out == "" and "release" not in told
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert "160 steps" in told and "has no release yet" in told and "CPU" in told and "no run is kept;" in told
+    assert said.out == "" and "/release" not in told
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["prepared"]
 
 
 def test_a_preset_goes_over_the_recipe(trained_run: Run) -> None:

@@ -36,6 +36,67 @@ def test_evaluations_that_a_recipe_places_itself_stay_there() -> None:
     assert Schedule.of(FinetuneSettings(least_steps=300, evaluate_every=7), 100).evaluate_every == 7
 
 
+CORPUS = 54_120
+"""Of the shipped corpus: 40,090 records and those made of them."""
+
+
+def test_the_corpus_is_learned_by_the_recipe_s_epochs_and_nothing_is_cut_short() -> None:
+    options = load_settings(RECIPE).finetune
+    for texts in (CORPUS, 60_000):
+        plain = FinetuneSettings(epochs=options.epochs, batch_size=options.batch_size)
+        schedule = Schedule.of(options, texts)
+        assert (schedule.epochs, schedule.steps) == (5, Schedule.of(plain, texts).steps)
+        assert schedule.evaluate_every is None, "once an epoch"
+        assert schedule.patience is not None and schedule.evaluations <= schedule.patience
+
+
+@pytest.mark.parametrize("texts", [70_001, 130_007, 200_000, 333_333, 648_000, 2_000_003])
+def test_many_texts_are_learned_for_the_most_steps_but_each_at_least_once(texts: int) -> None:
+    options = load_settings(RECIPE).finetune
+    schedule = Schedule.of(options, texts)
+    assert options.most_steps is not None and options.evaluate_within is not None
+    assert schedule.evaluate_every is not None
+    assert schedule.evaluate_every <= options.evaluate_within
+    assert schedule.steps % schedule.evaluate_every == 0, "the last step is evaluated"
+    longest = max(options.most_steps, schedule.steps_an_epoch)
+    assert schedule.steps_an_epoch <= schedule.steps <= longest + schedule.evaluations
+    assert schedule.patience == options.patience
+    fewer = 5 * schedule.steps_an_epoch > longest
+    assert ("5 would be more steps than finetune.most_steps" in str(schedule)) == fewer
+    assert "least_steps" not in str(schedule)
+
+
+def test_a_training_that_was_made_longer_is_not_stopped_early() -> None:
+    """Its first evaluations are of a head that has learned nothing, each as bad as the one before."""
+    options = FinetuneSettings(least_steps=300, patience=2)
+    assert Schedule.of(options, 100).patience is None
+    assert Schedule.of(options, 100_000).patience == 2
+
+
+def test_recipes_that_say_nothing_of_many_texts_read_them_as_often_as_ever() -> None:
+    schedule = Schedule.of(FinetuneSettings(epochs=3), 1_000_000)
+    assert (schedule.epochs, schedule.evaluate_every, schedule.patience) == (3, None, None)
+
+
+def test_a_recipe_whose_most_steps_are_fewer_than_its_least_is_refused() -> None:
+    with pytest.raises(ValueError, match="most_steps 200 is less than least_steps 300"):
+        FinetuneSettings(least_steps=300, most_steps=200)
+
+
+def test_a_training_on_many_texts_makes_the_steps_and_evaluations_of_its_schedule(
+    settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    finetune = {"most_steps": 26, "evaluate_within": 8, "patience": 9}
+    many = settings.model_copy(update={"runs": tmp_path, "finetune": settings.finetune.model_copy(update=finetune)})
+    run = run_until("finetune", many, "many", console)
+    found = run.figures()["finetune"]
+    # 320 texts in batches of 16 are 20 steps an epoch, and the recipe has eight epochs.
+    evaluated = [entry["step"] for entry in found["history"] if "eval_macro_f1" in entry]
+    assert evaluated == [7, 14, 21, 28]
+    assert found["steps"] == 28
+    assert found["epochs"] == pytest.approx(1.4)
+
+
 def test_the_shipped_recipe_is_made_longer_for_a_few_hundred_rows_and_not_for_the_corpus() -> None:
     for preset in ("small", "base"):
         options = load_settings(RECIPE, preset=preset).finetune

@@ -14,11 +14,13 @@ from datasets import (  # type: ignore[attr-defined]
     load_from_disk,
 )
 from datasets import config as _config  # type: ignore[attr-defined]
+from datasets.arrow_writer import ArrowWriter
 
 # Or reading a file of one's own asks a host of Hugging Face's for "json", so that it counts how often that is read.
 _config.HF_UPDATE_DOWNLOAD_COUNTS = False
 
 __all__ = [
+    "ArrowWriter",
     "Dataset",
     "DatasetDict",
     "Features",

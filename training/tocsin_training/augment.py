@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from tocsin_training.config import AugmentSettings
 
@@ -36,21 +38,39 @@ class Example:
     labels: tuple[str, ...]
 
 
-def augment(records: Sequence[Example], settings: AugmentSettings) -> list[Example]:
-    """New examples; the same records and settings give the same ones, under the same ids.
+class Chosen(Sequence[Example]):
+    """Some of the records, by where they stand: however many, none is copied."""
+
+    def __init__(self, records: Sequence[Example], positions: Sequence[int]) -> None:
+        self._records, self._positions = records, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chosen: ...
+    def __getitem__(self, index: int | slice) -> Example | Chosen:
+        if isinstance(index, slice):
+            return Chosen(self._records, self._positions[index])
+        return self._records[self._positions[index]]
+
+
+def augment(records: Sequence[Example], settings: AugmentSettings) -> Iterator[Example]:
+    """New examples, one after the other; the same records and settings give the same ones, under the same ids.
 
     Fewer are joined, with a warning, where records are so long or have so many labels that hardly two fit together.
 
-    :param records: in a language that words and punctuation can be taken apart in.
+    :param records: in a language that words and punctuation can be taken apart in; read by position, again and again.
     """
     rng = random.Random(settings.seed)
-    nothing = [record for record in records if not record.labels]
-    joined = round(settings.joined_share * len(records)) if nothing else 0
-    slips = round(settings.slips_share * len(records))
-    return [
-        *_joined(joined, rng, records, nothing),
-        *(_with_slips(f"slips-{number:06}", rng, records) for number in range(slips)),
-    ]
+    if settings.joined_share:
+        without = array("q", (position for position, record in enumerate(records) if not record.labels))
+        joined = round(settings.joined_share * len(records)) if without else 0
+        yield from _joined(joined, rng, records, Chosen(records, without))
+    for number in range(round(settings.slips_share * len(records))):
+        yield _with_slips(f"slips-{number:06}", rng, records)
 
 
 def _joined(

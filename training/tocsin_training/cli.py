@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -58,6 +58,10 @@ def train(
     search: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Try N settings first and train with the best.")
     ] = None,
+    device: Annotated[
+        Literal["cpu", "auto"] | None,
+        typer.Option(help="Where to fine-tune, instead of the recipe's: `auto` takes a GPU where there is one."),
+    ] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
     ] = None,
@@ -66,7 +70,8 @@ def train(
         typer.Option("--from", metavar="STAGE", help="With --resume: run this stage again, and all after it."),
     ] = None,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Only say how long it takes, in what memory; keeps no run.")
+        bool,
+        typer.Option("--estimate", help="Only say how long it takes, in what memory; keeps only the prepared texts."),
     ] = False,
     data: Annotated[
         list[Path] | None,
@@ -105,9 +110,11 @@ def train(
             raise UsageError("options for your own data need it: --data FILE")
         if search is not None:
             settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
+        if device is not None:
+            chosen = settings.finetune.model_copy(update={"device": device})
+            settings = settings.model_copy(update={"finetune": chosen})
         if estimate:
             only_estimate(settings, err)
-            err.print(f"no run is kept of it{'; the data that were imported are' if data else ''}")
             return
         run = run_stages(settings, name, err)
     if not estimate:

@@ -65,6 +65,9 @@ class FinetuneSettings(_Section):
     least_steps: int = Field(
         0, ge=0, description="more epochs where those are fewer steps, as they are of few texts; see ``schedule``"
     )
+    most_steps: int | None = Field(
+        None, ge=1, description="fewer epochs where those are more steps, but no fewer than one; none: never"
+    )
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate_multiple: float = Field(10, gt=0, description="the head starts from nothing")
@@ -74,13 +77,18 @@ class FinetuneSettings(_Section):
     max_gradient_norm: float = Field(1.0, gt=0)
     freeze_word_embeddings: bool = Field(True, description="rare place names keep their pretrained vectors")
     group_by_length: bool = True
-    bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: where the CPU multiplies bf16")
-    device: Literal["cpu", "auto"] = "cpu"
+    bf16: Literal["auto", "on", "off"] = Field("auto", description="auto: where the GPU or CPU multiplies bf16")
+    device: Literal["cpu", "auto"] = Field("auto", description="auto: a GPU where there is one; see ``device``")
     processes: int = Field(1, ge=1, description="that learn side by side, on GPUs one each; they share out a batch")
     threads: int = Field(2, ge=1, description="of each process")
     seed: int = 20240501
     evaluate_every: int | None = Field(None, ge=1, description="steps between evaluations; none: once an epoch")
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better one")
+    evaluate_within: int | None = Field(
+        None, ge=1, description="steps between evaluations at most, where an epoch has more; none: once an epoch"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a better one, but never before least_steps"
+    )
     report_to: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     binary_weight: float = Field(0.1, ge=0, description="of the binary term; at 1 it drowns the other")
     softmax_weight: float = Field(1.0, ge=0)
@@ -101,6 +109,12 @@ class FinetuneSettings(_Section):
     def _batch_is_shared_out(self) -> FinetuneSettings:
         if self.batch_size % self.processes:
             raise ValueError(f"batch_size {self.batch_size} cannot be shared out to {self.processes} processes")
+        return self
+
+    @model_validator(mode="after")
+    def _least_is_less_than_most(self) -> FinetuneSettings:
+        if self.most_steps is not None and self.most_steps < self.least_steps:
+            raise ValueError(f"most_steps {self.most_steps} is less than least_steps {self.least_steps}")
         return self
 
 

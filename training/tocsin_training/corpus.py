@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tocsin_training.augment import Chosen, Example, augment
 from tocsin_training.errors import CorpusError
 
 if TYPE_CHECKING:
     from tocsin.taxonomy import Taxonomy
-    from tocsin_training._datasets import DatasetDict, Features
+    from tocsin_training._datasets import Dataset, DatasetDict, Features
     from tocsin_training.config import AugmentSettings, DataSettings
 
 SPLITS = ("train", "validation", "test")
@@ -39,6 +43,7 @@ IMPORT_REPORT = "import.json"
 """Beside the splits of a corpus; by it an imported one is told from the project's own."""
 FOREIGN = "foreign_language"
 """The reason of records that are not in a language the model is trained on."""
+_LEARNED = ("id", "text", "labels")
 
 
 class Annotations(BaseModel):
@@ -95,9 +100,10 @@ def corpus_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def load_corpus(folder: Path) -> DatasetDict:
+def load_corpus(folder: Path, scratch: Path | None = None) -> DatasetDict:
     """The three splits as Hugging Face datasets with the columns of ``Record``.
 
+    :param scratch: a folder for files that the splits then lie in, which must outlive them; none: they lie in memory.
     :raises CorpusError: the folder or a file in it cannot be read.
     """
     from tocsin_training._datasets import (
@@ -111,10 +117,13 @@ def load_corpus(folder: Path) -> DatasetDict:
     files = {split: list(map(str, paths)) for split, paths in corpus_files(folder).items()}
     loud = not are_progress_bars_disabled()
     disable_progress_bars()
-    # A cache that dies with the call: the corpus is small, and a stale cache is a silent error.
-    with TemporaryDirectory(prefix="tocsin-corpus-") as cache:
+    # A cache that dies with the call, or with the scratch folder: a stale cache is a silent error.
+    with TemporaryDirectory(prefix="tocsin-corpus-", dir=scratch) as own:
+        cache, in_memory = str(scratch or own), scratch is None
         try:
-            loaded = load_dataset("json", data_files=files, features=_features(), cache_dir=cache, keep_in_memory=True)
+            loaded = load_dataset(
+                "json", data_files=files, features=_features(), cache_dir=cache, keep_in_memory=in_memory
+            )
         except Exception as error:
             raise CorpusError(
                 f"{folder}: cannot be read as a corpus ({_root_cause(error)}); "
@@ -167,21 +176,64 @@ def limit(corpus: DatasetDict, data: DataSettings) -> DatasetDict:
     return corpus
 
 
-def learned_records(data: DataSettings, augmentation: AugmentSettings) -> DatasetDict:
-    """What a run reads of the corpus: id, text and labels of each split, the augmented records at the end of train."""
-    from tocsin_training._datasets import Dataset, concatenate_datasets
-    from tocsin_training.augment import Example, augment
+def learned_records(data: DataSettings, augmentation: AugmentSettings, scratch: Path | None = None) -> DatasetDict:
+    """What a run reads of the corpus: id, text and labels of each split, the augmented records at the end of train.
 
-    corpus = limit(load_corpus(data.corpus), data)
+    :param scratch: as ``load_corpus`` takes it. With it, memory does not grow with the records.
+    """
+    return with_augmented(limit(load_corpus(data.corpus, scratch), data), augmentation, scratch)
+
+
+def with_augmented(corpus: DatasetDict, augmentation: AugmentSettings, scratch: Path | None = None) -> DatasetDict:
+    """id, text and labels of each split of a corpus, the augmented records at the end of train; see above."""
+    from tocsin_training._datasets import concatenate_datasets
+
     # Words of other languages are for telling languages apart, not for mixing.
-    own = corpus["train"].filter(lambda reason: reason != FOREIGN, input_columns="reason")
-    corpus = corpus.select_columns(["id", "text", "labels"])
-    examples = [Example(row["id"], row["text"], tuple(row["labels"])) for row in own]
-    if extra := augment(examples, augmentation):
-        columns = {key: [getattr(example, key) for example in extra] for key in ("id", "text", "labels")}
-        added = Dataset.from_dict(columns, features=corpus["train"].features)
-        corpus["train"] = concatenate_datasets([corpus["train"], added])
+    own = array("q", (row for row, reason in enumerate(corpus["train"]["reason"]) if reason != FOREIGN))
+    corpus = corpus.select_columns(list(_LEARNED))
+    train = corpus["train"]
+    made = _written(augment(Chosen(_Examples(train), own), augmentation), train.features, scratch)
+    if len(made):
+        corpus["train"] = concatenate_datasets([train, made])
     return corpus
+
+
+class _Examples(Sequence[Example]):
+    """Records where they lie in Arrow's columns, each read when it is asked for."""
+
+    def __init__(self, rows: Dataset) -> None:
+        parts = rows.with_format("arrow")[:].select(_LEARNED).to_batches()
+        self._parts = [part.columns for part in parts]
+        self._starts = array("q", accumulate((part.num_rows for part in parts), initial=0))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = bisect_right(self._starts, index) - 1
+        identifier, text, labels = (column[index - self._starts[number]].as_py() for column in self._parts[number])
+        return Example(identifier, text, tuple(labels))
+
+
+def _written(examples: Iterable[Example], features: Features, scratch: Path | None) -> Dataset:
+    """Examples as they come, put into a file and read from there."""
+    from tocsin_training._datasets import ArrowWriter, Dataset
+
+    with TemporaryDirectory(prefix="tocsin-made-", dir=scratch) as own:
+        path = (scratch or Path(own)) / "made.arrow"
+        with ArrowWriter(path=str(path), features=features) as writer:
+            for example in examples:
+                writer.write({"id": example.id, "text": example.text, "labels": list(example.labels)})
+            writer.finalize()
+        return Dataset.from_file(str(path), in_memory=scratch is None)
 
 
 def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.bool_]:
@@ -207,6 +259,17 @@ def corpus_sha256(folder: Path) -> str:
             for record in map(json.loads, lines):
                 learned = [path.parent.name, record["id"], record["text"], record["labels"]]
                 digest.update(json.dumps(learned).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def files_sha256(folder: Path) -> str:
+    """Hash of all that a corpus's files hold, remarks and the report of an import included; quicker than the above."""
+    digest = hashlib.sha256()
+    report = folder / IMPORT_REPORT
+    for path in (*_all_files(folder), *([report] if report.is_file() else [])):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
 
 

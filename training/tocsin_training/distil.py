@@ -32,7 +32,7 @@ def write_teacher(student: Settings, model: Path, out: Path, *, max_tokens: int)
     import torch
 
     from tocsin_training.corpus import SPLITS, learned_records
-    from tocsin_training.finetune import multiplies_bf16
+    from tocsin_training.device import multiplies_bf16
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
     corpus = learned_records(student.data, student.augment)
@@ -70,27 +70,30 @@ def read_teacher(
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=["id", "text_hash", "logits"]).to_pydict()
+        table = pyarrow.parquet.read_table(path, columns=["id", "text_hash", "logits"])
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path}: cannot be read as a teacher's logits (id, text_hash, logits); "
             f"`make teacher` writes it anew: {error}"
         ) from error
-    read = dict(zip(zip(table["id"], table["text_hash"], strict=True), table["logits"], strict=True))
-    asked = list(zip(ids, map(text_hash, texts), strict=True))
-    if (missing := [identifier for identifier, digest in asked if (identifier, digest) not in read]) and (
-        not missing_allowed
-    ):
+    records = zip(table["id"].to_pylist(), table["text_hash"].to_pylist(), strict=True)
+    read = {record: row for row, record in enumerate(records)}
+    asked = zip(ids, map(text_hash, texts), strict=True)
+    rows = np.fromiter((read.get(record, -1) for record in asked), dtype=np.int64)
+    missing = np.flatnonzero(rows < 0)
+    if missing.size and not missing_allowed:
         raise ConfigError(
-            f"{path}: lacks {len(missing)} of {len(asked)} records or has read another text under their ids, "
-            f"{missing[0]!r} the first of them. It is made for one corpus and one set of augmented records: in "
-            '[finetune] of the recipe, leave teacher_logits out, or say records_without_teacher = "labels alone"; '
-            "`make teacher` writes such a file anew."
+            f"{path}: lacks {missing.size} of {rows.size} records or has read another text under their ids, "
+            f"{ids[int(missing[0])]!r} the first of them. It is made for one corpus and one set of augmented "
+            "records: in [finetune] of the recipe, leave teacher_logits out, or say "
+            'records_without_teacher = "labels alone"; `make teacher` writes such a file anew.'
         )
-    if (width := len(next(iter(read.values()), ()))) != labels:
+    logits = table["logits"].combine_chunks()
+    if (width := len(logits[0]) if len(logits) else 0) != labels:
         raise ConfigError(f"{path}: has {width} logits a record; the taxonomy has {labels} labels")
-    unread = [float("nan")] * labels
-    return np.array([read.get(record, unread) for record in asked], dtype=np.float32)
+    known = logits.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, labels)
+    # The last row, which those that are missing point at.
+    return np.concatenate([known, np.full((1, labels), np.nan, dtype=np.float32)])[rows]
 
 
 def main() -> None:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import psutil
+import torch
 from numpy.typing import NDArray
 
 from tocsin_training.base import BaseModel
 from tocsin_training.config import Settings
+from tocsin_training.device import announce, describe, uses_gpu, wait_for_gpu
 from tocsin_training.finetune import EpochProgress, EventTrainer, StepTimer, build_trainer
 from tocsin_training.parallel import processes_together, side_by_side
 from tocsin_training.run import Run
@@ -48,19 +50,34 @@ class Estimate:
     """Greatest resident memory of this process, times the processes that learn together."""
     memory_free_bytes: int
     """What the machine could give it, what it has already included."""
+    gpu_memory_bytes: int | None
+    """Greatest sum of what lay on one GPU; none: a CPU learns."""
+    gpu_memory_free_bytes: int | None
+    """What that GPU could give it, what it has already included."""
+    device: str
+    validation_texts_per_second: float
     parameters: int
     trained_parameters: int
 
     @property
     def fits(self) -> bool:
         """Whether the memory is there."""
-        return self.memory_bytes <= self.memory_free_bytes
+        return self.memory_bytes <= self.memory_free_bytes and self.fits_gpu
+
+    @property
+    def fits_gpu(self) -> bool:
+        """Whether the GPU's is; where a CPU learns, it is."""
+        return (self.gpu_memory_bytes or 0) <= (self.gpu_memory_free_bytes or 0)
 
     def __str__(self) -> str:
+        gpu = ""
+        if self.gpu_memory_bytes is not None and self.gpu_memory_free_bytes is not None:
+            found, free = self.gpu_memory_bytes / 1e9, self.gpu_memory_free_bytes / 1e9
+            gpu = f"{found:.1f} GB on the GPU (free: {free:.1f} GB), "
         return (
             f"about {self.minutes:.1f} minutes for {self.steps:,} steps at {self.texts_per_second:.0f} texts a second, "
             f"{self.schedule}; "
-            f"{self.memory_bytes / 1e9:.1f} GB of memory (free: {self.memory_free_bytes / 1e9:.1f} GB), "
+            f"{self.memory_bytes / 1e9:.1f} GB of memory (free: {self.memory_free_bytes / 1e9:.1f} GB), {gpu}"
             f"{self.parameters / 1e6:.1f} million parameters"
         )
 
@@ -69,6 +86,9 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
     """Time some steps and multiply."""
     options, validation = settings.finetune, prepared["validation"]
     schedule = Schedule.of(options, len(prepared["train"]))
+    on_gpu = uses_gpu(options)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     trainer = _short_trainer(prepared, base, settings, run)
     timer = StepTimer()
     trainer.add_callback(timer)
@@ -76,7 +96,9 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
     few = cast("Dataset", trainer.eval_dataset).select(range(min(4 * options.batch_size, len(validation))))
     begun = time.perf_counter()
     trainer.evaluate(few)
-    evaluation = (time.perf_counter() - begun) * len(validation) / len(few)
+    wait_for_gpu()
+    read = len(few) / (time.perf_counter() - begun)
+    evaluation = len(validation) / read
     # The first step warms everything up.
     a_step = float(np.mean(timer.seconds[1:]))
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -87,6 +109,10 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
         texts_per_second=schedule.texts_a_step / a_step,
         memory_bytes=peak_memory() * processes_together(),
         memory_free_bytes=psutil.virtual_memory().available + psutil.Process().memory_info().rss,
+        gpu_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+        gpu_memory_free_bytes=free_gpu_memory() if on_gpu else None,
+        device=describe(options),
+        validation_texts_per_second=read,
         parameters=sum(parameter.numel() for parameter in trainer.event_model.parameters()),
         trained_parameters=sum(each.numel() for each in trainer.event_model.parameters() if each.requires_grad),
     )
@@ -123,6 +149,12 @@ def peak_memory() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def free_gpu_memory() -> int:
+    """Bytes that the GPU has left for this process, with those that it keeps by it for what comes next."""
+    free, _ = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved()
+
+
 def estimate_run(run: Run, base: BaseModel) -> Estimate:
     """``estimate`` on what a run has prepared."""
     from tocsin_training._datasets import load_from_disk
@@ -133,6 +165,7 @@ def estimate_run(run: Run, base: BaseModel) -> Estimate:
 def main(run: Run, base: BaseModel) -> None:
     """Measure, write it down and say it; too little memory is a warning, for the system may have swap."""
     settings = run.settings()
+    announce(settings.finetune)
     found = side_by_side(settings.finetune.processes, estimate_run, run, base)
     run.record("estimate", asdict(found))
     trials = settings.search.trials

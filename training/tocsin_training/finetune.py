@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 from transformers import (
@@ -33,6 +35,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots
 from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
+from tocsin_training.device import attention, describe, uses_bf16, uses_gpu, wait_for_gpu
 from tocsin_training.distil import read_teacher
 from tocsin_training.fake_int8 import learn_with_int8
 from tocsin_training.loss import event_loss, record_weights
@@ -77,9 +80,11 @@ class StepTimer(TrainerCallback):
         self._begun = 0.0
 
     def on_step_begin(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        wait_for_gpu()
         self._begun = time.perf_counter()
 
     def on_step_end(self, *_: object, **__: object) -> None:  # noqa: D102 - the Trainer documents it
+        wait_for_gpu()
         self.seconds.append(time.perf_counter() - self._begun)
 
 
@@ -196,12 +201,13 @@ def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, ch
     torch.set_num_threads(options.threads * options.processes // processes_together())
     tokenizer = load_tokenizer(base.path)
     labels = len(prepared["train"][0]["labels"])
+    schedule = Schedule.of(options, len(prepared["train"]))
     trainer = EventTrainer(
         settings=options,
         parents=torch.from_numpy(Taxonomy.load(settings.data.taxonomy).parents),
         # A function, so that every trial of a search begins with weights of the same seed.
         model_init=lambda: make_model(base, settings, labels),
-        args=training_arguments(options, Schedule.of(options, len(prepared["train"])), checkpoints),
+        args=training_arguments(options, schedule, checkpoints),
         train_dataset=_inputs(prepared, "train", options, labels),
         eval_dataset=_inputs(prepared, "validation", options, labels),
         processing_class=tokenizer,
@@ -210,17 +216,15 @@ def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, ch
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(EpochProgress())
-    if options.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=options.patience))
+    if schedule.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=schedule.patience))
     return trainer
 
 
 def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
     """A pretrained encoder with a head that knows nothing, drawn with the recipe's seed."""
     set_seed(settings.finetune.seed)
-    # Plain attention: with dropout, transformers' fused kind takes a tenth longer on a CPU.
-    attention = "eager" if settings.finetune.device == "cpu" else None
-    encoder = load_encoder(base.path, attention=attention)
+    encoder = load_encoder(base.path, attention=attention(settings.finetune))
     if settings.model.encoder_dropout is not None:
         set_dropout(encoder, settings.model.encoder_dropout)
     options = settings.model
@@ -258,19 +262,34 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
     data = prepared[split]
     if split == "train" and options.teacher_logits is not None:
         alone = options.records_without_teacher == "labels alone"
-        ids, texts = list(data["id"]), list(data["text"])
-        teacher = read_teacher(options.teacher_logits, ids, texts, labels, missing_allowed=alone)
-        data = data.add_column("teacher", teacher.tolist())
+        teacher = read_teacher(options.teacher_logits, data["id"], data["text"], labels, missing_allowed=alone)
+        data = data.add_column("teacher", _as_lists(teacher))
     if split == "train" and options.label_balance:
-        weights = record_weights(np.array(list(data["labels"]), dtype=np.float32), options.label_balance)
-        data = data.add_column("weight", weights.tolist())
+        data = data.add_column("weight", record_weights(_targets(data, labels), options.label_balance))
     return data.remove_columns(["id", "text"])
+
+
+def _as_lists(matrix: NDArray[np.float32]) -> pa.ListArray:
+    """A column with a list in each row, in four bytes a number; Python's own would take eight times as many."""
+    rows, width = matrix.shape
+    starts = np.arange(0, rows * width + 1, width, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(starts), pa.array(matrix.reshape(-1)))
+
+
+def _targets(data: Dataset, labels: int) -> NDArray[np.bool_]:
+    """Which labels each record has, shape (records, labels), read some at a time."""
+
+    def parts() -> Iterator[NDArray[np.bool_]]:
+        for rows in data.select_columns("labels").iter(1000):
+            yield np.array(rows["labels"]) > 0
+
+    return np.concatenate([np.zeros((0, labels), dtype=np.bool_), *parts()])
 
 
 def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Path) -> TrainingArguments:
     """The recipe in the Trainer's words. A checkpoint holds all that going on from it takes, and is no release."""
     interval = "epoch" if schedule.evaluate_every is None else "steps"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=schedule.epochs,
         per_device_train_batch_size=options.batch_size // processes_together(),
@@ -282,9 +301,9 @@ def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Pa
         lr_scheduler_type="linear",
         train_sampling_strategy="group_by_length" if options.group_by_length else "random",
         length_column_name="length",
-        bf16=options.bf16 == "on" or (options.bf16 == "auto" and multiplies_bf16()),
-        use_cpu=options.device == "cpu",
-        ddp_backend="gloo" if options.device == "cpu" and processes_together() > 1 else None,
+        bf16=uses_bf16(options),
+        use_cpu=not uses_gpu(options),
+        ddp_backend="gloo" if not uses_gpu(options) and processes_together() > 1 else None,
         dataloader_pin_memory=False,
         seed=options.seed,
         eval_strategy=interval,
@@ -302,15 +321,10 @@ def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Pa
         label_names=["labels"],
         report_to=list(options.report_to) or "none",
     )
-
-
-def multiplies_bf16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU multiplies bf16 in hardware; where it cannot be told, no: emulated bf16 is slower than fp32."""
-    try:
-        flags = set(cpu_info.read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
-        return False
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
+    if uses_gpu(options):
+        # Or a process would take every GPU in sight, each with a batch of its own: another training than the recipe's.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -343,6 +357,7 @@ def main(run: Run, base: BaseModel) -> None:
             "epochs": found.schedule.epochs,
             "steps": found.schedule.steps,
             "texts_per_second": found.texts_per_second,
+            "device": describe(settings.finetune),
             "processes": settings.finetune.processes,
             "threads": settings.finetune.threads,
             "history": found.history,

@@ -225,6 +225,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         "epochs": arguments.epochs or settings.finetune.epochs,
         # Whoever asks for few epochs means them.
         "least_steps": 0 if arguments.epochs else settings.finetune.least_steps,
+        "most_steps": None if arguments.epochs else settings.finetune.most_steps,
     }
     return settings.model_copy(
         update={

@@ -115,7 +115,7 @@ def distillation_loss(
     return _all_terms(logits / temperature, soft.sigmoid(), shares, settings, parents) * temperature**2
 
 
-def record_weights(targets: NDArray[np.floating[Any]], balance: float) -> NDArray[np.float32]:
+def record_weights(targets: NDArray[np.floating[Any]] | NDArray[np.bool_], balance: float) -> NDArray[np.float32]:
     """How much each record counts so that rare labels are learned too; the weights' mean is 1.
 
     A record's weight is (1 / share of its rarest label) ** balance, no event being a label like the others (Cui et al.
@@ -125,10 +125,11 @@ def record_weights(targets: NDArray[np.floating[Any]], balance: float) -> NDArra
     :param targets: shape (records, labels).
     :param balance: 0: all alike; 1: every label counts alike.
     """
-    none = (targets.sum(axis=1, keepdims=True) == 0).astype(np.float64)
-    held = np.concatenate([targets, none], axis=1) > 0
-    counts = np.maximum(held.sum(axis=0), 1)
-    rarest = np.where(held, counts, np.inf).min(axis=1)
+    held = targets > 0
+    rarest = np.full(len(held), np.inf)
+    # Label by label: numbers for all of them at once would be many for many records.
+    for label in (*held.T, ~held.any(axis=1)):
+        rarest[label] = np.minimum(rarest[label], label.sum())
     raw = rarest**-balance
     capped = np.minimum(raw, _MOST_WEIGHT * raw.min())
     weights: NDArray[np.float32] = (capped / capped.mean()).astype(np.float32)

@@ -16,10 +16,13 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training.base import BaseModel, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.lineage import shareable
+from tocsin_training.prepared import Kept
 from tocsin_training.run import Run, logging_to
 from tocsin_training.trackers import check_trackers, reports_in
 
 _log = logging.getLogger(__name__)
+_LAST = "card"
+"""The stage after which the release is complete."""
 
 
 def train(settings: Settings, name: str, console: Console, *, until: str | None = None) -> Run:
@@ -35,17 +38,22 @@ def train(settings: Settings, name: str, console: Console, *, until: str | None 
 
 
 def estimate(settings: Settings, console: Console) -> None:
-    """Say how long a recipe takes and in what memory, by some of its steps; nothing is kept of them.
+    """Say how long a recipe takes and in what memory, by some of its steps.
+
+    Of them nothing is kept but the prepared texts, which the training then finds.
 
     :raises TocsinError: a stage refuses.
     """
     check_trackers(settings.finetune.report_to)
-    run = Run.create(settings, "estimate")
+    run, kept = Run.create(settings, "estimate"), Kept(settings.runs)
     try:
         go_on(run, console, until="estimate")
     finally:
-        # It would be the latest run, to which there is no release, and its texts as tokens may be gigabytes.
+        # It would be the latest run, to which there is no release.
         shutil.rmtree(run.folder, ignore_errors=True)
+    size = f"{kept.size() / 1e6:.0f} MB"
+    said = f"no run is kept; {kept.folder} keeps the prepared texts for the training ({size} in all)"
+    console.print(said, markup=False, soft_wrap=True)
 
 
 def go_on(
@@ -84,8 +92,7 @@ def go_on(
                 run.discard_checkpoints()
             if stage == until:
                 break
-        reached = run.release if until is None else f"all up to {until}"
-        _log.info("done in %.1f minutes%s: %s", sum(minutes.values()), _speed(run, minutes), reached)
+        _log.info("done in %.1f minutes%s%s", sum(minutes.values()), _speed(run, minutes), _come_to(run, minutes))
     return run
 
 
@@ -97,6 +104,13 @@ def _speed(run: Run, minutes: dict[str, float]) -> str:
     rate, cores = found["texts_per_second"], found.get("processes", 1) * found["threads"]
     said = f"{rate:.0f} texts a second with {cores} thread{'s' if cores > 1 else ''}"
     return f", {minutes['finetune']:.1f} of them fine-tuning at {said}"
+
+
+def _come_to(run: Run, minutes: dict[str, float]) -> str:
+    """Where the release is, or, of a run that was not to be finished, how far it has come."""
+    if _LAST in minutes:
+        return f": {run.release}"
+    return f", up to {list(minutes)[-1]}; {run.folder} has no release yet"
 
 
 def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | None = None) -> Run:

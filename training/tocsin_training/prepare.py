@@ -1,23 +1,39 @@
-"""Stage 1: check the corpus and turn its texts into token ids and its labels into zeros and ones."""
+"""Stage 1: check the corpus and turn its texts into token ids and its labels into zeros and ones.
+
+However many texts there are, only some are in memory at a time, and what was made is kept (see ``prepared``).
+"""
 
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.config import AugmentSettings, DataSettings
-from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, learned_records, limit, load_corpus
+from tocsin_training.config import Settings
+from tocsin_training.corpus import (
+    SPLITS,
+    corpus_sha256,
+    files_sha256,
+    label_matrix,
+    limit,
+    load_corpus,
+    with_augmented,
+)
 from tocsin_training.errors import CorpusError
 from tocsin_training.importing.report import ImportReport
 from tocsin_training.model import load_tokenizer
+from tocsin_training.prepared import Kept, key_of
 from tocsin_training.run import Run
 from tocsin_training.validate import Fault, check_corpus
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from tocsin_training._datasets import DatasetDict
 
 _log = logging.getLogger(__name__)
@@ -25,33 +41,45 @@ _FAULTS_SHOWN = 10
 
 
 def prepare(
-    data: DataSettings, *, tokenizer_path: str, max_tokens: int, augmentation: AugmentSettings | None = None
-) -> DatasetDict:
-    """Tokenised splits with the columns id, text, input_ids, attention_mask, length and labels.
+    settings: Settings, tokenizer: PreTrainedTokenizerFast, scratch: Path
+) -> tuple[DatasetDict, dict[str, Any]]:
+    """Tokenised splits with the columns id, text, input_ids, attention_mask, length and labels; and figures of them.
 
+    :param scratch: a folder for files that the splits lie in, which must outlive them.
     :raises CorpusError: the corpus breaks one of its rules; the message lists the first few.
     """
-    taxonomy = Taxonomy.load(data.taxonomy)
-    _check(data.corpus, taxonomy)
-    tokenizer = load_tokenizer(tokenizer_path)
+    taxonomy, window = Taxonomy.load(settings.data.taxonomy), settings.model.max_tokens
+    digest = _checked(settings.data.corpus, taxonomy)
+    corpus = limit(load_corpus(settings.data.corpus, scratch), settings.data)
+    records = {split: len(corpus[split]) for split in SPLITS}
 
     def encode(rows: dict[str, list[Any]]) -> dict[str, Any]:
-        tokens = tokenizer(rows["text"], truncation=True, max_length=max_tokens, return_token_type_ids=False)
+        tokens = tokenizer(rows["text"], truncation=True, max_length=window, return_token_type_ids=False)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         # Plain lists of floats: the column's type is then inferred, and is float32 when it is read as tensors.
         labels = label_matrix(rows["labels"], taxonomy).astype(np.float32).tolist()
         return {**tokens, "length": lengths, "targets": labels}
 
-    records = learned_records(data, augmentation or AugmentSettings())
-    return records.map(encode, batched=True, remove_columns=["labels"]).rename_column("targets", "labels")
+    learned = with_augmented(corpus, settings.augment, scratch)
+    prepared = learned.map(encode, batched=True, remove_columns=["labels"]).rename_column("targets", "labels")
+    figures = {
+        "corpus_sha256": digest,
+        "labels": taxonomy.names,
+        "records": records,
+        "augmented": len(prepared["train"]) - records["train"],
+        "texts_filling_the_window": sum(length >= window for split in SPLITS for length in prepared[split]["length"]),
+    }
+    return prepared, figures
 
 
-def _check(folder: Path, taxonomy: Taxonomy) -> None:
-    """An imported corpus was checked when it was made; it must be what was made then."""
+def _checked(folder: Path, taxonomy: Taxonomy) -> str:
+    """The corpus's hash. An imported one was checked when it was made; it must be what was made then."""
+    digest = corpus_sha256(folder)
     if (report := ImportReport.of(folder)) is None:
         _refuse(check_corpus(folder, taxonomy), folder)
-    elif report.sha256 != corpus_sha256(folder):
+    elif report.sha256 != digest:
         raise CorpusError(f"{folder}: was changed after it was imported; delete the folder and import the files again")
+    return digest
 
 
 def _refuse(faults: list[Fault], folder: Path) -> None:
@@ -60,28 +88,33 @@ def _refuse(faults: list[Fault], folder: Path) -> None:
         raise CorpusError(f"{folder}: {len(faults)} faults; `tocsin corpus check` lists all. The first:\n{shown}")
 
 
+def key(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Hash of all that ``prepare`` goes by, its own code by the package's version."""
+    data = settings.data
+    return key_of(
+        corpus=files_sha256(data.corpus),
+        taxonomy=sha256(data.taxonomy),
+        records=[getattr(data, f"{split}_records") for split in SPLITS],
+        augment=settings.augment.model_dump(),
+        tokenizer=tokenizer.backend_tokenizer.to_str(),
+        window=settings.model.max_tokens,
+        versions={package: version(package) for package in ("tocsin", "tokenizers", "transformers", "datasets")},
+    )
+
+
 def main(run: Run, tokenizer_path: str) -> None:
-    """Write the prepared splits into the run."""
-    settings = run.settings()
-    prepared = prepare(
-        settings.data,
-        tokenizer_path=tokenizer_path,
-        max_tokens=settings.model.max_tokens,
-        augmentation=settings.augment,
+    """Put the prepared splits into the run, made now or for a run before."""
+    settings, tokenizer = run.settings(), load_tokenizer(tokenizer_path)
+    kept, wanted = Kept(run.folder.parent), key(settings, tokenizer)
+    figures = kept.take(wanted, run.prepared)
+    told = "prepared before" if figures else "prepared"
+    if figures is None:
+        with kept.scratch() as scratch:
+            prepared, figures = prepare(settings, tokenizer, scratch)
+            prepared.save_to_disk(scratch / "done")
+            kept.keep(wanted, scratch / "done", figures, run.prepared)
+    run.record("prepare", figures)
+    _log.info(
+        "%s: %s records and %d made of them, %d texts fill the window",
+        *(told, figures["records"], figures["augmented"], figures["texts_filling_the_window"]),
     )
-    prepared.save_to_disk(run.prepared)
-    corpus = limit(load_corpus(settings.data.corpus), settings.data)
-    records = {split: len(corpus[split]) for split in SPLITS}
-    augmented = len(prepared["train"]) - records["train"]
-    at_limit = sum(length >= settings.model.max_tokens for split in SPLITS for length in prepared[split]["length"])
-    run.record(
-        "prepare",
-        {
-            "corpus_sha256": corpus_sha256(settings.data.corpus),
-            "labels": Taxonomy.load(settings.data.taxonomy).names,
-            "records": records,
-            "augmented": augmented,
-            "texts_filling_the_window": at_limit,
-        },
-    )
-    _log.info("prepared %s records and %d made of them, %d texts fill the window", records, augmented, at_limit)
