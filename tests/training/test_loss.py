@@ -27,6 +27,30 @@ def test_softmax_targets_share_one_among_labels_or_give_it_to_no_event() -> None
     assert softmax_targets(targets).tolist() == [[0.5, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
 
 
+def test_the_main_label_gets_its_share_and_the_others_the_rest() -> None:
+    targets = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    shares = softmax_targets(targets, torch.tensor([2, 1, 0]), 0.75)
+    torch.testing.assert_close(
+        shares,
+        torch.tensor([[0.125, 0.0, 0.75, 0.125, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]]),
+    )
+
+
+def test_what_a_teacher_gives_to_a_record_s_labels_is_shared_out_by_their_order() -> None:
+    settings = SETTINGS.model_copy(update={"main_share": 0.75, "distillation_share": 1.0, "binary_weight": 0.0})
+    targets, teacher = torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[3.0, 4.0, 1.0]])
+    logits = torch.zeros(1, 3, requires_grad=True)
+    for _ in range(2000):
+        event_loss(logits, targets, settings, teacher, main=torch.tensor([0])).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            assert logits.grad is not None
+            logits -= logits.grad
+            logits.grad.zero_()
+    found, taught = with_no_event(logits).softmax(dim=-1)[0], with_no_event(teacher).softmax(dim=-1)[0]
+    together = taught[0] + taught[1]
+    torch.testing.assert_close(found, torch.stack([0.75 * together, 0.25 * together, *taught[2:]]), rtol=0.0, atol=2e-3)
+
+
 def test_a_logit_above_zero_beats_no_event() -> None:
     shares = with_no_event(torch.tensor([[0.1, -3.0], [-0.1, -3.0]])).softmax(dim=-1)
     assert shares[0].argmax() == 0

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tocsin.taxonomy import Taxonomy
 from tocsin_training import prepare, prepared
 from tocsin_training._datasets import load_from_disk
 from tocsin_training.augment import Example, augment
@@ -184,3 +185,20 @@ def test_a_run_that_was_not_to_be_finished_names_no_release(recipe: Settings, co
     run = run_until("prepare", recipe, "part", console)
     log = run.log.read_text(encoding="utf-8")
     assert "up to prepare" in log and "has no release yet" in log and str(run.release) not in log
+
+
+def test_the_most_important_label_is_kept_for_a_recipe_that_asks_for_it(recipe: Settings) -> None:
+    run, taxonomy = made(recipe), Taxonomy.load(recipe.data.taxonomy)
+    train = load_from_disk(run.prepared)["train"]
+    records = learned_records(recipe.data, recipe.augment)["train"]
+    several = [names for names in records["labels"] if len(names) > 1]
+    assert any(taxonomy.index(names[0]) != min(map(taxonomy.index, names)) for names in several), (
+        "order tells something"
+    )
+    assert train["main"] == [taxonomy.index(names[0]) if names else 0 for names in records["labels"]]
+
+    asked = recipe.finetune.model_copy(update={"main_share": 0.75})
+    labels = len(taxonomy.labels)
+    splits = load_from_disk(run.prepared)
+    assert "main" in _inputs(splits, "train", asked, labels).column_names
+    assert "main" not in _inputs(splits, "train", recipe.finetune, labels).column_names

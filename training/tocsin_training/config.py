@@ -92,6 +92,9 @@ class FinetuneSettings(_Section):
     report_to: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     binary_weight: float = Field(0.1, ge=0, description="of the binary term; at 1 it drowns the other")
     softmax_weight: float = Field(1.0, ge=0)
+    main_share: float | None = Field(
+        None, ge=0.5, lt=1, description="of a text's softmax target, for the first of its labels; none: all alike"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of what labels say, not of what a teacher says")
     event_type_weight: float = Field(0.0, ge=0, description="of the term that asks for the event type; see ``loss``")
     distillation_share: float = Field(0.5, ge=0, le=1, description="of the loss, where there is a teacher")

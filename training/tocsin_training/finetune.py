@@ -94,7 +94,7 @@ def texts_per_second(seconds: Sequence[float], texts_a_step: float) -> float | N
 
 
 class EventTrainer(Trainer):
-    """A Trainer with the project's loss. Batches carry ``labels`` and, if asked for, ``teacher`` and ``weight``."""
+    """A Trainer with the project's loss. Batches carry ``labels`` and, on request, ``teacher``, ``weight``, ``main``."""
 
     def __init__(self, *, settings: FinetuneSettings, parents: Tensor, **options: Any) -> None:  # noqa: ANN401
         """Make one.
@@ -135,6 +135,7 @@ class EventTrainer(Trainer):
             teacher=inputs.get("teacher"),
             parents=self._parents.to(logits.device),
             weights=inputs.get("weight"),
+            main=inputs.get("main"),
         )
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
@@ -266,7 +267,8 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
         data = data.add_column("teacher", _as_lists(teacher))
     if split == "train" and options.label_balance:
         data = data.add_column("weight", record_weights(_targets(data, labels), options.label_balance))
-    return data.remove_columns(["id", "text"])
+    unused = ["id", "text"] if options.main_share is not None else ["id", "text", "main"]
+    return data.remove_columns(unused)
 
 
 def _as_lists(matrix: NDArray[np.float32]) -> pa.ListArray:

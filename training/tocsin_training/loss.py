@@ -2,9 +2,11 @@
 
 Two terms, and a third on request. Binary cross-entropy makes each label's logit an answer of its own, for texts with
 several events. Softmax cross-entropy over the logits *and a fixed zero that stands for "no event"* makes labels compete
-with each other and with nothing; its target is shared evenly by the record's labels, or is the zero when there are
-none. The zero as the line between given and not given is kin to the threshold class of adaptive thresholding (Zhou et
-al. 2021, ATLOP, https://arxiv.org/abs/2010.11304), fixed here so that it needs no output of its own.
+with each other and with nothing; its target is shared by the record's labels, or is the zero when there are none. A
+corpus names the most important event first; ``main_share`` gives that one more than its even part, so that the highest
+answer is the main event and not any of those reported. The zero as the line between given and not given is kin to the
+threshold class of adaptive thresholding (Zhou et al. 2021, ATLOP, https://arxiv.org/abs/2010.11304), fixed here so that
+it needs no output of its own.
 
 A third term, off by default, asks for the event type. Its logit is the log of the sum of its labels' exponentials, so
 that in the softmax its probability is the sum of theirs: type and labels cannot disagree, and no output is added. It
@@ -31,11 +33,21 @@ def with_no_event(logits: Tensor) -> Tensor:
     return torch.cat([logits, logits.new_zeros(logits.shape[0], 1)], dim=-1)
 
 
-def softmax_targets(targets: Tensor) -> Tensor:
-    """Spread each record's probability over its labels, or put it on "no event": (batch, labels + 1), rows sum to 1."""
+def softmax_targets(targets: Tensor, main: Tensor | None = None, main_share: float | None = None) -> Tensor:
+    """Spread each record's probability over its labels, or put it on "no event": (batch, labels + 1), rows sum to 1.
+
+    :param main: position of each record's most important label, shape (batch,); where it has no label, any.
+    :param main_share: of the probability, for that label where there are others; none: all labels have the same.
+    """
     none = (targets.sum(dim=-1, keepdim=True) == 0).to(targets.dtype)
     shares = torch.cat([targets, none], dim=-1)
-    return shares / shares.sum(dim=-1, keepdim=True)
+    shares = shares / shares.sum(dim=-1, keepdim=True)
+    if main is None or main_share is None:
+        return shares
+    first = F.one_hot(main, targets.shape[-1] + 1).to(targets.dtype)
+    others = with_no_event(targets) - first
+    led = main_share * first + (1 - main_share) * others / others.sum(dim=-1, keepdim=True).clamp(min=1)
+    return torch.where(targets.sum(dim=-1, keepdim=True) > 1, led, shares)
 
 
 def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -83,6 +95,7 @@ def event_loss(
     teacher: Tensor | None = None,
     parents: Tensor | None = None,
     weights: Tensor | None = None,
+    main: Tensor | None = None,
 ) -> Tensor:
     """The loss of a batch, a mixture of learning from labels and from a teacher where there is one.
 
@@ -90,28 +103,40 @@ def event_loss(
         the teacher has not read has NaN for its logits, and is learned from its labels alone.
     :param parents: position of each label's event type; needed only where ``event_type_weight`` is not zero.
     :param weights: how much each record counts, shape (batch,); none: all alike.
+    :param main: as ``softmax_targets`` takes it; none: no label of a record comes before the others.
     """
-    binary, shares = smoothed(targets, softmax_targets(targets), settings.label_smoothing)
+    shared_out = softmax_targets(targets, main, settings.main_share)
+    binary, shares = smoothed(targets, shared_out, settings.label_smoothing)
     losses = _all_terms(logits, binary, shares, settings, parents)
     if teacher is not None:
         known = ~teacher.isnan().any(dim=-1)
         share = settings.distillation_share * known
         # Where there is no teacher the share is 0, and its loss may be anything that is a number.
-        taught = distillation_loss(logits, teacher.nan_to_num(0.0), settings, parents)
+        led = None if main is None else shared_out
+        taught = distillation_loss(logits, teacher.nan_to_num(0.0), settings, parents, led)
         losses = (1 - share) * losses + share * taught
     return (losses if weights is None else losses * weights).mean()
 
 
 def distillation_loss(
-    logits: Tensor, teacher: Tensor, settings: FinetuneSettings, parents: Tensor | None = None
+    logits: Tensor,
+    teacher: Tensor,
+    settings: FinetuneSettings,
+    parents: Tensor | None = None,
+    led: Tensor | None = None,
 ) -> Tensor:
     """All terms against a teacher's softened answers (Hinton et al. 2015), of each record: (batch,).
 
     The square keeps gradients in scale.
+
+    :param led: the record's own ``softmax_targets``; what the teacher gives to its labels together is shared out as
+        they are, for a teacher may not know which comes first. None: as the teacher has it.
     """
     temperature = settings.distillation_temperature
     soft = teacher / temperature
     shares = with_no_event(soft).softmax(dim=-1)
+    if led is not None:
+        shares = torch.where(led > 0, led * (shares * (led > 0)).sum(dim=-1, keepdim=True), shares)
     return _all_terms(logits / temperature, soft.sigmoid(), shares, settings, parents) * temperature**2
 
 

@@ -38,12 +38,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FAULTS_SHOWN = 10
+_COLUMNS = ("id", "text", "input_ids", "attention_mask", "length", "labels", "main")
 
 
 def prepare(
     settings: Settings, tokenizer: PreTrainedTokenizerFast, scratch: Path
 ) -> tuple[DatasetDict, dict[str, Any]]:
-    """Tokenised splits with the columns id, text, input_ids, attention_mask, length and labels; and figures of them.
+    """Tokenised splits with the columns of ``_COLUMNS``, and figures of them.
+
+    ``main`` is the position of a record's first label in the taxonomy, 0 where there is none.
 
     :param scratch: a folder for files that the splits lie in, which must outlive them.
     :raises CorpusError: the corpus breaks one of its rules; the message lists the first few.
@@ -58,7 +61,9 @@ def prepare(
         lengths = [len(ids) for ids in tokens["input_ids"]]
         # Plain lists of floats: the column's type is then inferred, and is float32 when it is read as tensors.
         labels = label_matrix(rows["labels"], taxonomy).astype(np.float32).tolist()
-        return {**tokens, "length": lengths, "targets": labels}
+        # The corpus names the most important first.
+        main = [taxonomy.index(names[0]) if names else 0 for names in rows["labels"]]
+        return {**tokens, "length": lengths, "targets": labels, "main": main}
 
     learned = with_augmented(corpus, settings.augment, scratch)
     prepared = learned.map(encode, batched=True, remove_columns=["labels"]).rename_column("targets", "labels")
@@ -92,6 +97,7 @@ def key(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> str:
     """Hash of all that ``prepare`` goes by, its own code by the package's version."""
     data = settings.data
     return key_of(
+        columns=_COLUMNS,
         corpus=files_sha256(data.corpus),
         taxonomy=sha256(data.taxonomy),
         records=[getattr(data, f"{split}_records") for split in SPLITS],

@@ -149,6 +149,8 @@ def recipe_for(
             "finetune": settings.finetune.model_copy(
                 update={
                     "records_without_teacher": "labels alone",
+                    # In which order a table names several labels says nothing.
+                    "main_share": None,
                     "teacher_logits": settings.finetune.teacher_logits if keeps_teacher else None,
                 }
             ),
