@@ -94,7 +94,7 @@ def texts_per_second(seconds: Sequence[float], texts_a_step: float) -> float | N
 
 
 class EventTrainer(Trainer):
-    """A Trainer with the project's loss. Batches carry ``labels``, and if asked for ``teacher``, ``weight``, ``main``."""
+    """A Trainer with the project's loss. Batches carry ``labels``, and on request ``teacher``, ``weight``, ``main``."""
 
     def __init__(self, *, settings: FinetuneSettings, parents: Tensor, **options: Any) -> None:  # noqa: ANN401
         """Make one.
