@@ -330,7 +330,8 @@ def corpus_check(
     taxonomy: TaxonomyFile = _TAXONOMY,
     benchmark: BenchmarkTexts = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Own codings of real text: names and rough words are in order.")
+        bool,
+        typer.Option("--private", help="Own codings of real text: read once, names and rough words are in order."),
     ] = False,
 ) -> None:
     """Check every record against the corpus's rules; each fault names file, line and rule."""
@@ -376,14 +377,22 @@ def corpus_duplicates(
 
 @corpus.command("agreement")
 def corpus_agreement(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY, as_json: AsJson = False) -> None:
-    """Say how far two readers agree: kappa of each label, alpha over all, and what is still undecided."""
+    """Say how far two readers agree: kappa of each label, alpha over all and by split, and what is still undecided.
+
+    Fails where kappa over all, each answer taken as a whole, is under 0.85; labels under it are named.
+    """
     from dataclasses import asdict
 
     from tocsin.taxonomy import Taxonomy
-    from tocsin_training.agreement import grids, measure_agreement
+    from tocsin_training.agreement import grids, measure_agreement, measure_by_split
 
-    agreement = measure_agreement([line.record for line in _all_lines(folder)], Taxonomy.load(taxonomy))
-    _show(grids(agreement), asdict(agreement) if as_json else None)
+    lines, labels = _all_lines(folder), Taxonomy.load(taxonomy)
+    agreement = measure_agreement([line.record for line in lines], labels)
+    by_split = measure_by_split(lines, labels)
+    figures = asdict(agreement) | {"splits": {split: asdict(found) for split, found in by_split.items()}}
+    _show(grids(agreement, by_split), figures if as_json else None)
+    if fault := agreement.fault:
+        raise CorpusError(f"{folder}: {fault}")
 
 
 @corpus.command("tics")
