@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.agreement import NO_EVENT, figure, labels_grid, measure_agreement
+from tocsin_training.agreement import (
+    KAPPA_WANTED,
+    NO_EVENT,
+    Agreement,
+    figure,
+    labels_grid,
+    measure_agreement,
+    measure_by_split,
+    splits_grid,
+)
 from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256
 from tocsin_training.coverage import accuracy_grid, empty_grid, measure_coverage
 from tocsin_training.duplicates import count_alike, find_alike
@@ -136,15 +145,27 @@ def _coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
 
 def _agreement(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
     agreement = measure_agreement([line.record for line in lines], taxonomy)
+    by_split = measure_by_split(lines, taxonomy)
+    by_label = labels_grid(agreement, by_split)
+    rows = [(f"`{row[0]}`" if row[0] != NO_EVENT else row[0], *row[1:]) for row in by_label.rows]
+    return (
+        f"{_agreed(agreement)}\nBy split:\n\n{splits_grid(by_split).markdown()}\n"
+        f"Kappa by label and split, least agreed over all first:\n\n{markdown_table(by_label.heads, rows)}"
+    )
+
+
+def _agreed(agreement: Agreement) -> str:
     counts = agreement.counts
     exact = "-" if agreement.exact_match is None else f"{agreement.exact_match:.1%}"
-    rows = [(f"`{row[0]}`" if row[0] != NO_EVENT else row[0], *row[1:]) for row in labels_grid(agreement).rows]
+    below = ", ".join(row.name for row in agreement.below)
     return (
-        f"Of {counts.labelled_twice:,} records labelled twice, {exact} got exactly the same labels; Krippendorff's "
-        f'alpha with the MASI distance is {figure(agreement.alpha_masi)}; Cohen\'s kappa for "no event" is '
-        f"{figure(agreement.no_event.kappa)}. Of {counts.parted:,} disagreements a third look decided "
-        f"{counts.decided_by_a_third:,}, {counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked "
-        f"`ambiguous`. By label, least agreed first:\n\n" + markdown_table(labels_grid(agreement).heads, rows)
+        f"Of {counts.records:,} records {counts.labelled_twice:,} have a second reading. {exact} of these got exactly "
+        f"the same labels; Cohen's kappa, a whole set of labels taken as one answer, is {figure(agreement.kappa)}, "
+        f"Krippendorff's alpha with the MASI distance {figure(agreement.alpha_masi)}, Cohen's kappa for \"no event\" "
+        f"{figure(agreement.no_event.kappa)}. Under a kappa of {KAPPA_WANTED} over all: {below or 'no label'}. Of "
+        f"{counts.parted:,} disagreements a third look decided {counts.decided_by_a_third:,}, "
+        f"{counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked `ambiguous`. In "
+        f"{counts.revised:,} more a third look changed what both had given, after a rule was sharpened.\n"
     )
 
 
