@@ -398,17 +398,27 @@ def corpus_agreement(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOM
 @corpus.command("tics")
 def corpus_tics(
     folder: Corpus = _CORPUS,
-    most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most.")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most, and so many batches.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports."""
+    """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports.
+
+    Before them stand the forms in which sentences close ("... on DAY, SOURCE said"): the share of the records with
+    an event that hold one, and of those without, by split, and the batches where the two are furthest apart.
+    """
     from dataclasses import asdict
 
+    from tocsin_training.cues import batches_grid, cues_by_batch, cues_by_split, splits_grid
     from tocsin_training.tics import find_tics, grids
 
-    tics = find_tics([line.record for line in _all_lines(folder)], most=most)
-    figures = {batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}
-    _show(grids(tics), figures if as_json else None)
+    lines = _all_lines(folder)
+    by_split, by_batch = cues_by_split(lines), cues_by_batch(lines, most)
+    tics = find_tics([line.record for line in lines], most=most)
+    figures = {
+        "closing_forms": [asdict(cue) for cue in (*by_split, *by_batch)],
+        "phrases": {batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()},
+    }
+    _show([splits_grid(by_split), batches_grid(by_batch), *grids(tics)], figures if as_json else None)
 
 
 @corpus.command("balance")

@@ -25,6 +25,8 @@ from tocsin_training.agreement import (
 )
 from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256
 from tocsin_training.coverage import accuracy_grid, empty_grid, measure_coverage
+from tocsin_training.cues import batches_grid, cues_by_batch, cues_by_split
+from tocsin_training.cues import splits_grid as closing_forms_grid
 from tocsin_training.duplicates import count_alike, find_alike
 from tocsin_training.duplicates import grid as duplicates_grid
 from tocsin_training.errors import CorpusError
@@ -33,10 +35,13 @@ from tocsin_training.offensive import offensive_words
 from tocsin_training.people import namings
 from tocsin_training.regions import NOWHERE
 from tocsin_training.report import markdown_table
+from tocsin_training.tics import find_tics, worst_of_each
 
 if TYPE_CHECKING:
     from tocsin_training.learning_curve import Point
 
+_MOST_SHOWN = 12
+"""Rows of a table that goes on."""
 _SECTION = "<!-- begin {name} -->\n{text}<!-- end {name} -->"
 
 
@@ -56,6 +61,8 @@ def sections(
         "splits": _splits(lines),
         "coverage": _coverage(lines, taxonomy),
         "agreement": _agreement(lines, taxonomy),
+        "closing forms": _closing_forms(lines),
+        "phrases": worst_of_each(find_tics([line.record for line in lines], most=1), _MOST_SHOWN).markdown(),
         "duplicates": duplicates_grid(count_alike(lines, find_alike(lines))).markdown(),
         "decency": _decency(lines),
     }
@@ -167,6 +174,11 @@ def _agreed(agreement: Agreement) -> str:
         f"{counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked `ambiguous`. In "
         f"{counts.revised:,} more a third look changed what both had given, after a rule was sharpened.\n"
     )
+
+
+def _closing_forms(lines: Sequence[Line]) -> str:
+    widest = batches_grid(cues_by_batch(lines, _MOST_SHOWN)).markdown()
+    return f"{closing_forms_grid(cues_by_split(lines)).markdown()}\n{widest}"
 
 
 def _decency(lines: Sequence[Line]) -> str:
