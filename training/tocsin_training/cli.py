@@ -345,13 +345,21 @@ def corpus_check(
 def corpus_coverage(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY) -> None:
     """Count records by label and split, register, length, decade and region; and say which of these meet nowhere.
 
+    Then which labels meet no register, or no decade, in a region; and, by patterns, how the texts are told: actors,
+    casualties, passives, event nouns, reported speech, quotations, slugs, careless copy, with an event and without.
+
     Where a writer named no country, one is inferred from the text, counted after a plus; the last table says how often
     that is wrong.
     """
     from tocsin.taxonomy import Taxonomy
+    from tocsin_training import joint_coverage, variety
     from tocsin_training.coverage import grids
 
-    _show(grids(_all_lines(folder), Taxonomy.load(taxonomy)))
+    lines, labels = _all_lines(folder), Taxonomy.load(taxonomy)
+    joints = joint_coverage.measure_joint(lines, labels)
+    _show(grids(lines, labels))
+    _show([joint_coverage.counts_grid(joints), *(joint.grid() for joint in joints if joint.of == "label")])
+    _show([variety.grid(variety.measure_variety(lines))])
 
 
 @corpus.command("duplicates")

@@ -31,11 +31,14 @@ from tocsin_training.duplicates import count_alike, find_alike
 from tocsin_training.duplicates import grid as duplicates_grid
 from tocsin_training.errors import CorpusError
 from tocsin_training.gazetteer import measure as measure_gazetteer
+from tocsin_training.joint_coverage import counts_grid, measure_joint
 from tocsin_training.offensive import offensive_words
 from tocsin_training.people import namings
 from tocsin_training.regions import NOWHERE
 from tocsin_training.report import markdown_table
 from tocsin_training.tics import find_tics, worst_of_each
+from tocsin_training.variety import grid as variety_grid
+from tocsin_training.variety import measure_variety
 
 if TYPE_CHECKING:
     from tocsin_training.learning_curve import Point
@@ -75,7 +78,13 @@ def sections(
 
 def coverage_sections(lines: Sequence[Line], taxonomy: Taxonomy) -> dict[str, str]:
     """The sections of the page with every coverage table."""
-    return {f"by {coverage.by}": coverage.grid().markdown() for coverage in measure_coverage(lines, taxonomy)}
+    joints = measure_joint(lines, taxonomy)
+    return (
+        {f"by {coverage.by}": coverage.grid().markdown() for coverage in measure_coverage(lines, taxonomy)}
+        | {"cells of three": counts_grid(joints).markdown()}
+        | {f"empty by {joint.by}": joint.grid().markdown() for joint in joints if joint.of == "label"}
+        | {"ways of telling": variety_grid(measure_variety(lines)).markdown()}
+    )
 
 
 def write_sections(path: Path, texts: Mapping[str, str], check: bool = False) -> list[str]:
