@@ -23,7 +23,7 @@ from tocsin_training.agreement import (
     measure_by_split,
     splits_grid,
 )
-from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256
+from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256, count_pairs
 from tocsin_training.coverage import accuracy_grid, empty_grid, measure_coverage
 from tocsin_training.cues import batches_grid, cues_by_batch, cues_by_split
 from tocsin_training.cues import splits_grid as closing_forms_grid
@@ -115,7 +115,6 @@ def write_sections(path: Path, texts: Mapping[str, str], check: bool = False) ->
 
 def _composition(lines: Sequence[Line], folder: Path) -> str:
     records = [line.record for line in lines]
-    halves = Counter(record.pair for record in records if record.pair is not None)
     countries = {record.country for record in records} - {None, NOWHERE}
     files = [file for of_split in corpus_files(folder).values() for file in of_split]
     return (
@@ -123,7 +122,7 @@ def _composition(lines: Sequence[Line], folder: Path) -> str:
         f"{max(file.stat().st_size for file in files) / 1e6:.2f} MB). "
         f"{sum(not record.labels for record in records):,} have no label, "
         f"{sum(len(record.labels) > 1 for record in records):,} have two or more; "
-        f"{sum(count > 1 for count in halves.values()):,} contrast pairs; "
+        f"{count_pairs(records):,} contrast pairs; "
         f"{len({record.article for record in records} - {None}):,} articles told sentence by sentence. "
         f"{sum(record.country is not None for record in records):,} records name their country, "
         f"{len(countries)} countries and territories in all.\n"

@@ -19,7 +19,7 @@ from tocsin_training.report import Grid, percent
 TOLD_BY = {
     "actor named": "a name before an actor's noun (Israeli troops, M23 rebels), an acronym, the name of a group",
     "actor described only": "an actor's noun (gunmen, police, students) and no such name",
-    "no actor": "neither of the two",
+    "no actor": "neither of the two; a state's bare name, men and people are taken for none",
     "actor unknown, said so": "unidentified, unknown, no group claimed; beside one of the three above",
     "casualties": "killed, dead, wounded, bodies, toll",
     "no casualties, said so": "no injuries, nobody was hurt, unharmed",
@@ -61,19 +61,22 @@ def ways_of_telling(text: str, names: frozenset[str]) -> Iterator[str]:
 
     :param names: words that are names, in lower case (``proper_names``).
     """
+    # A fourth of the time that patterns blind to case would take.
+    lower = text.lower()
     if _names_actor(text, names):
         yield "actor named"
     else:
-        yield "actor described only" if _ACTOR.search(text) else "no actor"
-    unhurt = _UNHURT.search(text) is not None
-    hurt = _CASUALTIES.search(_UNHURT.sub("", text) if unhurt else text) is not None
+        yield "actor described only" if _ACTOR.search(lower) else "no actor"
+    unhurt = _UNHURT.search(lower) is not None
+    hurt = _CASUALTIES.search(_UNHURT.sub("", lower) if unhurt else lower) is not None
     if hurt:
         yield "casualties"
     if unhurt:
         yield "no casualties, said so"
     if not hurt and not unhurt:
         yield "no word of casualties"
-    yield from (way for way, pattern in _PATTERNS.items() if pattern.search(text))
+    yield from (way for way, pattern in _IN_LOWER_CASE.items() if pattern.search(lower))
+    yield from (way for way, pattern in _AS_WRITTEN.items() if pattern.search(text))
 
 
 def proper_names(texts: Iterable[str]) -> frozenset[str]:
@@ -124,7 +127,7 @@ _ACTORS = _one_of(
     jets? warplanes? aircraft helicopters? drones? gunboats? warships? tanks? artillery gangs? cartels?
     separatists? loyalists? commanders? warlords? government governments? delegations? negotiators?"""
 )
-_ACTOR = re.compile(_ACTORS, re.IGNORECASE)
+_ACTOR = re.compile(_ACTORS)
 _NAME_AND_ACTOR = re.compile(rf"\b([A-ZÀ-Þ][\w-]*)(?:['’]s?)?(?: [a-z]+)? {_ACTORS}")
 # Datelines (LAGOS -) and agencies (AFP) are no actors, nor are these.
 _ACRONYM = re.compile(
@@ -148,24 +151,20 @@ _CASUALTIES = re.compile(
     _one_of(
         """kill kills killed killings? dead die[sd]? dying deaths? slain murders? murdered massacred?
         wound(?:s|ed|ing)? injur(?:y|ies|ed|ing|es) hurt maim(?:s|ed|ing)? bod(?:y|ies) corpses?
-        casualt(?:y|ies) victims? fatalit(?:y|ies) martyred lynched beheaded executed slaughtered killing toll
-        lives"""
-    ),
-    re.IGNORECASE,
+        casualt(?:y|ies) victims? fatalit(?:y|ies) martyred lynched beheaded executed slaughtered toll"""
+    )
 )
 _UNHURT = re.compile(
     r"\b(?:no|without|not cause|nor)(?: \w+){0,3} "
     + _one_of("casualt(?:y|ies) injur(?:y|ies|ed) deaths? victims fatalit(?:y|ies) wounded dead")
     + r"|\b(?:nobody|no ?one|none)(?: \w+){0,4} (?:hurt|injured|wounded|killed|harmed|died)\b"
     + "|"
-    + _one_of("unhurt unharmed unscathed uninjured"),
-    re.IGNORECASE,
+    + _one_of("unhurt unharmed unscathed uninjured")
 )
 _UNKNOWN = re.compile(
     rf"\b(?:unknown|unidentified|unnamed) (?:\w+ )?(?:{_ACTORS}|(?:men|man|persons?|people|group|actors)\b)"
     r"|\bno(?:body| ?one| (?:\w+ )?(?:group|organi[sz]ation|side))(?: \w+){0,3} claimed\b"
-    r"|\bno (?:immediate )?claim\b|\bwho (?:was|were|is) (?:behind|responsible)\b|\baffiliation (?:is |was )?unknown\b",
-    re.IGNORECASE,
+    r"|\bno (?:immediate )?claim\b|\bwho (?:was|were|is) (?:behind|responsible)\b|\baffiliation (?:is |was )?unknown\b"
 )
 _IRREGULAR = _one_of(
     """shot held taken seen beaten hit struck blown burnt driven found given set torn thrown brought caught
@@ -190,24 +189,23 @@ _ACTS = _one_of(
     took~place resumed? began went~off goes~off exploded explodes detonated spread drove claimed caused landed
     fell"""
 )
-_PATTERNS = {
+_IN_LOWER_CASE = {
     "actor unknown, said so": _UNKNOWN,
     "passive": re.compile(
         r"\b(?:is|are|was|were|be|been|being|gets?|got)(?:n['’]t)?"
         rf"(?: (?:not|also|later|then|again|now|still|already|all|\w+ly))? (?:\w+ed\b|{_IRREGULAR})"
     ),
-    "event as a noun, with its object": re.compile(
-        rf"{_EVENTS} (?:\w+ )?(?:of|on|against|by|between|with)\b", re.IGNORECASE
-    ),
+    "event as a noun, with its object": re.compile(rf"{_EVENTS} (?:\w+ )?(?:of|on|against|by|between|with)\b"),
     "event or weapon as the subject": re.compile(
-        rf"(?:{_EVENTS}|{_WEAPONS})(?: (?:also|has|have|had|that|which))? {_ACTS}", re.IGNORECASE
+        rf"(?:{_EVENTS}|{_WEAPONS})(?: (?:also|has|have|had|that|which))? {_ACTS}"
     ),
     "reported speech": re.compile(
         _one_of("sa(?:id|ys?|ying) tells? told report(?:s|ed|ing) announced confirmed added stated wrote quoted citing")
-        + r"|\baccording to\b",
-        re.IGNORECASE,
+        + r"|\baccording to\b"
     ),
     "quotation": re.compile(r"[\"“”„«»]"),
+}
+_AS_WRITTEN = {
     "slug": re.compile(
         r"^(?:[A-ZÀ-Þ][A-ZÀ-Þ0-9 .'’/-]{2,30}(?:, [^-–—:]{2,30})?(?: \([^)]{2,30}\))? ?[-–—:] "
         r"|[A-ZÀ-Þ][\w'’-]*(?: [A-ZÀ-Þ][\w'’-]*){0,3}(?:, [\w. ]{2,20})? [-–—] "
