@@ -68,7 +68,7 @@ def make_record(number: int, batch: str, rng: random.Random) -> dict[str, Any]:
         "country": "XXX",
         "decade": "2020s",
         "batch": batch,
-        "annotations": {"writer": labels},
+        "annotations": {"writer": labels, "second": labels},
     }
     return record if labels else record | {"reason": rng.choice(("sport", "planned"))}
 

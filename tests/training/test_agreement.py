@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.agreement import Counts, LabelAgreement, alpha, kappa, measure_agreement
+from tocsin_training.agreement import (
+    Counts,
+    LabelAgreement,
+    alpha,
+    kappa,
+    measure_agreement,
+    measure_by_split,
+    splits_grid,
+)
 from tocsin_training.cli import corpus_agreement
-from tocsin_training.corpus import Record
+from tocsin_training.corpus import SPLITS, Line, Record
 from tocsin_training.errors import CorpusError
 
 Edit = Callable[..., None]
@@ -72,13 +80,14 @@ def test_a_parted_record_is_decided_by_a_third_or_ambiguous_or_open(taxonomy: Ta
     records = [
         read_by(["storm"], None),
         read_by(["storm"], ["storm"]),
+        read_by(["storm"], ["storm"], ["frost"]),
         read_by(["storm"], ["frost"]),
         read_by(["storm"], [], []),
         read_by([], ["frost"], ["frost"]),
         read_by(["storm"], ["frost"], ["apple"], ambiguous=True),
     ]
     assert measure_agreement(records, taxonomy).counts == Counts(
-        records=6, labelled_twice=5, parted=4, decided_by_a_third=2, not_decided_yet=1, ambiguous=1
+        records=7, labelled_twice=6, parted=4, decided_by_a_third=2, not_decided_yet=1, revised=1, ambiguous=1
     )
 
 
@@ -90,19 +99,75 @@ def test_records_read_once_leave_the_figures_alone(taxonomy: Taxonomy) -> None:
     assert measure_agreement(once, taxonomy).exact_match is None
 
 
+def read_only(corpus: Path, edit_line: Edit, answers: list[tuple[list[str], list[str]]]) -> None:
+    """A corpus of which a second reader has seen these records alone."""
+    for file in corpus.glob("*/*.jsonl"):
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        for record in records:
+            record["annotations"].pop("second")
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for number, (writer, second) in enumerate(answers, 1):
+        edit_line(corpus / "test" / "four.jsonl", number, annotations={"writer": writer, "second": second})
+
+
+def test_kappa_over_all_takes_a_set_for_one_answer(taxonomy: Taxonomy) -> None:
+    agreement = measure_agreement([read_by(*pair) for pair in ANSWERS], taxonomy)
+    # 2 of 4 are equal, and (1 * 2 + 1 * 0 + 1 * 2 + 1 * 0) / 16 would be by chance: (1/2 - 1/4) / (1 - 1/4).
+    assert agreement.kappa == pytest.approx(1 / 3)
+
+
+def test_labels_under_what_is_wanted_are_named_least_agreed_first(taxonomy: Taxonomy) -> None:
+    agreement = measure_agreement([read_by(*pair) for pair in ANSWERS], taxonomy)
+    assert [row.name for row in agreement.below] == ["frost", "no event"]
+    assert measure_agreement([read_by(["storm"], ["storm"]), read_by([], [])], taxonomy).below == []
+
+
+def test_each_split_is_measured_by_its_own_records(taxonomy: Taxonomy) -> None:
+    places = ("train", "train", "test", "test")
+    lines = [Line(read_by(*pair), split, Path("b.jsonl"), 1) for split, pair in zip(places, ANSWERS, strict=True)]
+    found = measure_by_split(lines, taxonomy)
+    assert [found[split].exact_match for split in SPLITS] == [0.5, None, 0.5]
+    train, validation, test = splits_grid(found).rows
+    assert (train[:3], validation[:4], test[:3]) == (
+        ("train", "2", "2"),
+        ("validation", "0", "0", "-"),
+        ("test", "2", "2"),
+    )
+    assert test[-1] == "no event 0.000, frost 0.000"
+
+
+def test_the_command_fails_on_what_was_read_once_and_passes_where_readers_agree(
+    corpus: Path, taxonomy_file: Path, edit_line: Edit
+) -> None:
+    corpus_agreement(corpus, taxonomy_file)
+    read_only(corpus, edit_line, [])
+    with pytest.raises(CorpusError, match="no record has a second reading"):
+        corpus_agreement(corpus, taxonomy_file)
+    answers = [(["storm"], ["storm"])] * 6 + [(["frost"], ["frost"])] * 6 + [([], ["frost"])]
+    for number, (writer, second) in enumerate(answers, 1):
+        edit_line(corpus / "test" / "four.jsonl", number, annotations={"writer": writer, "second": second})
+    # 12 of 13 are equal, and (6 * 6 + 6 * 7) / 169 would be by chance: 0.857.
+    corpus_agreement(corpus, taxonomy_file)
+
+
 def test_the_command_prints_json_for_machines_and_tables_for_people(
     corpus: Path, taxonomy_file: Path, edit_line: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number, (writer, second) in enumerate(ANSWERS, 1):
-        edit_line(corpus / "test" / "four.jsonl", number, annotations={"writer": writer, "second": second})
-    corpus_agreement(corpus, taxonomy_file, as_json=True)
+    read_only(corpus, edit_line, ANSWERS)
+    # Half of the answers are equal: too few, said after the figures.
+    with pytest.raises(CorpusError, match=r"kappa over all is 0\.333, and 0\.85"):
+        corpus_agreement(corpus, taxonomy_file, as_json=True)
     figures = json.loads(capsys.readouterr().out)
     assert figures["counts"]["labelled_twice"] == 4
     assert figures["alpha_masi"] == pytest.approx(27 / 62)
     assert figures["labels"][2] == {"name": "wheat", "writer": 0, "second": 0, "both": 0, "kappa": None}
-    corpus_agreement(corpus, taxonomy_file)
+    assert figures["splits"]["test"]["alpha_masi"] == figures["alpha_masi"]
+    assert figures["splits"]["train"]["counts"]["labelled_twice"] == 0
+    with pytest.raises(CorpusError):
+        corpus_agreement(corpus, taxonomy_file)
     printed = capsys.readouterr().out
     assert "0.435" in printed
+    printed = printed[printed.index("agreement by label") :]
     assert printed.index("frost") < printed.index("no event") < printed.index("storm") < printed.index("wheat")
 
 

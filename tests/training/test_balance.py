@@ -66,6 +66,12 @@ def test_a_pair_has_two_halves_and_nowhere_is_no_country(taxonomy: Taxonomy) -> 
     }
 
 
+def test_a_pair_whose_halves_have_the_same_labels_is_none(taxonomy: Taxonomy) -> None:
+    halves = [line("train", ["storm", "frost"], pair="p1"), line("train", ["frost", "storm"], pair="p1")]
+    assert there(halves, taxonomy)["pairs"] == 0
+    assert there([line("train", [], pair="p1", reason=reason) for reason in ("sport", "drill")], taxonomy)["pairs"] == 0
+
+
 def test_every_label_and_every_reason_is_wanted_even_if_there_is_none(taxonomy: Taxonomy) -> None:
     rows = check_balance([], taxonomy)
     assert len(rows) == 6 + len(taxonomy.names) + len(REASONS)

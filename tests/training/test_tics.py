@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tocsin_training.cli import corpus_tics
-from tocsin_training.corpus import Record
+from tocsin_training.corpus import SPLITS, Record
 from tocsin_training.tics import MIN_RECORDS, find_tics, log_odds_z
 
 Edit = Callable[..., None]
@@ -107,9 +107,12 @@ def test_the_command_reports_and_does_not_fail(
     for number in range(1, 21):
         edit_line(corpus / "test" / "four.jsonl", number, text=f"{_new_words()} as the dust settled again.")
     corpus_tics(corpus, as_json=True)
-    (worst, *_), *_ = json.loads(capsys.readouterr().out).values()
+    figures = json.loads(capsys.readouterr().out)
+    (worst, *_), *_ = figures["phrases"].values()
+    assert {cue["where"] for cue in figures["closing_forms"]} == {"all", *SPLITS, "one", "two", "three", "four"}
     assert (worst["kind"], worst["here"], worst["elsewhere"]) == ("closing", 20, 0)
     corpus_tics(corpus)
     printed = capsys.readouterr().out
-    assert printed.startswith("four\n")
+    assert printed.startswith("closing forms")
+    assert "\nfour\n" in printed
     assert "the dust settled again" in printed

@@ -8,9 +8,19 @@ import pytest
 from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.errors import CorpusError
-from tocsin_training.validate import check_corpus
+from tocsin_training.importing.report import ImportReport
+from tocsin_training.regions import UNKNOWN, country_codes, region
+from tocsin_training.validate import check_corpus, main
 
 Edit = Callable[..., None]
+
+
+def read(*answers: str) -> dict[str, list[str]]:
+    """What the writer, the second reader and the third said."""
+    return {reader: answer.split() for reader, answer in zip(("writer", "second", "third"), answers, strict=False)}
+
+
+SOUND: dict[str, object] = {"labels": ["storm"], "reason": ..., "annotations": read("storm", "storm")}
 
 
 @pytest.fixture
@@ -172,12 +182,104 @@ def test_published_text_names_no_known_person_but_private_text_may(
 def test_published_text_is_decent(
     corpus: Path, taxonomy: Taxonomy, edit_line: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tocsin_training.validate.offensive_words", lambda text: ["thistle"] * ("thistle" in text))
+    monkeypatch.setattr("tocsin_training.published.offensive_words", lambda text: ["thistle"] * ("thistle" in text))
     edit_line(corpus / "train" / "two.jsonl", 3, text="He called them a thistle at the gate.")
     (fault,) = check_corpus(corpus, taxonomy, published=True)
     assert (fault.line, fault.rule) == (3, "offensive")
     assert "'thistle'" in fault.message
     assert check_corpus(corpus, taxonomy) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "told"),
+    [
+        ("second-reading", {"annotations": {"writer": ["storm"]}}, "annotations.second"),
+        ("decision", {"annotations": read("storm", "frost")}, "no third look"),
+        ("decision", {"annotations": read("storm", "")}, "the second reader no event, and no third"),
+        ("decision", {"annotations": read("frost", "frost")}, "both readers gave frost"),
+        ("decision", {"annotations": read("storm", "frost", "frost")}, "the third look decided on frost"),
+        ("decision", {"annotations": read("storm", "storm", "")}, "the third look decided on no event"),
+        ("decision", {"annotations": read("storm", "frost"), "ambiguous": True}, "no third look"),
+        ("country", {"country": "QQQ"}, "'QQQ'"),
+        ("country", {"country": "YUG"}, "'YUG'"),
+        ("decade", {"decade": "2090s"}, "1940s"),
+        ("decade", {"decade": "1930s"}, "2020s"),
+        ("pair", {"pair": "p1"}, "one record"),
+    ],
+)
+def test_a_published_record_keeps_what_the_corpus_promises_and_a_private_one_need_not(
+    corpus: Path, taxonomy: Taxonomy, edit_line: Edit, rule: str, changes: dict[str, object], told: str
+) -> None:
+    path = corpus / "train" / "two.jsonl"
+    edit_line(path, 3, **SOUND | changes)
+    (fault,) = check_corpus(corpus, taxonomy, published=True)
+    assert (fault.file, fault.line, fault.rule) == (path, 3, rule)
+    assert told in fault.message
+    assert check_corpus(corpus, taxonomy) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["frost", "storm"], "annotations": read("storm frost", "frost storm")},
+        {"annotations": read("frost", "storm", "storm")},
+        {"annotations": read("frost", "", "storm"), "ambiguous": True},
+        # A rule sharpened later: both had read it otherwise.
+        {"annotations": read("frost", "frost", "storm")},
+        {"labels": [], "reason": "sport", "annotations": read("", "")},
+        {"country": "XKX", "decade": "1940s"},
+        {"country": ..., "decade": ...},
+    ],
+)
+def test_labels_are_what_readers_decided_in_whatever_order(
+    corpus: Path, taxonomy: Taxonomy, edit_line: Edit, changes: dict[str, object]
+) -> None:
+    edit_line(corpus / "train" / "two.jsonl", 3, **SOUND | changes)
+    assert check_corpus(corpus, taxonomy, published=True) == []
+
+
+def test_an_ambiguous_record_is_no_test(corpus: Path, taxonomy: Taxonomy, edit_line: Edit) -> None:
+    for split, batch in (("train", "one"), ("validation", "three"), ("test", "four")):
+        edit_line(corpus / split / f"{batch}.jsonl", 5, ambiguous=True)
+    (fault,) = check_corpus(corpus, taxonomy, published=True)
+    assert (fault.file.name, fault.line, fault.rule) == ("four.jsonl", 5, "ambiguous")
+
+
+def test_a_pair_is_two_records_of_different_labels(corpus: Path, taxonomy: Taxonomy, edit_line: Edit) -> None:
+    one, two = corpus / "train" / "one.jsonl", corpus / "train" / "two.jsonl"
+    half, other = SOUND | {"pair": "p1"}, {"labels": ["frost"], "annotations": read("frost", "frost")}
+    edit_line(one, 2, **half)
+    edit_line(two, 4, **half | other)
+    assert check_corpus(corpus, taxonomy, published=True) == []
+    edit_line(two, 4, **half)
+    (fault,) = check_corpus(corpus, taxonomy, published=True)
+    assert (fault.file, fault.line, fault.rule) == (two, 4, "pair")
+    assert "same labels" in fault.message and "train/one.jsonl:2" in fault.message
+    edit_line(two, 6, **half | other)
+    assert [(f.line, f.rule) for f in check_corpus(corpus, taxonomy, published=True)] == [(6, "pair")]
+
+
+def test_a_pair_of_no_events_is_none_whatever_their_reasons(corpus: Path, taxonomy: Taxonomy, edit_line: Edit) -> None:
+    nothing = {"labels": [], "annotations": read("", ""), "pair": "p1"}
+    for number, reason in ((2, "sport"), (4, "planned")):
+        edit_line(corpus / "train" / "two.jsonl", number, **nothing | {"reason": reason})
+    assert [(f.line, f.rule) for f in check_corpus(corpus, taxonomy, published=True)] == [(4, "pair")]
+
+
+def test_an_imported_corpus_is_its_owners_and_keeps_no_promise(
+    corpus: Path, taxonomy_file: Path, edit_line: Edit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_line(corpus / "train" / "one.jsonl", 1, **SOUND | {"annotations": {"writer": ["storm"]}})
+    assert main(corpus, taxonomy_file) == 1
+    assert "one.jsonl:1: second-reading: " in capsys.readouterr().out
+    ImportReport(files=[], rows=0).save(corpus)
+    assert main(corpus, taxonomy_file) == 0
+
+
+def test_every_country_in_use_has_a_region_and_no_other() -> None:
+    assert {code for code in country_codes() if region(code) == UNKNOWN} == set()
+    assert {"COD", "ROU", "SRB", "XKX"} < country_codes()
+    assert not {"ZAR", "ROM", "YUG", "SCG", "ANT", "KOS"} & country_codes()
 
 
 def test_a_file_too_large_to_be_shown_is_a_fault(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.corpus import REASONS, Line
+from tocsin_training.corpus import REASONS, Line, count_pairs
 from tocsin_training.regions import NOWHERE
 
 
@@ -57,13 +57,12 @@ def check_balance(lines: Sequence[Line], taxonomy: Taxonomy, minima: Minima = MI
 
 def _overall(lines: Sequence[Line], minima: Minima) -> Iterator[Row]:
     records = [line.record for line in lines]
-    halves = Counter(record.pair for record in records if record.pair is not None)
     countries = {record.country for record in records} - {None, NOWHERE}
     yield Row("records", len(records), minima.records)
     yield Row("in test", sum(line.split == "test" for line in lines), minima.in_test)
     yield Row("with several labels", sum(len(record.labels) > 1 for record in records), minima.with_several_labels)
     yield Row("with no label", sum(not record.labels for record in records), minima.with_no_label)
-    yield Row("pairs", sum(count > 1 for count in halves.values()), minima.pairs)
+    yield Row("pairs", count_pairs(records), minima.pairs)
     yield Row("countries", len(countries), minima.countries)
 
 

@@ -330,7 +330,8 @@ def corpus_check(
     taxonomy: TaxonomyFile = _TAXONOMY,
     benchmark: BenchmarkTexts = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Own codings of real text: names and rough words are in order.")
+        bool,
+        typer.Option("--private", help="Own codings of real text: read once, names and rough words are in order."),
     ] = False,
 ) -> None:
     """Check every record against the corpus's rules; each fault names file, line and rule."""
@@ -344,13 +345,21 @@ def corpus_check(
 def corpus_coverage(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY) -> None:
     """Count records by label and split, register, length, decade and region; and say which of these meet nowhere.
 
+    Then which labels meet no register, or no decade, in a region; and, by patterns, how the texts are told: actors,
+    casualties, passives, event nouns, reported speech, quotations, slugs, careless copy, with an event and without.
+
     Where a writer named no country, one is inferred from the text, counted after a plus; the last table says how often
     that is wrong.
     """
     from tocsin.taxonomy import Taxonomy
+    from tocsin_training import joint_coverage, variety
     from tocsin_training.coverage import grids
 
-    _show(grids(_all_lines(folder), Taxonomy.load(taxonomy)))
+    lines, labels = _all_lines(folder), Taxonomy.load(taxonomy)
+    joints = joint_coverage.measure_joint(lines, labels)
+    _show(grids(lines, labels))
+    _show([joint_coverage.counts_grid(joints), *(joint.grid() for joint in joints if joint.of == "label")])
+    _show([variety.grid(variety.measure_variety(lines))])
 
 
 @corpus.command("duplicates")
@@ -376,30 +385,48 @@ def corpus_duplicates(
 
 @corpus.command("agreement")
 def corpus_agreement(folder: Corpus = _CORPUS, taxonomy: TaxonomyFile = _TAXONOMY, as_json: AsJson = False) -> None:
-    """Say how far two readers agree: kappa of each label, alpha over all, and what is still undecided."""
+    """Say how far two readers agree: kappa of each label, alpha over all and by split, and what is still undecided.
+
+    Fails where kappa over all, each answer taken as a whole, is under 0.85; labels under it are named.
+    """
     from dataclasses import asdict
 
     from tocsin.taxonomy import Taxonomy
-    from tocsin_training.agreement import grids, measure_agreement
+    from tocsin_training.agreement import grids, measure_agreement, measure_by_split
 
-    agreement = measure_agreement([line.record for line in _all_lines(folder)], Taxonomy.load(taxonomy))
-    _show(grids(agreement), asdict(agreement) if as_json else None)
+    lines, labels = _all_lines(folder), Taxonomy.load(taxonomy)
+    agreement = measure_agreement([line.record for line in lines], labels)
+    by_split = measure_by_split(lines, labels)
+    figures = asdict(agreement) | {"splits": {split: asdict(found) for split, found in by_split.items()}}
+    _show(grids(agreement, by_split), figures if as_json else None)
+    if fault := agreement.fault:
+        raise CorpusError(f"{folder}: {fault}")
 
 
 @corpus.command("tics")
 def corpus_tics(
     folder: Corpus = _CORPUS,
-    most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most.")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="So many phrases a batch at most, and so many batches.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports."""
+    """List the phrases that a batch uses far more than the rest of the corpus, worst first; it only reports.
+
+    Before them stand the forms in which sentences close ("... on DAY, SOURCE said"): the share of the records with
+    an event that hold one, and of those without, by split, and the batches where the two are furthest apart.
+    """
     from dataclasses import asdict
 
+    from tocsin_training.cues import batches_grid, cues_by_batch, cues_by_split, splits_grid
     from tocsin_training.tics import find_tics, grids
 
-    tics = find_tics([line.record for line in _all_lines(folder)], most=most)
-    figures = {batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()}
-    _show(grids(tics), figures if as_json else None)
+    lines = _all_lines(folder)
+    by_split, by_batch = cues_by_split(lines), cues_by_batch(lines, most)
+    tics = find_tics([line.record for line in lines], most=most)
+    figures = {
+        "closing_forms": [asdict(cue) for cue in (*by_split, *by_batch)],
+        "phrases": {batch: [asdict(tic) for tic in of_batch] for batch, of_batch in tics.items()},
+    }
+    _show([splits_grid(by_split), batches_grid(by_batch), *grids(tics)], figures if as_json else None)
 
 
 @corpus.command("balance")

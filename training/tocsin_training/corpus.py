@@ -10,6 +10,7 @@ import hashlib
 import json
 from array import array
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -234,6 +235,15 @@ def _written(examples: Iterable[Example], features: Features, scratch: Path | No
                 writer.write({"id": example.id, "text": example.text, "labels": list(example.labels)})
             writer.finalize()
         return Dataset.from_file(str(path), in_memory=scratch is None)
+
+
+def count_pairs(records: Iterable[Record]) -> int:
+    """Contrast pairs: two records of one scene, with different labels."""
+    halves: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for record in records:
+        if record.pair is not None:
+            halves[record.pair].append(frozenset(record.labels))
+    return sum(len(set(labels)) > 1 for labels in halves.values())
 
 
 def label_matrix(labels: list[list[str]], taxonomy: Taxonomy) -> NDArray[np.bool_]:

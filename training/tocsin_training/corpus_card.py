@@ -13,21 +13,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.agreement import NO_EVENT, figure, labels_grid, measure_agreement
-from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256
+from tocsin_training.agreement import (
+    KAPPA_WANTED,
+    NO_EVENT,
+    Agreement,
+    figure,
+    labels_grid,
+    measure_agreement,
+    measure_by_split,
+    splits_grid,
+)
+from tocsin_training.corpus import REASONS, SPLITS, Line, corpus_files, corpus_sha256, count_pairs
 from tocsin_training.coverage import accuracy_grid, empty_grid, measure_coverage
+from tocsin_training.cues import batches_grid, cues_by_batch, cues_by_split
+from tocsin_training.cues import splits_grid as closing_forms_grid
 from tocsin_training.duplicates import count_alike, find_alike
 from tocsin_training.duplicates import grid as duplicates_grid
 from tocsin_training.errors import CorpusError
 from tocsin_training.gazetteer import measure as measure_gazetteer
+from tocsin_training.joint_coverage import counts_grid, measure_joint
 from tocsin_training.offensive import offensive_words
 from tocsin_training.people import namings
 from tocsin_training.regions import NOWHERE
 from tocsin_training.report import markdown_table
+from tocsin_training.tics import find_tics, worst_of_each
+from tocsin_training.variety import grid as variety_grid
+from tocsin_training.variety import measure_variety
 
 if TYPE_CHECKING:
     from tocsin_training.learning_curve import Point
 
+_MOST_SHOWN = 12
+"""Rows of a table that goes on."""
 _SECTION = "<!-- begin {name} -->\n{text}<!-- end {name} -->"
 
 
@@ -47,6 +64,8 @@ def sections(
         "splits": _splits(lines),
         "coverage": _coverage(lines, taxonomy),
         "agreement": _agreement(lines, taxonomy),
+        "closing forms": _closing_forms(lines),
+        "phrases": worst_of_each(find_tics([line.record for line in lines], most=1), _MOST_SHOWN).markdown(),
         "duplicates": duplicates_grid(count_alike(lines, find_alike(lines))).markdown(),
         "decency": _decency(lines),
     }
@@ -59,7 +78,13 @@ def sections(
 
 def coverage_sections(lines: Sequence[Line], taxonomy: Taxonomy) -> dict[str, str]:
     """The sections of the page with every coverage table."""
-    return {f"by {coverage.by}": coverage.grid().markdown() for coverage in measure_coverage(lines, taxonomy)}
+    joints = measure_joint(lines, taxonomy)
+    return (
+        {f"by {coverage.by}": coverage.grid().markdown() for coverage in measure_coverage(lines, taxonomy)}
+        | {"cells of three": counts_grid(joints).markdown()}
+        | {f"empty by {joint.by}": joint.grid().markdown() for joint in joints if joint.of == "label"}
+        | {"ways of telling": variety_grid(measure_variety(lines)).markdown()}
+    )
 
 
 def write_sections(path: Path, texts: Mapping[str, str], check: bool = False) -> list[str]:
@@ -90,7 +115,6 @@ def write_sections(path: Path, texts: Mapping[str, str], check: bool = False) ->
 
 def _composition(lines: Sequence[Line], folder: Path) -> str:
     records = [line.record for line in lines]
-    halves = Counter(record.pair for record in records if record.pair is not None)
     countries = {record.country for record in records} - {None, NOWHERE}
     files = [file for of_split in corpus_files(folder).values() for file in of_split]
     return (
@@ -98,7 +122,7 @@ def _composition(lines: Sequence[Line], folder: Path) -> str:
         f"{max(file.stat().st_size for file in files) / 1e6:.2f} MB). "
         f"{sum(not record.labels for record in records):,} have no label, "
         f"{sum(len(record.labels) > 1 for record in records):,} have two or more; "
-        f"{sum(count > 1 for count in halves.values()):,} contrast pairs; "
+        f"{count_pairs(records):,} contrast pairs; "
         f"{len({record.article for record in records} - {None}):,} articles told sentence by sentence. "
         f"{sum(record.country is not None for record in records):,} records name their country, "
         f"{len(countries)} countries and territories in all.\n"
@@ -136,16 +160,33 @@ def _coverage(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
 
 def _agreement(lines: Sequence[Line], taxonomy: Taxonomy) -> str:
     agreement = measure_agreement([line.record for line in lines], taxonomy)
+    by_split = measure_by_split(lines, taxonomy)
+    by_label = labels_grid(agreement, by_split)
+    rows = [(f"`{row[0]}`" if row[0] != NO_EVENT else row[0], *row[1:]) for row in by_label.rows]
+    return (
+        f"{_agreed(agreement)}\nBy split:\n\n{splits_grid(by_split).markdown()}\n"
+        f"Kappa by label and split, least agreed over all first:\n\n{markdown_table(by_label.heads, rows)}"
+    )
+
+
+def _agreed(agreement: Agreement) -> str:
     counts = agreement.counts
     exact = "-" if agreement.exact_match is None else f"{agreement.exact_match:.1%}"
-    rows = [(f"`{row[0]}`" if row[0] != NO_EVENT else row[0], *row[1:]) for row in labels_grid(agreement).rows]
+    below = ", ".join(row.name for row in agreement.below)
     return (
-        f"Of {counts.labelled_twice:,} records labelled twice, {exact} got exactly the same labels; Krippendorff's "
-        f'alpha with the MASI distance is {figure(agreement.alpha_masi)}; Cohen\'s kappa for "no event" is '
-        f"{figure(agreement.no_event.kappa)}. Of {counts.parted:,} disagreements a third look decided "
-        f"{counts.decided_by_a_third:,}, {counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked "
-        f"`ambiguous`. By label, least agreed first:\n\n" + markdown_table(labels_grid(agreement).heads, rows)
+        f"Of {counts.records:,} records {counts.labelled_twice:,} have a second reading. {exact} of these got exactly "
+        f"the same labels; Cohen's kappa, a whole set of labels taken as one answer, is {figure(agreement.kappa)}, "
+        f"Krippendorff's alpha with the MASI distance {figure(agreement.alpha_masi)}, Cohen's kappa for \"no event\" "
+        f"{figure(agreement.no_event.kappa)}. Under a kappa of {KAPPA_WANTED} over all: {below or 'no label'}. Of "
+        f"{counts.parted:,} disagreements a third look decided {counts.decided_by_a_third:,}, "
+        f"{counts.not_decided_yet:,} are open; {counts.ambiguous:,} records are marked `ambiguous`. In "
+        f"{counts.revised:,} more a third look changed what both had given, after a rule was sharpened.\n"
     )
+
+
+def _closing_forms(lines: Sequence[Line]) -> str:
+    widest = batches_grid(cues_by_batch(lines, _MOST_SHOWN)).markdown()
+    return f"{closing_forms_grid(cues_by_split(lines)).markdown()}\n{widest}"
 
 
 def _decency(lines: Sequence[Line]) -> str:

@@ -80,7 +80,7 @@ def _coverage(by: str, column: Column, inferred: Column | None, lines: Sequence[
     for line in lines:
         value = column(line)
         guess = inferred(line) if inferred is not None else UNKNOWN
-        for row in _rows(line.record):
+        for row in row_names(line.record):
             stated[row, value] += 1
             guessed[row, guess] += guess != UNKNOWN
     names = {value for _, value in [*stated, *guessed]}
@@ -93,8 +93,14 @@ def _ordered(by: str, names: set[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in names)
 
 
-def _rows(record: Record) -> tuple[str, ...]:
+def row_names(record: Record) -> tuple[str, ...]:
+    """The rows that a record is counted in: its labels, or its reason for having none."""
     return record.labels or (f"none: {record.reason}",)
+
+
+def region_of(line: Line) -> str:
+    """The region its writer named, inferred where none did."""
+    return region(line.record.country or infer_country(line.record.text))
 
 
 def length_band(text: str) -> str:
@@ -129,7 +135,7 @@ def accuracy_grid(accuracy: Accuracy) -> Grid:
 
 
 def grids(lines: Sequence[Line], taxonomy: Taxonomy) -> list[Grid]:
-    """All tables of `tocsin corpus coverage`."""
+    """All tables of two properties; ``joint_coverage`` has those of three."""
     coverages = measure_coverage(lines, taxonomy)
     accuracy = measure([line.record for line in lines])
     return [*(coverage.grid() for coverage in coverages), empty_grid(coverages), accuracy_grid(accuracy)]

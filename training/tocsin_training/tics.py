@@ -6,7 +6,8 @@ a turn of speech which others know too, for it does not say how sure it is; the 
 own count of a phrase, scaled down: with none, what no other batch has would have no score; with all of it, little would
 show. A phrase counts once a record, so that a refrain within one text is no habit.
 
-What a batch was asked to write about comes out too. This reports and does not judge.
+What a batch was asked to write about comes out too. This reports and does not judge. Forms whose words change from
+text to text are no phrases; ``cues`` counts those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ CLOSING_WORDS = 4
 MIN_RECORDS = 5
 PRIOR_SHARE = 0.1
 """The prior weighs as much as this share of the corpus: a few batches."""
+_HEADS = ("kind", "here", "elsewhere", "z")
 MIN_SCORE = 1.96
 """The 5 % level of a z-score, two-sided."""
 
@@ -118,11 +120,20 @@ def _worst_first(tic: Tic) -> tuple[float, str, str]:
     return (-tic.score, tic.phrase, tic.kind)
 
 
+def worst_of_each(tics: Mapping[str, Sequence[Tic]], most: int) -> Grid:
+    """The worst phrase of each batch, of so many batches at most."""
+    rows = [(of_batch[0].phrase, batch, *_figures(of_batch[0])) for batch, of_batch in tics.items()]
+    return Grid("the worst phrases", ("phrase", "batch", *_HEADS), rows[:most])
+
+
 def grids(tics: Mapping[str, Sequence[Tic]]) -> list[Grid]:
     """One table a batch."""
     return [_grid(batch, of_batch) for batch, of_batch in tics.items()]
 
 
 def _grid(batch: str, tics: Sequence[Tic]) -> Grid:
-    rows = [(tic.phrase, tic.kind, str(tic.here), str(tic.elsewhere), f"{tic.score:.1f}") for tic in tics]
-    return Grid(batch, ("phrase", "kind", "here", "elsewhere", "z"), rows)
+    return Grid(batch, ("phrase", *_HEADS), [(tic.phrase, *_figures(tic)) for tic in tics])
+
+
+def _figures(tic: Tic) -> tuple[str, ...]:
+    return tic.kind, str(tic.here), str(tic.elsewhere), f"{tic.score:.1f}"

@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from tocsin.errors import InputError, first_fault
 from tocsin.taxonomy import Taxonomy
 from tocsin.text import fold
+from tocsin_training import published as promised
 from tocsin_training.corpus import REASONS, REGISTERS, Line, Record, corpus_files
 from tocsin_training.duplicates import find_alike, grams
-from tocsin_training.offensive import offensive_words
-from tocsin_training.people import namings
+from tocsin_training.importing.report import ImportReport
 
 MIN_WORDS, MAX_WORDS = 4, 75
 MAX_FILE_BYTES = 5_000_000
@@ -53,15 +53,16 @@ def check_corpus(
     """Every breach in a corpus folder, in file order; an empty list means that it is sound.
 
     :param benchmark: a TSV file with a ``text`` column that no record may repeat.
-    :param published: whether anyone may read it: its text is then invented and decent. Own codings of real news, which
-        nobody else sees, are learned from whatever they say.
+    :param published: whether anyone may read it: its text is then invented and decent, its labels are decided by two
+        readers, and its pairs are pairs. Own codings of real news, which nobody else sees, are learned from as they
+        are.
     :raises CorpusError: a split has no files.
     :raises InputError: the benchmark cannot be read.
     """
     lines, faults = read_lines(folder)
     faults += chain.from_iterable(_check_record(line, taxonomy, published=published) for line in lines)
     faults += _large_files(folder)
-    for rule in (_unique_ids, _one_split, _exact_duplicates, _near_duplicates):
+    for rule in (_unique_ids, _one_split, _exact_duplicates, _near_duplicates, *((_pairs,) if published else ())):
         faults += rule(lines)
     if benchmark is not None:
         faults += leaks(lines, read_texts(benchmark))
@@ -148,19 +149,6 @@ def _characters(line: Line, taxonomy: Taxonomy) -> Iterator[str]:
         yield "space at an end, or more than one between words"
 
 
-def _offensive(line: Line, taxonomy: Taxonomy) -> Iterator[str]:
-    for word in offensive_words(line.record.text):
-        yield f"{word!r} is on the list of offensive words"
-
-
-def _real_person(line: Line, taxonomy: Taxonomy) -> Iterator[str]:
-    for naming in dict.fromkeys(namings(line.record.text)):
-        if not naming.is_head:
-            yield f"names {naming.name}; persons are invented, and only heads of state may be named in passing"
-        elif not naming.in_passing:
-            yield f"puts words or deeds on {naming.name}; a head of state may only be named in passing"
-
-
 Rules = dict[str, Callable[[Line, Taxonomy], Iterator[str]]]
 
 _RECORD_RULES: Rules = {
@@ -171,7 +159,15 @@ _RECORD_RULES: Rules = {
     "length": _length,
     "characters": _characters,
 }
-_PUBLISHED_RULES: Rules = {"offensive": _offensive, "real-person": _real_person}
+_PUBLISHED_RULES: Rules = {
+    "offensive": promised.offensive,
+    "real-person": promised.real_person,
+    "second-reading": promised.second_reading,
+    "decision": promised.decision,
+    "ambiguous": promised.ambiguous,
+    "country": promised.country,
+    "decade": promised.decade,
+}
 
 
 def _large_files(folder: Path) -> Iterator[Fault]:
@@ -201,6 +197,21 @@ def _one_split(lines: Sequence[Line]) -> Iterator[Fault]:
             if other.split != line.split:
                 message = f"{group} {name!r} is in {line.split} and, at {_place(other)}, in {other.split}"
                 yield _fault(line, "one-split", message)
+
+
+def _pairs(lines: Sequence[Line]) -> Iterator[Fault]:
+    """A pair shows what one changed fact does to the labels: two records, of different labels, and no more."""
+    halves: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line.record.pair is not None:
+            halves[line.record.pair].append(line)
+    for name, (first, *others) in halves.items():
+        if not others:
+            yield _fault(first, "pair", f"pair {name!r} has one record; a pair has two")
+        for surplus in others[1:]:
+            yield _fault(surplus, "pair", f"pair {name!r} has two records already, at {_place(first)} and after it")
+        if len(others) == 1 and set(first.record.labels) == set(others[0].record.labels):
+            yield _fault(others[0], "pair", f"pair {name!r} has the same labels here and at {_place(first)}")
 
 
 def _exact_duplicates(lines: Sequence[Line]) -> Iterator[Fault]:
@@ -258,7 +269,11 @@ def _place(line: Line) -> str:
 
 
 def main(folder: Path, taxonomy: Path, benchmark: Path | None = None, *, published: bool = True) -> int:
-    """Print every fault to stdout and a summary to stderr; the number of faults."""
+    """Print every fault to stdout and a summary to stderr; the number of faults.
+
+    :param published: see ``check_corpus``; what was imported from tables never is.
+    """
+    published = published and ImportReport.of(folder) is None
     faults = check_corpus(folder, Taxonomy.load(taxonomy), benchmark=benchmark, published=published)
     for fault in faults:
         print(fault)
