@@ -86,7 +86,7 @@ def reliability_diagram(panels: Sequence[Reliability], path: Path) -> None:
         shares.grid(alpha=0.3)
         counts.bar(stated, [bin_[4] for bin_ in panel.bins], width=0.03)
         # By powers of ten: nearly all answers are sure, and the bins of the others would be flat.
-        counts.set(xlabel="stated probability", yscale="log")
+        counts.set(xlabel="stated probability", yscale="log", ylim=(0.8, None))
         counts.grid(alpha=0.3, axis="y")
     drawn[0, 0].set_ylabel("share that holds")
     drawn[1, 0].set_ylabel("answers")
