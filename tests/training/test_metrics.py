@@ -162,7 +162,7 @@ def test_bins_of_a_handful_are_put_together_and_none_of_their_answers_is_lost() 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 10), (1.0, 10), (0.3, 40)])
 def test_an_interval_of_a_share_holds_it_and_narrows_with_more_texts(share: float, count: int) -> None:
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     low, high = wilson(share, count)
     assert 0 <= low <= share <= high <= 1

@@ -199,7 +199,7 @@ def _f1_intervals(
         "abstaining": (gold[events], answered[events]),
         "all": (gold, answered),
     }
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for name, (truth, answers) in drawn.items():
         if len(truth):
             f1 = bootstrap_f1(*_one_hot(truth, answers), samples=samples)

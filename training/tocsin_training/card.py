@@ -52,8 +52,12 @@ _HEADLINE_NAMES = {
     "ece_no_event": "the same of no event, over all texts",
 }
 
+_MADE = (
+    ", and on text that the project made for it with language models and never trained on (`datasets/robustness` of "
+    "the project). Each text with a word of a set of swaps was read with every other word of the set"
+)
 _PUBLISHED = (
-    " Published of language models on ACLED's notes from Nigeria and Cameroon, so on other text and by another count: "
+    " Those by side count sentences and not their copies, those of swapped words texts. Published of language models on ACLED's notes from Nigeria and Cameroon, so on other text and by another count: "
     "up to 18 % of battles called attacks on civilians, and up to 67 % of answers flipped by phrases that disparage "
     "the actor ([Muki and Owolabi 2026](https://arxiv.org/abs/2605.04177))."
 )
@@ -82,9 +86,8 @@ print(classifier.classify("{example}"))
 
 Sorting and counting reports before people read them. Every answer has probabilities, calibrated on the kind of text
 that is described below, and says when it should be checked (`needs_review`; what that covers is said below). It is not
-for decisions about a person, nor for
-acting on a single text that nobody has read, and it does not say whether a report is true: it says what the text
-reports.
+for decisions about a person, nor for acting on a single text that nobody has read, and it does not say whether a report
+is true: it says what the text reports.
 
 ## Training data
 
@@ -107,6 +110,7 @@ Intervals are over texts drawn anew (bootstrap), those of shares Wilson's; that 
 ## Real news
 
 {case}
+
 ## Texts not sent to review
 
 A text is sent to review (`needs_review`) when its first answer is less probable than the release's line
@@ -119,9 +123,7 @@ probable event, or no event where none is given. Events beside it play no part: 
 
 ## Robustness
 
-Measured on the same split, altered as said, and on text that the project made for it with language models and never
-trained on (`datasets/robustness` of the project). Intervals are 95 %; those by side count sentences, not their copies,
-and those of swapped words count texts, each of which was read with every other word of its set.{others}
+Measured on the same split, altered as said{made}. Intervals are 95 %.{others}
 
 {robustness}
 ![answers changed, and mistakes by side]({robustness_picture})
@@ -194,6 +196,7 @@ def render_card(
         cautions="".join(f"- {sentence}\n" for sentence in robustness.cautions(evaluation["robustness"])),
         reliability=LAYOUT.reliability,
         risk_coverage=LAYOUT.risk_coverage,
+        made=_MADE if "swapped" in evaluation["robustness"] else "",
         others=_PUBLISHED if "actors" in evaluation["robustness"] else "",
         robustness="\n".join(grid.section() for grid in robustness.grids(evaluation["robustness"])),
         robustness_picture=LAYOUT.robustness,
