@@ -57,9 +57,10 @@ _MADE = (
     "the project). Each text with a word of a set of swaps was read with every other word of the set"
 )
 _PUBLISHED = (
-    " Those by side count sentences and not their copies, those of swapped words texts. Published of language models on ACLED's notes from Nigeria and Cameroon, so on other text and by another count: "
-    "up to 18 % of battles called attacks on civilians, and up to 67 % of answers flipped by phrases that disparage "
-    "the actor ([Muki and Owolabi 2026](https://arxiv.org/abs/2605.04177))."
+    " Those by side count sentences and not their copies, those of swapped words texts. Published of language models "
+    "on ACLED's notes from Nigeria and Cameroon, so on other text and by another count: up to 18 % of battles called "
+    "attacks on civilians, and up to 67 % of answers flipped by phrases that disparage the actor "
+    "([Muki and Owolabi 2026](https://arxiv.org/abs/2605.04177))."
 )
 PICTURES = (LAYOUT.risk_coverage, LAYOUT.robustness, LAYOUT.reliability)
 """That a card shows; they lie beside it."""
