@@ -80,6 +80,24 @@ def test_evaluate_refuses_at_once_what_it_could_not_write_or_read_in_the_end(tra
     assert (trained_run.release / "README.md").read_bytes() == before
 
 
+def test_a_finished_run_is_evaluated_on_real_news_without_training_and_gets_a_new_card(
+    run_copy: Run, tmp_path: Path
+) -> None:
+    case = tmp_path / "case.tsv"
+    case.write_text("id\ttext\tsub_type\n1\tThe storm came.\tAIR_STRIKE\n2\tQuiet street.\tDIPLO\n")
+    assert "real news snippets" not in (run_copy.release / LAYOUT.card).read_text()
+    done = tocsin("train", "--resume", run_copy.folder, "--benchmark", case)
+    assert done.returncode == 0, done.stderr
+    assert "--- finetune" not in done.stderr and "--- evaluate" in done.stderr
+    assert run_copy.settings().data.benchmark == case
+    assert read_manifest(run_copy.release).metrics["case2021"]["texts"] == 2
+    assert "On 2 real news snippets" in (run_copy.release / LAYOUT.card).read_text()
+    # And calibrating it anew forgets nothing of that.
+    again = tocsin("calibrate", run_copy.folder)
+    assert again.returncode == 0, again.stderr
+    assert read_manifest(run_copy.release).metrics["case2021"]["texts"] == 2
+
+
 def test_a_benchmark_that_cannot_be_read_costs_no_training_and_is_not_put_into_a_run(
     trained_run: Run, tmp_path: Path
 ) -> None:
