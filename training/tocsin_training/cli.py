@@ -164,18 +164,34 @@ def evaluate(
     rivals: Annotated[
         bool, typer.Option("--rivals", help="Measure simple baselines and the teacher, too; takes minutes.")
     ] = False,
+    teacher_model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --rivals: the model/ folder of the teacher's run, repeated for several that answer together; "
+            "without it the teacher is known by the file of its answers, which has none to CASE.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a release: accuracy, calibration, false alarms, review, robustness; CASE 2021 where its file is."""
     import json
 
     from tocsin.release import default_release_folder
+    from tocsin.taxonomy import Taxonomy
     from tocsin_training.config import load_settings
+    from tocsin_training.distil import Answer, mean_of
     from tocsin_training.evaluate import evaluate as measure
     from tocsin_training.evaluate import show
     from tocsin_training.run import write_json
 
     settings = load_settings(config)
+    teacher: Path | Answer | None = settings.finetune.teacher_logits
+    if teacher_model:
+        if not rivals:
+            raise UsageError("--teacher-model goes with --rivals: the teacher is one of them")
+        labels = len(Taxonomy.load(settings.data.taxonomy).labels)
+        teacher = mean_of(teacher_model, labels, max_tokens=settings.model.max_tokens)
     figures = measure(
         default_release_folder() if release is None else release,
         settings.data.model_copy(update={"benchmark": benchmark or settings.data.benchmark}),
@@ -184,7 +200,7 @@ def evaluate(
         bootstrap_samples=settings.evaluate.bootstrap_samples,
         threads=settings.evaluate.threads,
         rivals=rivals,
-        teacher_logits=settings.finetune.teacher_logits,
+        teacher=teacher,
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from tocsin.release import LAYOUT
 from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
-from tocsin_training.distil import read_teacher
+from tocsin_training.distil import Answer
 from tocsin_training.metrics import (
     bootstrap_f1,
     expected_calibration_error,
@@ -49,13 +49,13 @@ def evaluate(
     bootstrap_samples: int = 1000,
     threads: int = 1,
     rivals: bool = False,
-    teacher_logits: Path | None = None,
+    teacher: Path | Answer | None = None,
 ) -> dict[str, Any]:
     """Every figure of a release on a split of the corpus and, where they are to be had, on other text.
 
     :param plot_folder: where to put the pictures; none draws nothing.
     :param rivals: measure simple baselines, too, which are fitted on the training split for that, and the teacher.
-    :param teacher_logits: file that ``distil`` wrote.
+    :param teacher: its model, or the file that ``distil`` wrote; none: it is no rival.
     :raises InputError: there is no such split.
     """
     if split not in SPLITS:
@@ -79,14 +79,12 @@ def evaluate(
     if case is not None:
         figures["case2021"] = asdict(benchmark.score_benchmark(classifier, case))
     if rivals:
-        from tocsin_training.baselines import figures_of, measure_baselines
+        from tocsin_training.baselines import measure_baselines, measure_teacher
 
         learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy)
         measured = list(measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case))
-        if teacher_logits is not None:
-            ids, texts = list(records["id"]), list(records["text"])
-            teacher = read_teacher(teacher_logits, ids, texts, len(classifier.taxonomy.labels))
-            measured.append(figures_of("the teacher", teacher, truth, reasons))
+        if teacher is not None:
+            measured.append(measure_teacher(records, truth, classifier.taxonomy, case, teacher))
         figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
@@ -238,6 +236,8 @@ def _rivals(figures: dict[str, Any]) -> Table:
     rows = [[figures["model_version"], *own], *(list(rival.values()) for rival in figures["rivals"])]
     for name, *values in rows:
         table.add_row(name, *("" if value is None else _number(value) for value in values))
+    if case is not None and any(rival["case_weighted_f1"] is None for rival in figures["rivals"]):
+        table.caption = "the teacher's file holds no answers to CASE; its model does: --teacher-model FOLDER"
     return table
 
 

@@ -1,4 +1,4 @@
-"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, screen, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, (contrastive, search,) finetune, export, calibrate, screen, verify, evaluate, card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from tocsin.errors import UsageError
 from tocsin.release import read_manifest
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.base import BaseModel, resolve_base
+from tocsin_training.base import BaseModel, head_of, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.lineage import shareable
 from tocsin_training.prepared import Kept
@@ -186,6 +186,9 @@ def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[st
 def _base(settings: Settings, run: Run) -> BaseModel:
     """The base model of the recipe, trimmed where the recipe asks for it."""
     model = settings.model
+    if model.start is not None:
+        # Now and not when all texts are prepared.
+        head_of(model.start)
     base = resolve_base(model.base, scratch=run.base)
     if model.layers is None and model.feed_forward is None and model.vocabulary == "full":
         return base
@@ -199,14 +202,29 @@ def _base(settings: Settings, run: Run) -> BaseModel:
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
     # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
-    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, screen, search, verify
+    from tocsin_training import (
+        calibrate,
+        card,
+        contrastive,
+        estimate,
+        evaluate,
+        export,
+        finetune,
+        prepare,
+        screen,
+        search,
+        verify,
+    )
 
-    searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, base)}
+    settings = run.settings()
+    warming: dict[str, Callable[[], None]] = {"contrastive": lambda: contrastive.main(run, base)}
+    searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, contrastive.warmed_up(run, base))}
     return {
         "prepare": lambda: prepare.main(run, base.path),
         "estimate": lambda: estimate.main(run, base),
-        **(searching if run.settings().search.trials else {}),
-        "finetune": lambda: finetune.main(run, base),
+        **(warming if settings.finetune.contrastive_epochs else {}),
+        **(searching if settings.search.trials else {}),
+        "finetune": lambda: finetune.main(run, contrastive.warmed_up(run, base)),
         "export": lambda: export.main(run, base),
         "calibrate": lambda: calibrate.main(run),
         "screen": lambda: screen.main(run),
