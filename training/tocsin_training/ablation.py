@@ -4,8 +4,9 @@
     python -m tocsin_training.ablation training/teacher.toml teacher-ablation.json --benchmark FILE
 
 The parts stand in ``training/ablations.toml``, each a named table of settings to put over the recipe's; another file
-may be given. What changes nothing of a recipe, as its augmentation where there is none, is skipped. Runs that the output already has are not repeated; see ``experiment``. Hours on two cores: every row of
-the table is as many trainings as there are seeds.
+may be given. What changes nothing of a recipe, as its augmentation where there is none, is skipped. Runs that the
+output already has are not repeated; see ``experiment``. Hours on two cores: every row of the table is as many trainings
+as there are seeds.
 """
 
 from __future__ import annotations

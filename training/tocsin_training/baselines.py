@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tocsin.taxonomy import Label, Taxonomy
 from tocsin_training.benchmark import Benchmark, forced_f1
-from tocsin_training.distil import Answer, read_teacher
+from tocsin_training.distil import read_teacher
 from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def figures_of(
 
 
 def measure_teacher(
-    test: Dataset, truth: Bools, taxonomy: Taxonomy, benchmark: Benchmark | None, teacher: Path | Answer
+    test: Dataset, truth: Bools, taxonomy: Taxonomy, benchmark: Benchmark | None, teacher: Path | Score
 ) -> BaselineFigures:
     """The figures of the teacher.
 

@@ -27,6 +27,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training.base import head_of
 from tocsin_training.config import Settings, load_settings
 from tocsin_training.errors import BaseModelError, ConfigError
+from tocsin_training.experiment import run_for_people, with_seed
 
 Answer = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to logits of shape (texts, labels)."""
@@ -139,7 +140,6 @@ def read_teacher(
 
 def train_teachers(settings: Settings, seeds: Sequence[int], console: Console) -> list[Path]:
     """One teacher for each seed: the folder of its model or, where the recipe goes on from one, of the mean of both."""
-    from tocsin_training.experiment import with_seed
     from tocsin_training.pipeline import train
     from tocsin_training.soup import average
 
@@ -192,6 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from tocsin_training.experiment import run_for_people
-
     run_for_people(main)

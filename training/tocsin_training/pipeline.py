@@ -1,4 +1,7 @@
-"""The whole chain: prepare, estimate, (contrastive, search,) finetune, export, calibrate, screen, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, finetune, export, calibrate, screen, verify, evaluate, card.
+
+Before fine-tuning a recipe may have a contrastive warm-up and a search.
+"""
 
 from __future__ import annotations
 
