@@ -40,7 +40,9 @@ _DRAWS = 500
 # Of a headline at most.
 _HEADLINE_WORDS = 18
 _ARTICLE = re.compile(r"(?:^(?:The|An|A)|\b(?:the|an|a))\s+(?=\w)")
-_ENDED = r"(?:\w+ed|shot|hit|held|struck|taken|driven|beaten|thrown|torn|set|caught|burnt|hurt|hanged|overrun)"
+_ENDED = (
+    r"(?:\w+ed|beaten|blown|broken|caught|driven|found|held|hit|hurt|overrun|sent|set|shot|stolen|struck|taken|thrown)"
+)
 _PASSIVE = re.compile(
     rf"(?<!\bwho)(?<!\bthat)(?<!\bwhich)(?<!\bthere)\s(?:is|are|was|were|has been|have been)(?=\s{_ENDED}"
     r"(?:\s(?:in|at|by|near|on|after|during|from|outside|inside|across|when|as|while)\b|[,.]|$))",

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from rich.console import Console
 
@@ -190,8 +191,7 @@ def _base(settings: Settings, run: Run) -> BaseModel:
     """The base model of the recipe, trimmed where the recipe asks for it."""
     model = settings.model
     if model.start is not None:
-        # Now and not when all texts are prepared.
-        head_of(model.start)
+        _check_start(model.start, settings)
     base = resolve_base(model.base, scratch=run.base)
     if model.layers is None and model.feed_forward is None and model.vocabulary == "full":
         return base
@@ -201,6 +201,15 @@ def _base(settings: Settings, run: Run) -> BaseModel:
     read = model.vocabulary == "corpus"
     texts = limit(load_corpus(settings.data.corpus), settings.data)["train"]["text"] if read else None
     return trim_base(base, run.trimmed, layers=model.layers, feed_forward=model.feed_forward, texts=texts)
+
+
+def _check_start(start: Path, settings: Settings) -> None:
+    """Refuse a model that cannot go on, now and not when all texts are prepared."""
+    head_of(start)
+    labels = list(Taxonomy.load(settings.data.taxonomy).names)
+    # A folder that has left its run does not say; how many labels it has is seen when it is read.
+    if labels != Run(start.parent).figures().get("prepare", {}).get("labels", labels):
+        raise UsageError(f"{start}: has not the labels of {settings.data.taxonomy}, or not in its order; start anew")
 
 
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
