@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
-from test_soup import save
 
 from tocsin_training import distil
 from tocsin_training.config import Settings, to_toml
@@ -20,8 +20,8 @@ from tocsin_training.run import Run
 TEXTS = ["A storm over the hill.", "Apples and wheat at the market, and nothing else was said there."]
 
 
-def test_teachers_answer_together_by_the_mean_of_their_logits(tmp_path: Path) -> None:
-    models = [save(tmp_path / str(seed), seed) for seed in range(3)]
+def test_teachers_answer_together_by_the_mean_of_their_logits(save_model: Callable[..., Path], tmp_path: Path) -> None:
+    models = [save_model(tmp_path / str(seed), seed) for seed in range(3)]
     alone = [mean_of([model], 3, max_tokens=32)(TEXTS) for model in models]
     together = mean_of(models, 3, max_tokens=32)(TEXTS)
     assert together.shape == (2, 3)
@@ -29,9 +29,9 @@ def test_teachers_answer_together_by_the_mean_of_their_logits(tmp_path: Path) ->
     assert not np.allclose(alone[0], alone[1])
 
 
-def test_a_teacher_of_other_labels_or_none_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_teacher_of_other_labels_or_none_at_all_is_refused(save_model: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="answers with 3 labels; the taxonomy has 4"):
-        mean_of([save(tmp_path / "three", 0)], 4, max_tokens=32)(TEXTS)
+        mean_of([save_model(tmp_path / "three", 0)], 4, max_tokens=32)(TEXTS)
     with pytest.raises(BaseModelError, match="none: no fine-tuned model"):
         mean_of([tmp_path / "none"], 4, max_tokens=32)
 
@@ -42,9 +42,9 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def test_the_command_writes_what_several_teachers_answer_together(
-    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_run: Run, save_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, out = save(tmp_path / "other", 1, labels=4), tmp_path / "teacher.parquet"
+    other, out = save_model(tmp_path / "other", 1, labels=4), tmp_path / "teacher.parquet"
     run_main(monkeypatch, trained_run.config, trained_run.config, out, "--model", trained_run.model, other)
     settings = trained_run.settings()
     learned = learned_records(settings.data, settings.augment)
