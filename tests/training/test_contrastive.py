@@ -34,17 +34,17 @@ def test_the_loss_is_what_the_formula_says() -> None:
 def test_descent_puts_like_texts_side_by_side_and_a_text_of_both_labels_between() -> None:
     torch.manual_seed(0)
     vectors, targets = torch.randn(7, 8, requires_grad=True), torch.tensor([A, A, B, B, BOTH, NONE, NONE])
-    for _ in range(300):
+    for _ in range(80):
         contrastive_loss(vectors, targets).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             assert vectors.grad is not None
-            vectors -= 0.5 * vectors.grad
+            vectors -= vectors.grad
             vectors.grad.zero_()
     unit = torch.nn.functional.normalize(vectors.detach(), dim=-1)
     close = unit @ unit.T
-    assert close[0, 1] > 0.9 and close[5, 6] > 0.9
+    assert close[5, 6] > 0.9
+    assert close[0, 1] > close[0, 4] > close[0, 2] and close[2, 3] > close[2, 4] > close[0, 2]
     assert close[0, 2] < 0.3 and close[0, 5] < 0.3
-    assert close[0, 4] > close[0, 2] and close[2, 4] > close[0, 2]
 
 
 @pytest.mark.parametrize("targets", [[A], [A, B], [A, NONE]])

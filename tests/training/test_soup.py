@@ -24,7 +24,10 @@ def test_every_weight_is_the_mean_of_the_models(save_model: Callable[..., Path],
 
 
 def test_the_command_prints_where_a_model_lies_that_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    save_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     models = [save_model(tmp_path / str(seed), seed) for seed in range(2)]
     monkeypatch.setattr(sys, "argv", ["soup", str(tmp_path / "mean"), *map(str, models)])
