@@ -176,7 +176,7 @@ def save_model() -> Callable[..., Path]:
         model = EventModel(encoder=load_encoder(base.path), labels=labels)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += 0.1 * torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
         model.save(folder)
         load_tokenizer(base.path).save_pretrained(folder)
         return folder

@@ -42,8 +42,7 @@ def test_descent_puts_like_texts_side_by_side_and_a_text_of_both_labels_between(
             vectors.grad.zero_()
     unit = torch.nn.functional.normalize(vectors.detach(), dim=-1)
     close = unit @ unit.T
-    assert close[5, 6] > 0.9
-    assert close[0, 1] > close[0, 4] > close[0, 2] and close[2, 3] > close[2, 4] > close[0, 2]
+    assert close[5, 6] > close[0, 1] > close[0, 4] > 0.5 and close[2, 3] > close[2, 4] > 0.5
     assert close[0, 2] < 0.3 and close[0, 5] < 0.3
 
 
