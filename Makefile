@@ -63,14 +63,15 @@ format: $(VENV)/.dev  ## format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 OWN = $(foreach file,$(DATA),--data $(file))
+BENCHMARK = $(if $(CASE),--benchmark $(CASE))
 
 .PHONY: train
-train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" trains on your own labelled texts
-	$(BIN)/tocsin train $(OWN) $(ARGS)
+train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" trains on your own texts, CASE=file puts real news into the card
+	$(BIN)/tocsin train $(OWN) $(BENCHMARK) $(ARGS)
 
 .PHONY: train-tiny
 train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; DATA likewise
-	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(ARGS)
+	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(BENCHMARK) $(ARGS)
 
 .PHONY: teacher
 teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU); START=folder goes on from a trained one
@@ -79,8 +80,8 @@ teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parque
 		$(if $(START),--start $(START)) $(ARGS)
 
 .PHONY: evaluate
-evaluate: $(VENV)/.dev  ## every figure of the shipped release; CASE=file adds the CASE 2021 development half
-	$(BIN)/tocsin evaluate $(if $(CASE),--benchmark $(CASE)) $(ARGS)
+evaluate: $(VENV)/.dev  ## every figure of the shipped release, with pictures and card into runs/evaluate; CASE=file adds the CASE 2021 development half
+	$(BIN)/tocsin evaluate $(BENCHMARK) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline and the other runtimes installed (ARGS=--peers installs them), load time, memory

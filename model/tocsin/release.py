@@ -39,6 +39,7 @@ class Layout:
     """A release can do without it."""
     risk_coverage: str = "risk_coverage.png"
     robustness: str = "robustness.png"
+    reliability: str = "reliability.png"
     """Pictures of the card."""
 
     @property

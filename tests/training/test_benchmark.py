@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,29 @@ def test_figures_of_a_case_worked_by_hand() -> None:
     assert figures.no_event_recall == 0.5
     assert (figures.texts, figures.event_texts) == (5, 3)
     assert figures.exact_accuracy == pytest.approx(3 / 5)
+    # A confidence is that of the only label, whether it is given or not.
+    assert figures.mean_confidence == pytest.approx((0.9 * 3 + 0.4 + 0.1) / 5)
+
+
+def test_every_figure_on_the_file_has_an_interval_that_holds_it() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    answers = [("grenade", 0.9), ("grenade", 0.4), ("ground_offensive", 0.9), ("attack", 0.9), ("attack", 0.1)] * 8
+    truth = ["Grenade", "Grenade", "Armed clash", NO_EVENT, NO_EVENT] * 8
+    figures = asdict(benchmark_figures(scores(taxonomy, answers), truth, bootstrap_samples=200))
+    shares = {name for name, value in figures.items() if isinstance(value, float)} - {"mean_confidence"}
+    assert figures["intervals"].keys() == shares
+    for name, (low, high) in figures["intervals"].items():
+        assert 0 <= low <= figures[name] <= high <= 1, name
+    low, high = figures["intervals"]["abstaining_weighted_f1"]
+    assert low < high
+
+
+def test_a_reader_that_is_sure_and_wrong_has_a_large_calibration_error() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    sure = benchmark_figures(scores(taxonomy, [("grenade", 0.99)] * 20), ["Grenade"] * 10 + ["Attack"] * 10)
+    assert sure.first_answer_ece == pytest.approx(0.49, abs=0.001)
+    assert sure.mean_confidence == pytest.approx(0.99)
+    assert sure.exact_accuracy == 0.5
 
 
 def test_the_file_is_read_as_the_organisers_wrote_it(tmp_path: Path) -> None:
@@ -67,6 +91,10 @@ def test_the_file_is_read_as_the_organisers_wrote_it(tmp_path: Path) -> None:
         ("id\ttext\tsub_type\n1\tRain.\tRAIN\n", r"case\.tsv:2: unknown sub_type 'RAIN'"),
         ("id\ttext\n1\tRain.\n", "sub_type"),
         ("id\ttext\tsub_type\n", "holds no texts"),
+        ("id\ttext\tsub_type\n1\tRain.\tDIPLO\n2\n", r"case\.tsv:3: has no text"),
+        ("id\ttext\tsub_type\n1\tRain.\n", r"case\.tsv:2: has fewer cells"),
+        ("id\ttext\tsub_type\n1\tRa\0in.\tDIPLO\n", r"case\.tsv:2: .*null"),
+        ("id\ttext\tsub_type\n1\t" + "x" * 140_000 + "\tDIPLO\n", r"case\.tsv:\d+: .*field larger"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
@@ -74,6 +102,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str, complai
     path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=complaint):
         read_benchmark(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    path = tmp_path / "case.tsv"
+    path.write_text("text\tsub_type\nRain.\tDIPLO\n", encoding="utf-8-sig")
+    assert read_benchmark(path).texts == ("Rain.",)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

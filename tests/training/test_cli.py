@@ -49,6 +49,49 @@ def test_evaluate_gives_json_on_stdout(trained_run: Run, tmp_path: Path) -> None
     assert figures["weighted_f1"] == trained_run.figures()["evaluate"]["weighted_f1"]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == figures
     assert (tmp_path / "out" / "confusion_matrix.png").is_file()
+    assert "# toy" in (tmp_path / "out" / "README.md").read_text()
+    assert str(tmp_path / "out") in done.stderr.replace("\n", "")
+
+
+def test_evaluate_writes_into_a_folder_of_its_own_unless_told_where(trained_run: Run) -> None:
+    done = tocsin("evaluate", "--release", trained_run.release, "--config", trained_run.config)
+    assert done.returncode == 0, done.stderr
+    folder = trained_run.settings().runs / "evaluate" / f"{read_manifest(trained_run.release).release_name}-test"
+    assert {path.name for path in folder.iterdir()} == {
+        *("metrics.json", "README.md", "confusion_matrix.png"),
+        *("reliability.png", "risk_coverage.png", "robustness.png"),
+    }
+
+
+def test_evaluate_refuses_at_once_what_it_could_not_write_or_read_in_the_end(trained_run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    before = (trained_run.release / "README.md").read_bytes()
+    for options, said in {
+        ("--output", file): "nothing can be written",
+        ("--output", file / "in" / "it"): "nothing can be written",
+        ("--output", trained_run.release): "release's or a run's own",
+        ("--output", trained_run.folder): "release's or a run's own",
+        ("--benchmark", tmp_path / "none.tsv"): "cannot be read",
+    }.items():
+        done = tocsin("evaluate", "--release", trained_run.release, "--config", trained_run.config, *options)
+        assert done.returncode != 0 and "Traceback" not in done.stderr
+        assert said in " ".join(done.stderr.split()), options
+    assert (trained_run.release / "README.md").read_bytes() == before
+
+
+def test_a_benchmark_that_cannot_be_read_costs_no_training_and_is_not_put_into_a_run(
+    trained_run: Run, tmp_path: Path
+) -> None:
+    recipe = trained_run.config.read_text()
+    for command in (
+        ("train", "--config", trained_run.config),
+        ("train", "--resume", trained_run.folder),
+        ("calibrate", trained_run.folder),
+    ):
+        done = tocsin(*command, "--benchmark", tmp_path / "none.tsv")
+        assert done.returncode == 1 and "none.tsv: cannot be read" in done.stderr.replace("\n", "")
+    assert trained_run.config.read_text() == recipe
 
 
 def test_promote_puts_the_release_in_its_place(trained_run: Run, tmp_path: Path) -> None:

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.table import Table
 
+from tocsin import EventClassifier
 from tocsin.errors import InputError
 from tocsin.lineage import DataFile
 from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.card import render_card
-from tocsin_training.evaluate import evaluate, tables
+from tocsin_training.benchmark import NO_EVENT, Benchmark
+from tocsin_training.card import HEADLINES, PICTURES, render_card, write_evaluation
+from tocsin_training.corpus import label_matrix, load_corpus
+from tocsin_training.distil import text_hash
+from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, tables
+from tocsin_training.report import Grid
 from tocsin_training.run import Run
 
 
@@ -34,9 +44,12 @@ def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
     figures = trained_run.figures()["evaluate"]
     for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "ece", "ece_no_event", "top_answer_accuracy"):
         assert 0 <= figures[name] <= 1
-    for name in ("weighted_f1", "macro_f1"):
-        low, high = figures["intervals"][name]
-        assert low <= figures[name] <= high
+    values = figures | figures["review"] | {"review_share": figures["review"]["share"]}
+    for name, (low, high) in figures["intervals"].items():
+        assert 0 <= low <= values[name] <= high <= 1, name
+    assert {*HEADLINES, "review_share", "accuracy_of_the_others"} <= figures["intervals"].keys()
+    for row in figures["labels"].values():
+        assert row["low"] <= row["f1"] <= row["high"]
     assert sum(row["support"] for row in figures["labels"].values()) > 50
     assert figures["false_alarms"]["all"]["texts"] == figures["texts_without_event"]
 
@@ -49,6 +62,7 @@ def test_an_unknown_split_is_refused(trained_run: Run) -> None:
 def test_evaluation_needs_no_torch(trained_run: Run) -> None:
     code = """
 import sys
+from collections.abc import Sequence
 from tocsin_training.config import load_settings
 from tocsin_training.evaluate import evaluate
 data = load_settings(sys.argv[1]).data
@@ -67,10 +81,10 @@ def test_tables_show_every_label_and_reason(trained_run: Run) -> None:
     summary, labels, alarms, *_ = tables(trained_run.figures()["evaluate"])
     assert isinstance(summary, Table)
     assert isinstance(labels, Table)
-    assert isinstance(alarms, Table)
+    assert isinstance(alarms, Grid)
     assert summary.row_count > 8
     assert list(labels.columns[0].cells) == ["storm", "frost", "wheat", "apple"]
-    assert {"all", "sport", "planned"} == set(alarms.columns[0].cells)
+    assert {"all", "sport", "planned"} == {row[0] for row in alarms.rows}
 
 
 def test_the_card_has_a_hugging_face_header_and_the_measured_figures(trained_run: Run) -> None:
@@ -92,7 +106,8 @@ def test_the_manifest_has_the_figures_of_every_label(trained_run: Run) -> None:
     measured = trained_run.figures()["evaluate"]["labels"]
     assert recorded.keys() == measured.keys()
     for name, row in recorded.items():
-        assert row == pytest.approx(measured[name], abs=1e-4)
+        assert {"precision", "recall", "f1", "support"} == row.keys()
+        assert row == pytest.approx({key: measured[name][key] for key in row}, abs=1e-4)
 
 
 def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_run: Run) -> None:
@@ -145,7 +160,7 @@ def test_the_weights_are_ours_to_license_only_where_the_data_s_licence_allows_it
 def test_the_weakest_labels_are_among_those_that_were_measured(trained_run: Run) -> None:
     figures, taxonomy = trained_run.figures(), Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
     labels = dict(figures["evaluate"]["labels"])
-    labels["storm"] = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+    labels["storm"] = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "low": 0.0, "high": 1.0, "support": 0.0}
     manifest, changed = read_manifest(trained_run.release), figures["evaluate"] | {"labels": labels}
     card = render_card(manifest, taxonomy, changed, figures["verify"], size=10**6)
     (said,) = (line for line in card.splitlines() if line.startswith("Weakest labels"))
@@ -161,12 +176,137 @@ def test_the_card_names_the_languages_of_the_release(trained_run: Run) -> None:
     assert "Reads news text in French and Spanish and says" in other and "French and Spanish only" in other
 
 
-def test_the_card_speaks_of_the_benchmark_only_when_it_was_measured(trained_run: Run) -> None:
-    figures = trained_run.figures()
-    manifest = Manifest.model_validate_json((trained_run.release / LAYOUT.manifest).read_bytes())
-    taxonomy = Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
-    case = {"texts": 7, "forced_weighted_f1": 0.811, "abstaining_weighted_f1": 0.7, "no_event_recall": 0.9}
-    without = render_card(manifest, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
-    with_case = render_card(manifest, taxonomy, figures["evaluate"] | {"case2021": case}, figures["verify"], size=10**6)
-    assert "CASE" not in without
-    assert "0.811" in with_case
+def snippets(taxonomy: Taxonomy) -> Benchmark:
+    """Texts that say a label's word, and two that say nothing, in a taxonomy that is not ACLED's."""
+    said = [(f"The {label.label} came to town.", label.sub_event_type or "") for label in taxonomy.labels]
+    return Benchmark(*zip(*(said * 5 + [("Quiet school street.", NO_EVENT)] * 2), strict=True))
+
+
+@pytest.fixture(scope="module")
+def case(trained_run: Run) -> dict[str, Any]:
+    classifier = EventClassifier.load(trained_run.release)
+    return case_figures(classifier, snippets(classifier.taxonomy), bootstrap_samples=50)
+
+
+def card_with(run: Run, **figures: object) -> str:
+    measured, manifest = run.figures(), read_manifest(run.release)
+    taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
+    return render_card(manifest, taxonomy, measured["evaluate"] | figures, measured["verify"], size=10**6)
+
+
+def test_the_card_says_what_happens_on_real_news_where_it_was_measured(trained_run: Run, case: dict[str, Any]) -> None:
+    card = card_with(trained_run, case2021=case)
+    assert case_grid(case).markdown() in card
+    low, high = case["intervals"]["forced_weighted_f1"]
+    assert f"| {case['forced_weighted_f1']:.3f} | {low:.3f} - {high:.3f} |" in card
+    promised, _, _ = card.partition("## Robustness")
+    assert f"On {CASE}: " in promised.partition("## Texts not sent to review")[2], "the promise is held against it"
+    limits = card.partition("## Limits")[2].partition("## By label")[0]
+    assert f"{case['reviewed_share']:.1%} of texts go to review" in limits
+    assert f"{1 - case['accuracy_of_the_others']:.1%} of first answers among the others" in limits
+    assert "not measured" not in limits
+
+
+def test_the_card_says_so_where_real_news_was_not_measured(trained_run: Run) -> None:
+    card = card_with(trained_run)
+    assert f"On {CASE}" not in card and "the best one forced" not in card
+    assert "Not measured on real news" in card
+    assert "is not measured" in card.partition("## Limits")[2]
+    assert "likely to be missed" in card
+
+
+def test_the_pictures_that_a_card_shows_lie_beside_it(trained_run: Run) -> None:
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (trained_run.release / LAYOUT.card).read_text())
+    assert sorted(shown) == sorted(PICTURES)
+    for name in shown:
+        assert (trained_run.release / name).read_bytes().startswith(b"\x89PNG")
+        assert name in read_manifest(trained_run.release).files
+
+
+def test_the_card_has_false_alarms_by_reason_and_an_interval_to_every_figure(trained_run: Run) -> None:
+    card, figures = card_with(trained_run), trained_run.figures()["evaluate"]
+    for reason in ("sport", "planned"):
+        row = figures["false_alarms"][reason]
+        assert f"| {reason} | {row['share']:.1%} | {row['low']:.1%} - {row['high']:.1%} | {row['texts']} |" in card
+    table = card.partition("## Figures")[2].partition("Intervals are")[0]
+    assert len(re.findall(r"\d\.\d{3} - \d\.\d{3} \|", table)) == len(HEADLINES)
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", "learned from these very texts"), ("validation", "were fitted")])
+def test_a_card_of_another_split_says_what_that_split_is(split: str, said: str, trained_run: Run) -> None:
+    assert said in card_with(trained_run, split=split)
+
+
+def test_an_evaluation_writes_figures_and_a_card_that_a_release_alone_gives(trained_run: Run, tmp_path: Path) -> None:
+    figures = trained_run.figures()["evaluate"]
+    write_evaluation(tmp_path, trained_run.release, figures)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == figures
+    cost = read_manifest(trained_run.release).metrics["int8_f1_cost"]
+    assert f"cost {cost:.4f} in weighted F1 when it was verified" in (tmp_path / "README.md").read_text()
+
+
+def write_teacher(path: Path, run: Run, *, texts: int | None = None) -> None:
+    """A teacher without a mistake, of so many texts of the test split."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    records = load_corpus(run.settings().data.corpus)["test"].select(range(texts or 100))
+    truth = label_matrix(list(records["labels"]), Taxonomy.load(run.settings().data.taxonomy))
+    table = pa.table(
+        {
+            "id": list(records["id"]),
+            "text_hash": pa.array(map(text_hash, records["text"]), pa.uint64()),
+            "logits": list(np.where(truth, 5.0, -5.0).astype(np.float16)),
+        }
+    )
+    pyarrow.parquet.write_table(table, path)
+
+
+def test_what_distillation_costs_is_measured_where_the_teacher_has_read_the_texts(
+    trained_run: Run, tmp_path: Path
+) -> None:
+    write_teacher(tmp_path / "teacher.parquet", trained_run)
+    write_teacher(tmp_path / "part.parquet", trained_run, texts=50)
+    data = trained_run.settings().data
+    figures = evaluate(
+        trained_run.release, data, bootstrap_samples=50, teacher_logits=tmp_path / "teacher.parquet", rivals=True
+    )
+    teacher = figures["teacher"]
+    assert teacher["weighted_f1"] == 1.0 and teacher["false_alarms"] == 0.0
+    assert teacher["weighted_f1_cost"] == pytest.approx(1 - figures["weighted_f1"])
+    assert teacher["weighted_f1_cost_low"] <= teacher["weighted_f1_cost"] <= teacher["weighted_f1_cost_high"]
+    names = [row[0] for row in rivals_grid(figures).rows]
+    assert names[0] == figures["model_version"] and len(figures["rivals"]) == 3 and "the teacher" in names[-1]
+    card = card_with(trained_run, teacher=teacher, rivals=figures["rivals"])
+    assert "against the teacher's 1.000" in card and "TF-IDF, linear SVM" in card
+    for lacking in (tmp_path / "part.parquet", tmp_path / "none.parquet"):
+        assert "teacher" not in evaluate(trained_run.release, data, bootstrap_samples=10, teacher_logits=lacking)
+
+
+def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventClassifier, "score_batch", lambda *_: pytest.fail("scored"))
+    data = trained_run.settings().data.model_copy(update={"robustness": tmp_path / "none"})
+    with pytest.raises(InputError, match="none"):
+        evaluate(trained_run.release, data)
+
+
+def test_the_teacher_s_model_answers_the_benchmark_which_its_file_does_not(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, case = trained_run.settings().data, Benchmark(("A storm.", "Some wheat."), ("storm type", "wheat type"))
+    names = Taxonomy.load(data.taxonomy).names
+
+    def answers(texts: Sequence[str]) -> NDArray[np.float32]:
+        """One for every label whose name stands in a text."""
+        return np.array([[1 if name in text.lower() else -1 for name in names] for text in texts], dtype=np.float32)
+
+    monkeypatch.setattr("tocsin_training.evaluate._benchmark", lambda data, classifier: case)
+    figures = evaluate(trained_run.release, data, bootstrap_samples=10, teacher_model=answers)
+    assert figures["teacher"]["weighted_f1"] == figures["teacher"]["case_weighted_f1"] == 1.0
+    assert rivals_grid(figures).rows[-1] == ("the teacher", "1.000", "1.000", "0.000", "1.000")
+    write_teacher(tmp_path / "teacher.parquet", trained_run)
+    from_file = evaluate(trained_run.release, data, bootstrap_samples=10, teacher_logits=tmp_path / "teacher.parquet")
+    name, *cells = rivals_grid(from_file).rows[-1]
+    assert "CASE takes its model: --teacher-model" in name and cells[-1] == ""

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from tocsin.errors import InputError, UsageError
 from tocsin_training import experiment
 from tocsin_training.base import HEAD, WEIGHTS, resolve_base
 from tocsin_training.config import AugmentSettings, FinetuneSettings, Settings
@@ -25,12 +26,14 @@ from tocsin_training.experiment import (
     read_measured,
     read_variants,
     recipe_sha256,
+    run_until,
     table,
     variant_sha256,
     with_seed,
 )
 from tocsin_training.model import load_tokenizer
 from tocsin_training.prepare import key as prepared_key
+from tocsin_training.run import Run
 
 TRAINING = Path(__file__).parents[2] / "training"
 
@@ -131,6 +134,38 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text(json.dumps([{"share": 0.5}]))
     with pytest.raises(ConfigError, match=r"out\.json: holds no outcomes"):
         read_measured(tmp_path / "out.json", Outcome, "outcomes")
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_the_first_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "out.json"):
+        with pytest.raises(UsageError):
+            read_measured(place, Outcome, "outcomes")
+    assert read_measured(tmp_path / "new" / "folder" / "out.json", Outcome, "outcomes") == []
+    assert (tmp_path / "new" / "folder").is_dir()
+
+
+def test_a_benchmark_that_cannot_be_read_is_told_before_the_first_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none"):
+        load_variants(TRAINING / "train.toml", {}, benchmark=tmp_path / "none.tsv")
+
+
+def test_a_run_goes_on_though_the_benchmark_s_file_has_moved(
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def case(name: str) -> Settings:
+        return settings.model_copy(
+            update={"runs": tmp_path, "data": settings.data.model_copy(update={"benchmark": tmp_path / name})}
+        )
+
+    def gone_on(run: Run, *_: object, **__: object) -> Run:
+        return run
+
+    monkeypatch.setattr("tocsin_training.pipeline.go_on", gone_on)
+    begun = run_until("finetune", case("here.tsv"), "moved", console)
+    again = run_until("finetune", case("there.tsv"), "moved", console)
+    assert again == begun and again.settings().data.benchmark == tmp_path / "there.tsv"
+    assert run_until("finetune", with_seed(case("there.tsv"), 9), "moved", console) != begun
 
 
 @pytest.mark.parametrize("name", ["ablations.toml", "students.toml"])

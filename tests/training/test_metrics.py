@@ -7,11 +7,15 @@ from numpy.typing import NDArray
 from tocsin_training.metrics import (
     NONE,
     Interval,
+    bootstrap_ece,
     bootstrap_f1,
     expected_calibration_error,
     f1_figures,
     false_alarms,
+    label_intervals,
+    pool_bins,
     proportion,
+    reliability,
     top_answers,
     top_is_right,
     top_truth,
@@ -76,7 +80,8 @@ def test_calibration_error_of_an_honest_and_of_a_boastful_model() -> None:
 
 def test_false_alarms_are_counted_over_texts_without_event_only() -> None:
     alarms = false_alarms(GIVEN, [None, None, "sport", "planned"])
-    assert alarms["all"] == {"share": 0.5, "texts": 2}
+    assert (alarms["all"]["share"], alarms["all"]["texts"]) == (0.5, 2)
+    assert (alarms["all"]["low"], alarms["all"]["high"]) == wilson(0.5, 2)
     assert alarms["planned"]["share"] == 1.0
     assert alarms["sport"]["share"] == 0.0
 
@@ -93,9 +98,71 @@ def test_intervals_hold_the_figure_and_narrow_with_more_texts() -> None:
     assert bootstrap_f1(truth, given, samples=200)["weighted_f1"] == narrow
 
 
+def test_bootstrap_intervals_are_those_of_scipy() -> None:
+    from scipy.stats import bootstrap  # type: ignore[import-untyped]
+
+    rng = np.random.default_rng(1)
+    truth = rng.random((300, 3)) < 0.3
+    given = truth ^ (rng.random(truth.shape) < 0.15)
+    ours = bootstrap_f1(truth, given, samples=2000)
+
+    for name, found in ours.items():
+
+        def statistic(rows: NDArray[np.intp], name: str = name) -> float:
+            return f1_figures(truth[rows], given[rows])[name]
+
+        theirs = bootstrap((np.arange(300),), statistic, n_resamples=400, vectorized=False, method="percentile", rng=2)
+        ends = theirs.confidence_interval
+        assert (found.low, found.high) == pytest.approx((ends.low, ends.high), abs=0.012), name
+
+
+def test_the_interval_of_a_label_goes_by_the_texts_that_have_it() -> None:
+    truth = np.zeros((200, 3), dtype=np.bool_)
+    truth[:100, 0] = truth[:4, 1] = True
+    given = truth.copy()
+    given[:10, 0] = given[0, 1] = False
+    found = label_intervals(truth, given, ["many", "few", "never"], samples=500)
+    few, many = found["few"], found["many"]
+    assert many["low"] < 180 / 190 < many["high"] and few["low"] < 6 / 7 <= few["high"]
+    assert many["high"] - many["low"] < (few["high"] - few["low"]) / 4
+    assert found["never"] == {"low": 0.0, "high": 1.0}, "nothing to measure"
+
+
+def test_bins_are_those_of_scikit_learn() -> None:
+    from sklearn.calibration import calibration_curve
+
+    rng = np.random.default_rng(3)
+    stated = rng.random(2000)
+    held = rng.random(2000) < stated**2
+    right, mean = calibration_curve(held, stated, n_bins=15, strategy="uniform")
+    rows = reliability(stated, held)
+    assert [row[0] for row in rows] == pytest.approx(mean) and [row[1] for row in rows] == pytest.approx(right)
+
+
+def test_an_interval_of_the_calibration_error_holds_it_and_narrows_with_more_texts() -> None:
+    rng = np.random.default_rng(4)
+    stated = rng.random((4000, 1))
+    held, given = rng.random((4000, 1)) < stated, np.ones((4000, 1), dtype=np.bool_)
+    few = bootstrap_ece(stated[:200], given[:200], held[:200], samples=200)
+    many = bootstrap_ece(stated, given, held, samples=200)
+    for found, texts in ((few, 200), (many, 4000)):
+        assert found.value == expected_calibration_error(stated[:texts, 0], held[:texts, 0])
+        assert found.low <= found.value <= found.high
+    assert many.high - many.low < few.high - few.low
+    assert bootstrap_ece(stated[:0], given[:0], held[:0], samples=10) == Interval(0.0, 0.0, 1.0)
+
+
+def test_bins_of_a_handful_are_put_together_and_none_of_their_answers_is_lost() -> None:
+    rows = [(0.3, 0.5, 4), (0.4, 0.0, 2), (0.5, 1.0, 20), (0.9, 0.9, 500), (0.97, 1.0, 3)]
+    pooled = pool_bins(rows, least=20)
+    assert [count for _, _, count in pooled] == [26, 500, 3]
+    assert pooled[0][:2] == pytest.approx(((0.3 * 4 + 0.4 * 2 + 0.5 * 20) / 26, 22 / 26))
+    assert pool_bins([], least=20) == []
+
+
 @pytest.mark.parametrize(("share", "count"), [(0.0, 10), (1.0, 10), (0.3, 40)])
 def test_an_interval_of_a_share_holds_it_and_narrows_with_more_texts(share: float, count: int) -> None:
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     low, high = wilson(share, count)
     assert 0 <= low <= share <= high <= 1

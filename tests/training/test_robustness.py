@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +77,15 @@ def test_an_interval_counts_frames_and_not_their_copies() -> None:
 
 def test_a_swapped_word_keeps_its_capital_and_gets_its_article() -> None:
     swap = Swap(name="x", words=("rebel", "insurgent"))
-    assert swap.apply("A rebel fled. Rebel radio said the rebel lived.", random.Random(0)) == (
-        "An insurgent fled. Insurgent radio said the insurgent lived.",
-        "insurgent",
-    )
-    assert swap.apply("Rebels fled.", random.Random(0)) is None, "only whole words"
+    assert swap.variants("A rebel fled. Rebel radio said the rebel lived.") == {
+        "insurgent": "An insurgent fled. Insurgent radio said the insurgent lived."
+    }
+    assert swap.variants("Rebels fled.") == {}, "only whole words"
     # The longer of two that begin alike is the one that stands there.
     longer = Swap(name="x", words=("fighters", "freedom fighters"))
-    assert longer.apply("Freedom fighters fled.", random.Random(0)) == ("Fighters fled.", "fighters")
+    assert longer.variants("Freedom fighters fled.") == {"fighters": "Fighters fled."}
+    three = Swap(name="x", words=("rebels", "insurgents", "guerrillas"))
+    assert sorted(three.variants("Rebels fled.")) == ["guerrillas", "insurgents"], "every other word is tried"
 
 
 def test_a_swap_leaves_texts_alone_whose_labels_it_could_make_wrong() -> None:
@@ -103,6 +103,49 @@ def test_change_is_a_share_of_texts_and_f1_is_told_before_and_after(taxonomy_fil
     row = robustness.change_figures(truth, after, truth)
     assert (row["changed"], row["weighted_f1_before"], row["weighted_f1"]) == (0.25, 1.0, 0.5)
     assert row["low"] < 0.25 < row["high"]
+    # The same four answers to two texts, each read in two ways, are less certain.
+    fewer = robustness.change_figures(truth, after, truth, texts=2)
+    assert (fewer["texts"], fewer["answers"], fewer["changed"]) == (2, 4, 0.25)
+    assert fewer["low"] < row["low"] < row["high"] < fewer["high"]
+
+
+def test_every_word_of_a_set_is_tried_on_every_text_that_has_one(trained_run: Run) -> None:
+    classifier = EventClassifier.load(trained_run.release)
+    texts, swap = ["The storm came.", "Rain.", "Frost again."], Swap(name="x", words=("storm", "frost", "wheat"))
+    scores = classifier.score_batch(texts)
+    truth = answers(classifier.taxonomy, ("storm",), (), ("frost",))
+    figures = robustness._swap_figures(classifier, swap, texts, [("storm",), (), ("frost",)], scores, truth)
+    assert (figures["texts"], figures["answers"]) == (2, 4)
+    assert {word: row["texts"] for word, row in figures["by_word"].items()} == {"storm": 1, "frost": 1, "wheat": 2}
+    for row in figures["by_word"].values():
+        assert row["low"] <= row["changed"] == row["count"] / row["texts"] <= row["high"]
+
+
+def test_the_side_that_is_read_worst_and_the_word_that_changes_most_are_said_aloud(taxonomy_file: Path) -> None:
+    taxonomy, file = Taxonomy.load(taxonomy_file), ActorFile.model_validate(WEATHER)
+    asked = probes.fill(file)
+    given = answers(taxonomy, ("storm",), ("apple",), (), (), ("wheat",), ("wheat",))
+    words = {
+        "hail": {"texts": 20, "count": 9, "changed": 0.45, "low": 0.2, "high": 0.7},
+        "sleet": {"texts": 20, "count": 1, "changed": 0.05, "low": 0.0, "high": 0.2},
+        "fog": {"texts": 1, "count": 1, "changed": 1.0, "low": 0.2, "high": 1.0},
+    }
+    swapped = {"words for rain": {"changed": 0.25, "low": 0.1, "high": 0.5, "texts": 20, "by_word": words}}
+    actors = robustness.actor_figures(asked, given, file.confusions, taxonomy)
+    flips, decides, loaded = robustness.cautions({"actors": actors, "swapped": swapped})
+    assert "`warm`" in flips and "1 of 2 (50.0%)" in flips and "0 of 2 (0.0%) where it is `cold`" in flips
+    assert "weakest for `warm`: 0 of 1 (0.0%) right" in decides and "copies of 1 sentences" in decides
+    assert "swapping words for rain changes 25.0%" in loaded and "`hail` most, 9 of 20 (45.0%)" in loaded
+    assert robustness.cautions({"altered": {}}) == []
+
+
+def test_lengths_stand_from_the_shortest_to_the_longest_and_no_region_is_called_nowhere(taxonomy_file: Path) -> None:
+    bands, nothing = ["41-75", "to 10", "26-40", "11-25"], np.zeros((4, 4), dtype=np.bool_)
+    found = robustness.kind_figures("words", bands, nothing, nothing, ["sport"] * 4, samples=10)
+    assert list(found) == ["to 10", "11-25", "26-40", "41-75"]
+    regions = robustness.kind_figures("region", ["Nowhere", "Asia"] * 2, nothing, nothing, ["sport"] * 4, samples=10)
+    shown = [row[1] for row in robustness._kinds_grid({"region": regions}).rows]
+    assert shown == ["Asia", "no country"]
 
 
 def test_every_text_has_its_place_in_each_kind(trained_run: Run) -> None:

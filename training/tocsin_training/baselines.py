@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from tocsin.taxonomy import Label, Taxonomy
 from tocsin_training.benchmark import Benchmark, forced_f1
-from tocsin_training.distil import read_teacher
 from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms
 
 if TYPE_CHECKING:
@@ -71,21 +69,6 @@ def figures_of(
     figures = f1_figures(truth, given)
     alarms = false_alarms(given, reasons)["all"]["share"]
     return BaselineFigures(name, figures["weighted_f1"], figures["macro_f1"], alarms, case)
-
-
-def measure_teacher(
-    test: Dataset, truth: Bools, taxonomy: Taxonomy, benchmark: Benchmark | None, teacher: Path | Score
-) -> BaselineFigures:
-    """The figures of the teacher.
-
-    :param teacher: its model, or the file of its answers to the corpus, which says nothing of the benchmark.
-    """
-    texts, reasons = list(test["text"]), list(test["reason"])
-    if isinstance(teacher, Path):
-        logits = read_teacher(teacher, list(test["id"]), texts, len(taxonomy.labels))
-        return figures_of("the teacher", logits, truth, reasons)
-    case = None if benchmark is None else forced_f1(teacher(benchmark.texts), taxonomy, benchmark.truth)
-    return figures_of("the teacher", teacher(texts), truth, reasons, case)
 
 
 def _names(label: Label) -> set[str]:

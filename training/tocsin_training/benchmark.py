@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import f1_score
 
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.metrics import NONE, top_answers
+from tocsin_training.config import Settings
+from tocsin_training.metrics import NONE, Bools, bootstrap_ece, bootstrap_f1, proportion, top_answers
 
 # The organisers' names -> ACLED's sub-event types, the currency in which every release can answer.
 ACLED_TYPES = {
@@ -77,8 +78,16 @@ class BenchmarkFigures:
     all_weighted_f1: float
     """All texts, 25 types and no event."""
     exact_accuracy: float
+    """Share of texts whose first answer, a type or no event, is the one in the file."""
     reviewed_share: float
     accuracy_of_the_others: float
+    mean_confidence: float
+    """How sure the first answers say they are."""
+    first_answer_ece: float
+    """Calibration error of the first answers. The file has one type a text, and careful readers agree with it for nine
+    in ten, so it counts right answers as wrong, too, and is an upper bound."""
+    intervals: dict[str, tuple[float, float]]
+    """95 % intervals of the figures of these names."""
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -88,22 +97,47 @@ def read_benchmark(path: Path) -> Benchmark:
     """
     texts, truth = [], []
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for number, row in enumerate(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE), 2):
-                texts.append(row["text"])
-                truth.append(_acled_type(row["sub_type"], path, number))
+        # Some editors put a byte order mark first, which would be a part of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if missing := {"text", "sub_type"} - set(lines.fieldnames or ()):
+                raise InputError(f"{path}: has no column {', '.join(sorted(missing))}; it needs text and sub_type")
+            for row in lines:
+                texts.append(_text(row["text"], path, lines.line_num))
+                truth.append(_acled_type(row["sub_type"], path, lines.line_num))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except KeyError as error:
-        raise InputError(f"{path}: has no column {error}; it needs text and sub_type") from error
+    except csv.Error as error:
+        raise InputError(f"{path}:{lines.line_num}: no line of a tab-separated table: {error}") from error
     if not texts:
         raise InputError(f"{path}: holds no texts")
     return Benchmark(tuple(texts), tuple(truth))
 
 
-def _acled_type(name: str, path: Path, number: int) -> str:
+def with_benchmark(settings: Settings, path: Path | None) -> Settings:
+    """The recipe with a file to be measured on, where one is given.
+
+    :raises InputError: it cannot be read, which is told now and not after the training that it is to measure.
+    """
+    if path is None:
+        return settings
+    read_benchmark(path)
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"benchmark": path.resolve()})})
+
+
+def _text(text: str | None, path: Path, number: int) -> str:
+    if not text or not text.strip():
+        raise InputError(f"{path}:{number}: has no text; mend the line or take it out")
+    if "\0" in text:
+        raise InputError(f"{path}:{number}: has a null character in its text; save the file as UTF-8 text")
+    return text
+
+
+def _acled_type(name: str | None, path: Path, number: int) -> str:
     if name in NOT_EVENTS:
         return NO_EVENT
+    if name is None:
+        raise InputError(f"{path}:{number}: has fewer cells than the first line; it needs text and sub_type")
     try:
         return ACLED_TYPES[name]
     except KeyError:
@@ -115,26 +149,68 @@ def score_benchmark(classifier: EventClassifier, benchmark: Benchmark) -> Benchm
     return benchmark_figures(classifier.score_batch(list(benchmark.texts)), benchmark.truth)
 
 
-def benchmark_figures(scores: Scores, truth: Sequence[str]) -> BenchmarkFigures:
+def benchmark_figures(scores: Scores, truth: Sequence[str], *, bootstrap_samples: int = 1000) -> BenchmarkFigures:
     """Figures from answers and true types."""
-    types = np.array([label.sub_event_type for label in scores.taxonomy.labels])
-    top = top_answers(scores.probabilities, scores.given)
-    answered = np.where(top == NONE, NO_EVENT, types[top])
-    gold = np.array(truth)
-    events = gold != NO_EVENT
-    kept = ~scores.needs_review
+    gold, answered = np.array(truth), first_types(scores)
+    events, right = gold != NO_EVENT, answered == gold
+    kept = right[~scores.needs_review]
+    # Text that is not read says nothing, and its probabilities mean nothing.
+    sure, came_true = scores.confidence[scores.read, None], right[scores.read, None]
+    everything = np.ones_like(came_true)
+    ece = bootstrap_ece(sure, everything, came_true, samples=bootstrap_samples)
+    shares = {
+        "no_event_recall": proportion(int(right[~events].sum()), int((~events).sum()), of_none=1.0),
+        "exact_accuracy": proportion(int(right.sum()), len(gold)),
+        "reviewed_share": proportion(int(scores.needs_review.sum()), len(gold)),
+        "accuracy_of_the_others": proportion(int(kept.sum()), len(kept), of_none=1.0),
+    }
+    intervals = {name: (share.low, share.high) for name, share in shares.items()}
     return BenchmarkFigures(
         texts=len(gold),
         event_texts=int(events.sum()),
         forced_weighted_f1=forced_f1(scores.probabilities, scores.taxonomy, truth),
         forced_macro_f1=forced_f1(scores.probabilities, scores.taxonomy, truth, average="macro"),
         abstaining_weighted_f1=_f1(gold[events], answered[events], "weighted"),
-        no_event_recall=float((answered[~events] == NO_EVENT).mean()) if not events.all() else 1.0,
         all_weighted_f1=_f1(gold, answered, "weighted"),
-        exact_accuracy=float(accuracy_score(gold, answered)),
-        reviewed_share=float(scores.needs_review.mean()),
-        accuracy_of_the_others=float((answered == gold)[kept].mean()) if kept.any() else 1.0,
+        **{name: share.value for name, share in shares.items()},
+        mean_confidence=float(sure.mean()) if len(sure) else 0.0,
+        first_answer_ece=ece.value,
+        intervals=intervals
+        | _f1_intervals(scores, gold, answered, samples=bootstrap_samples)
+        | {"first_answer_ece": (ece.low, ece.high)},
     )
+
+
+def first_types(scores: Scores) -> NDArray[np.str_]:
+    """The ACLED type of each first answer, or NO_EVENT, shape (texts,)."""
+    types = np.array([label.sub_event_type for label in scores.taxonomy.labels])
+    top = top_answers(scores.probabilities, scores.given)
+    return np.where(top == NONE, NO_EVENT, types[top])
+
+
+def _f1_intervals(
+    scores: Scores, gold: NDArray[np.str_], answered: NDArray[np.str_], *, samples: int
+) -> dict[str, tuple[float, float]]:
+    """Of the F1 figures, over texts drawn anew with replacement."""
+    types = np.array([label.sub_event_type for label in scores.taxonomy.labels])
+    events, forced = gold != NO_EVENT, types[scores.probabilities.argmax(axis=1)]
+    drawn = {
+        "forced": (gold[events], forced[events]),
+        "abstaining": (gold[events], answered[events]),
+        "all": (gold, answered),
+    }
+    found: dict[str, tuple[float, float]] = {}
+    for name, (truth, answers) in drawn.items():
+        if len(truth):
+            f1 = bootstrap_f1(*_one_hot(truth, answers), samples=samples)
+            found |= {f"{name}_{key}": (f1[key].low, f1[key].high) for key in ("weighted_f1", "macro_f1")}
+    return {name: ends for name, ends in found.items() if name in BenchmarkFigures.__dataclass_fields__}
+
+
+def _one_hot(truth: NDArray[np.str_], answers: NDArray[np.str_]) -> tuple[Bools, Bools]:
+    """Both as shape (texts, types that occur): an answer outside them is an error of recall already."""
+    occurring = np.unique(truth)
+    return truth[:, None] == occurring, answers[:, None] == occurring
 
 
 def forced_f1(

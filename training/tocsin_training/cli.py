@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tocsin.release import Release
+    from tocsin_training.config import Settings
     from tocsin_training.corpus import Line
+    from tocsin_training.run import Run
 
 _CONFIG = Path("training/train.toml")
 _CORPUS = Path("datasets/corpus")
@@ -44,6 +46,10 @@ HistoryFolder = Annotated[
     Path | None, typer.Option(help="Where former releases are kept; $TOCSIN_RELEASES, or releases/ beside the release.")
 ]
 BenchmarkTexts = Annotated[Path | None, typer.Option(help="TSV file with a text column that no record may repeat.")]
+CaseFile = Annotated[
+    Path | None,
+    typer.Option(help="CASE 2021 task 2 file, for figures on real news; the recipe's data.benchmark by default."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout, for machines.")]
 
 
@@ -81,6 +87,7 @@ def train(
     licence: Annotated[
         str | None, typer.Option(help="Of your data, in your words; the release's lineage and card say it.")
     ] = None,
+    benchmark: CaseFile = None,
     *,
     options: ImportOptions,
 ) -> None:
@@ -88,7 +95,8 @@ def train(
 
     Prints the release folder. `tocsin promote RUN` then makes it the one that is loaded by default.
     """
-    from tocsin_training.config import SearchSettings, load_settings
+    from tocsin_training.benchmark import with_benchmark
+    from tocsin_training.config import load_settings
     from tocsin_training.importing.cli import with_data
     from tocsin_training.pipeline import estimate as only_estimate
     from tocsin_training.pipeline import go_on
@@ -98,27 +106,47 @@ def train(
     if again_from is not None and resume is None:
         raise UsageError("--from goes with --resume RUN: it says where in that run to begin again")
     if resume is not None:
-        if ignored := _given(context, apart_from=("resume", "again_from", "estimate")):
+        # The benchmark is no part of what is learned: it only adds figures.
+        if ignored := _given(context, apart_from=("resume", "again_from", "estimate", "benchmark")):
             raise UsageError(f"--resume goes on with the run's own recipe and data; leave out: {', '.join(ignored)}")
-        folder = _latest_run() if resume == "latest" else Path(resume)
-        run = go_on(Run.open(folder), err, until="estimate" if estimate else None, again_from=again_from)
+        run = Run.open(_latest_run() if resume == "latest" else Path(resume))
+        measured_from = _measured_on(run, benchmark)
+        again_from = again_from or measured_from
+        go_on(run, err, until="estimate" if estimate else None, again_from=again_from)
     else:
-        settings = load_settings(config, preset=preset)
+        settings = with_benchmark(load_settings(config, preset=preset), benchmark)
         if data:
             settings = with_data(settings, data, options, taxonomy=taxonomy, licence=licence)
         elif options != ImportOptions() or taxonomy is not None or licence is not None:
             raise UsageError("options for your own data need it: --data FILE")
-        if search is not None:
-            settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
-        if device is not None:
-            chosen = settings.finetune.model_copy(update={"device": device})
-            settings = settings.model_copy(update={"finetune": chosen})
+        settings = _changed(settings, search=search, device=device)
         if estimate:
             only_estimate(settings, err)
             return
         run = run_stages(settings, name, err)
     if not estimate:
         print(run.release)
+
+
+def _changed(settings: Settings, *, search: int | None, device: Literal["cpu", "auto"] | None) -> Settings:
+    """The recipe with what the command line says of the search and the device."""
+    from tocsin_training.config import SearchSettings
+
+    if search is not None:
+        settings = settings.model_copy(update={"search": SearchSettings(trials=search)})
+    if device is not None:
+        settings = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"device": device})})
+    return settings
+
+
+def _measured_on(run: Run, benchmark: Path | None) -> str | None:
+    """Put a benchmark into a run's recipe; the stage from which on it is then to go, none where it is still to come."""
+    from tocsin_training.benchmark import with_benchmark
+
+    if benchmark is None:
+        return None
+    run.change_settings(with_benchmark(run.settings(), benchmark))
+    return "evaluate" if "evaluate" in run.figures().get("minutes", {}) else None
 
 
 def _given(context: typer.Context, *, apart_from: Collection[str]) -> list[str]:
@@ -139,76 +167,89 @@ def calibrate(
     version: Annotated[
         str | None, typer.Option(help="Version of the release from now on; the same by default.", show_default=False)
     ] = None,
+    benchmark: CaseFile = None,
 ) -> None:
     """Fit thresholds, objectives and the review line of a run anew, without training; verify, evaluate and card follow.
 
+    It needs the run, with its fp32 twin, and not a release alone: the shipped one's is made anew by `make train`.
     Prints the release folder.
     """
+    from tocsin_training.benchmark import with_benchmark
     from tocsin_training.config import load_settings
     from tocsin_training.pipeline import recalibrate
     from tocsin_training.run import Run
 
     run = Run.open(_latest_run() if source == "latest" else Path(source))
     settings = run.settings() if config is None else load_settings(config)
-    print(recalibrate(run, settings, err, version=version).release)
+    if config is not None and benchmark is None:
+        # What the run was measured on before it is measured on again.
+        benchmark = settings.data.benchmark or run.settings().data.benchmark
+    print(recalibrate(run, with_benchmark(settings, benchmark), err, version=version).release)
 
 
 def evaluate(
     release: Annotated[Path | None, typer.Option(help="Release folder; the shipped one by default.")] = None,
     config: Config = _CONFIG,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    benchmark: Annotated[
-        Path | None, typer.Option(help="CASE 2021 task 2 file; the recipe's data.benchmark by default.")
+    benchmark: CaseFile = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for metrics.json, the card and pictures; evaluate/RELEASE-SPLIT among the runs by default.",
+            show_default=False,
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for metrics.json and pictures.")] = None,
-    rivals: Annotated[
-        bool, typer.Option("--rivals", help="Measure simple baselines and the teacher, too; takes minutes.")
-    ] = False,
+    rivals: Annotated[bool, typer.Option("--rivals", help="Measure simple baselines, too; takes minutes.")] = False,
     teacher_model: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --rivals: the model/ folder of the teacher's run, repeated for several that answer together; "
-            "without it the teacher is known by the file of its answers, which has none to CASE.",
+            help="The model/ folder of the teacher's run, repeated for several that answer together; without it the "
+            "teacher is known by the file of its answers, which has none to CASE. Takes minutes.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a release: accuracy, calibration, false alarms, review, robustness; CASE 2021 where its file is."""
+    """Measure a release: accuracy, calibration, false alarms, review, robustness; CASE 2021 where its file is.
+
+    Prints the figures, and writes them with pictures and the model card that they make into a folder of its own.
+    """
     import json
 
-    from tocsin.release import default_release_folder
+    from tocsin.release import default_release_folder, read_manifest
     from tocsin.taxonomy import Taxonomy
+    from tocsin_training.benchmark import with_benchmark
+    from tocsin_training.card import write_evaluation
     from tocsin_training.config import load_settings
-    from tocsin_training.distil import Answer, mean_of
+    from tocsin_training.distil import mean_of
     from tocsin_training.evaluate import evaluate as measure
     from tocsin_training.evaluate import show
-    from tocsin_training.run import write_json
+    from tocsin_training.run import report_folder
 
-    settings = load_settings(config)
-    teacher: Path | Answer | None = settings.finetune.teacher_logits
-    if teacher_model:
-        if not rivals:
-            raise UsageError("--teacher-model goes with --rivals: the teacher is one of them")
-        labels = len(Taxonomy.load(settings.data.taxonomy).labels)
-        teacher = mean_of(teacher_model, labels, max_tokens=settings.model.max_tokens)
+    settings = with_benchmark(load_settings(config), benchmark)
+    labels = len(Taxonomy.load(settings.data.taxonomy).labels)
+    teacher = mean_of(teacher_model, labels, max_tokens=settings.model.max_tokens) if teacher_model else None
+    folder = default_release_folder() if release is None else release
+    if output is None:
+        output = settings.runs / "evaluate" / f"{read_manifest(folder).release_name}-{split}"
+    report_folder(output)
     figures = measure(
-        default_release_folder() if release is None else release,
-        settings.data.model_copy(update={"benchmark": benchmark or settings.data.benchmark}),
+        folder,
+        settings.data,
         split=split,
         plot_folder=output,
         bootstrap_samples=settings.evaluate.bootstrap_samples,
         threads=settings.evaluate.threads,
-        rivals=rivals,
-        teacher=teacher,
+        rivals=rivals or settings.evaluate.rivals,
+        teacher_logits=settings.finetune.teacher_logits,
+        teacher_model=teacher,
     )
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_json(output / "metrics.json", figures)
+    write_evaluation(output, folder, figures)
     if as_json:
         print(json.dumps(figures))
     else:
         show(figures, out)
+    err.print(f"figures, pictures and card: {output}", markup=False, soft_wrap=True)
 
 
 @partial(takes_import_options, only=READING)

@@ -31,7 +31,7 @@ class DataSettings(_Section):
     licence: str | None = Field(None, description="of the data, in the user's words; the release's lineage says it")
     description: str | None = Field(None, description="of the corpus, for the model card; one or two sentences")
     benchmark: Path | None = Field(None, description="CASE 2021 file; only ever read by evaluate")
-    robustness: Path | None = Field(None, description="folder of hand-written sets (``probes``); read by evaluate only")
+    robustness: Path | None = Field(None, description="folder of sets made for evaluate alone; see ``probes``")
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
     test_records: int | None = Field(None, ge=1)
@@ -190,6 +190,7 @@ class EvaluateSettings(_Section):
 
     bootstrap_samples: int = Field(1000, ge=10)
     threads: int = Field(2, ge=1)
+    rivals: bool = Field(False, description="fit and measure simple baselines, too, for the card; takes minutes")
 
 
 class CompareSettings(_Section):

@@ -85,10 +85,11 @@ def _coverage(by: str, column: Column, inferred: Column | None, lines: Sequence[
             guessed[row, guess] += guess != UNKNOWN
     names = {value for _, value in [*stated, *guessed]}
     rows = (*taxonomy.names, *sorted({row for row, _ in stated} - set(taxonomy.names)))
-    return Coverage(by, _ordered(by, names), rows, stated, guessed)
+    return Coverage(by, ordered(by, names), rows, stated, guessed)
 
 
-def _ordered(by: str, names: set[str]) -> tuple[str, ...]:
+def ordered(by: str, names: set[str]) -> tuple[str, ...]:
+    """Values of a property in the order in which a reader looks for them."""
     known = {"split": SPLITS, "words": (*(name for _, name in _LENGTHS), "more")}.get(by, sorted(names))
     return tuple(name for name in known if name in names)
 

@@ -16,26 +16,38 @@ from rich.table import Table
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.errors import InputError
 from tocsin.release import LAYOUT
+from tocsin.taxonomy import Taxonomy
 from tocsin_training import benchmark, plots, review, robustness
+from tocsin_training.baselines import figures_of
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
-from tocsin_training.distil import Answer
+from tocsin_training.distil import Answer, read_teacher
 from tocsin_training.metrics import (
+    Interval,
+    bootstrap_ece,
     bootstrap_f1,
     expected_calibration_error,
     f1_figures,
     false_alarms,
     label_figures,
+    label_intervals,
+    pool_bins,
+    proportion,
     reliability,
     review_figures,
     top_answers,
     top_is_right,
     top_truth,
+    wilson,
 )
-from tocsin_training.report import Grid
+from tocsin_training.report import Grid, percent, percent_interval
+from tocsin_training.resample import draw_texts, f1_by_draw, interval
 from tocsin_training.run import Run
 
-CONFUSION, RELIABILITY = "confusion_matrix.png", "reliability.png"
+CONFUSION = "confusion_matrix.png"
+CASE = "CASE 2021 task 2, real news snippets"
+_LEAST_DRAWN = 20
+"""Answers below which a bin is not drawn by itself: its share is a handful's."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,18 +61,24 @@ def evaluate(
     bootstrap_samples: int = 1000,
     threads: int = 1,
     rivals: bool = False,
-    teacher: Path | Answer | None = None,
+    teacher_logits: Path | None = None,
+    teacher_model: Answer | None = None,
 ) -> dict[str, Any]:
     """Every figure of a release on a split of the corpus and, where they are to be had, on other text.
 
     :param plot_folder: where to put the pictures; none draws nothing.
-    :param rivals: measure simple baselines, too, which are fitted on the training split for that, and the teacher.
-    :param teacher: its model, or the file that ``distil`` wrote; none: it is no rival.
-    :raises InputError: there is no such split.
+    :param rivals: measure simple baselines, too, which are fitted on the training split for that.
+    :param teacher_logits: file that ``distil`` wrote; the teacher is measured where it has read the split.
+    :param teacher_model: the teacher itself; it also answers the benchmark, to which the file has no answers.
+    :raises InputError: there is no such split, or the benchmark's file or the sets made for measuring cannot be read.
     """
     if split not in SPLITS:
         raise InputError(f"no split {split!r}; splits are: {', '.join(SPLITS)}")
     classifier = EventClassifier.load(release, threads=threads)
+    # Before minutes of scoring that a fault in them would lose.
+    case = _benchmark(data, classifier)
+    if data.robustness is not None:
+        robustness.check_probes(data.robustness)
     corpus = limit(load_corpus(data.corpus), data)
     records = corpus[split]
     scores = classifier.score_batch(list(records["text"]))
@@ -75,22 +93,92 @@ def evaluate(
             classifier, records, scores, truth, folder=data.robustness, bootstrap_samples=bootstrap_samples
         ),
     }
-    case = _benchmark(data, classifier)
     if case is not None:
-        figures["case2021"] = asdict(benchmark.score_benchmark(classifier, case))
+        figures["case2021"] = case_figures(classifier, case, bootstrap_samples=bootstrap_samples)
+    ids, texts = list(records["id"]), list(records["text"])
+    if teacher_model is not None:
+        teacher: NDArray[np.float32] | None = teacher_model(texts)
+    else:
+        teacher = _teacher_logits(teacher_logits, data, classifier, ids, texts)
+    if teacher is not None:
+        figures["teacher"] = teacher_figures(teacher, scores.given, truth, reasons, samples=bootstrap_samples)
+    if teacher_model is not None and case is not None:
+        on_case = benchmark.forced_f1(teacher_model(case.texts), classifier.taxonomy, case.truth)
+        figures["teacher"]["case_weighted_f1"] = on_case
     if rivals:
-        from tocsin_training.baselines import measure_baselines, measure_teacher
+        from tocsin_training.baselines import measure_baselines
 
         learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy)
-        measured = list(measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case))
-        if teacher is not None:
-            measured.append(measure_teacher(records, truth, classifier.taxonomy, case, teacher))
+        measured = measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case)
         figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
         draw_review(classifier, scores, truth, figures["review_promise"], plot_folder / LAYOUT.risk_coverage)
         robustness.draw(figures["robustness"], plot_folder / LAYOUT.robustness)
     return figures
+
+
+def check_judges(data: DataSettings) -> None:
+    """Read once what only an evaluation reads, before hours of training that a fault in it would keep from its end.
+
+    :raises InputError: the benchmark's file, or a set made for measuring, is missing or faulty.
+    """
+    if data.benchmark is not None:
+        benchmark.read_benchmark(data.benchmark)
+    if data.robustness is not None:
+        robustness.check_probes(data.robustness)
+
+
+def case_figures(classifier: EventClassifier, case: benchmark.Benchmark, *, bootstrap_samples: int) -> dict[str, Any]:
+    """Figures on real news, and what comes there of the promise that was made on the project's own text."""
+    scores = classifier.score_batch(list(case.texts))
+    found = asdict(benchmark.benchmark_figures(scores, case.truth, bootstrap_samples=bootstrap_samples))
+    promise = classifier.release.calibration.review_promise
+    right = benchmark.first_types(scores) == np.array(case.truth)
+    kept = None if promise is None else review.promise_figures(promise, scores.needs_review, right)
+    # As JSON has them, so that figures read back are the figures written.
+    intervals = {name: list(ends) for name, ends in found["intervals"].items()}
+    return found | {"intervals": intervals, "review_promise": kept}
+
+
+def _teacher_logits(
+    path: Path | None, data: DataSettings, classifier: EventClassifier, ids: Sequence[str], texts: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """The teacher's answers to the texts; none where it has not read them all, or knows other labels."""
+    labels = classifier.taxonomy.names
+    if path is None or not path.is_file() or Taxonomy.load(data.taxonomy).names != labels:
+        return None
+    logits = read_teacher(path, ids, texts, len(labels), missing_allowed=True)
+    if np.isnan(logits).any():
+        _log.info("the teacher of %s has not read all of these texts, so it is not measured", path)
+        return None
+    return logits
+
+
+def teacher_figures(
+    logits: NDArray[np.float32],
+    given: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    reasons: Sequence[str | None],
+    *,
+    samples: int,
+) -> dict[str, float]:
+    """The teacher on the same texts, labels given above a logit of zero, and what its pupil loses against it.
+
+    :param logits: shape (texts, labels), as the release's ``given`` and ``truth``.
+    """
+    own, draws = f1_figures(truth, given), draw_texts(len(truth), samples=samples)
+    teacher = figures_of("the teacher", logits, truth, reasons)
+    drawn = (f1_by_draw(draws, truth, answers)["weighted_f1"] for answers in (logits > 0, given))
+    low, high = interval(next(drawn) - next(drawn))
+    return {
+        "weighted_f1": teacher.weighted_f1,
+        "macro_f1": teacher.macro_f1,
+        "false_alarms": teacher.false_alarms,
+        "weighted_f1_cost": teacher.weighted_f1 - own["weighted_f1"],
+        "weighted_f1_cost_low": low,
+        "weighted_f1_cost_high": high,
+    }
 
 
 def setting_figures(
@@ -132,17 +220,27 @@ def split_figures(
     right = top_is_right(truth, top_answers(probabilities, given))
     own = np.array([reason != FOREIGN for reason in reasons])
     flagged = ~scores.read
+    labels, ends = (
+        label_figures(truth, given, scores.taxonomy.names),
+        label_intervals(truth, given, scores.taxonomy.names, samples=bootstrap_samples),
+    )
+    intervals = bootstrap_f1(truth, given, samples=bootstrap_samples) | {
+        "top_answer_accuracy": proportion(int(right.sum()), len(right)),
+        "ece": bootstrap_ece(probabilities, given, truth, samples=bootstrap_samples),
+        "ece_no_event": _no_event_ece(scores, no_event, samples=bootstrap_samples),
+        "review_share": proportion(int(scores.needs_review.sum()), len(right)),
+        "accuracy_of_the_others": proportion(
+            int(right[~scores.needs_review].sum()), int((~scores.needs_review).sum()), of_none=1.0
+        ),
+    }
     return {
         "texts": len(truth),
         "texts_without_event": int(no_event.sum()),
         **f1_figures(truth, given),
-        "intervals": {
-            name: [interval.low, interval.high]
-            for name, interval in bootstrap_f1(truth, given, samples=bootstrap_samples).items()
-        },
+        "intervals": {name: [figure.low, figure.high] for name, figure in intervals.items()},
         "top_answer_accuracy": float(right.mean()),
-        "ece": expected_calibration_error(probabilities[given], truth[given]),
-        "ece_no_event": expected_calibration_error(scores.no_event, no_event),
+        "ece": intervals["ece"].value,
+        "ece_no_event": intervals["ece_no_event"].value,
         "false_alarms": false_alarms(given, reasons),
         "review": review_figures(scores.needs_review, right),
         "language": {
@@ -150,21 +248,34 @@ def split_figures(
             "other_flagged": float(flagged[~own].mean()) if not own.all() else None,
         },
         "truncated_share": float(scores.truncated.mean()),
-        "labels": label_figures(truth, given, scores.taxonomy.names),
+        "labels": {name: row | ends[name] for name, row in labels.items()},
     }
 
 
+def _no_event_ece(scores: Scores, no_event: NDArray[np.bool_], *, samples: int) -> Interval:
+    stated = scores.no_event[:, None]
+    return bootstrap_ece(stated, np.ones_like(stated, dtype=np.bool_), no_event[:, None], samples=samples)
+
+
 def draw(scores: Scores, truth: NDArray[np.bool_], folder: Path) -> None:
-    """Confusion matrix of first answers and reliability diagram of the labels given, as PNG files in a folder."""
+    """Confusion matrix of first answers, and reliability of labels given and of no event, as PNG files in a folder."""
     names = [*scores.taxonomy.names, "no event"]
     top = top_answers(scores.probabilities, scores.given)
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     # NONE is -1, which is the last row and column: "no event".
     np.add.at(counts, (top_truth(truth, top), top), 1)
     plots.confusion_matrix(counts, names, folder / CONFUSION)
-    stated, held = scores.probabilities[scores.given], truth[scores.given]
-    error = expected_calibration_error(stated, held)
-    plots.reliability_diagram(reliability(stated, held), error, folder / RELIABILITY)
+    panels = [
+        _reliability("labels given", scores.probabilities[scores.given], truth[scores.given]),
+        _reliability("no event, all texts", scores.no_event, ~np.any(truth, axis=1)),
+    ]
+    plots.reliability_diagram(panels, folder / LAYOUT.reliability)
+
+
+def _reliability(name: str, stated: NDArray[np.float32], held: NDArray[np.bool_]) -> plots.Reliability:
+    pooled = pool_bins(reliability(stated, held), least=_LEAST_DRAWN)
+    bins = [(mean, share, *wilson(share, count), count) for mean, share, count in pooled]
+    return plots.Reliability(name, bins, expected_calibration_error(stated, held))
 
 
 def draw_review(
@@ -185,29 +296,61 @@ def draw_review(
 
 def tables(figures: dict[str, Any]) -> list[Table | Grid]:
     """The figures as tables for people."""
-    built: list[Table | Grid] = [_summary(figures), _per_label(figures), _alarms(figures)]
+    built: list[Table | Grid] = [_summary(figures), _per_label(figures), alarms_grid(figures)]
     built.append(review.objectives_grid(figures["objectives"]))
     built += robustness.grids(figures["robustness"])
     if "case2021" in figures:
-        case = Table("CASE 2021 task 2", "", title="news snippets, one ACLED type each")
-        for name, value in figures["case2021"].items():
-            case.add_row(name.replace("_", " "), _number(value))
-        built.append(case)
-    if "rivals" in figures:
-        built.append(_rivals(figures))
+        built.append(case_grid(figures["case2021"]))
+    if "rivals" in figures or "teacher" in figures:
+        built.append(rivals_grid(figures))
     return built
+
+
+_CASE_NAMES = {
+    "forced_weighted_f1": "weighted F1, 25 types, the best one forced (as published figures are)",
+    "forced_macro_f1": "macro F1, the same",
+    "abstaining_weighted_f1": "weighted F1 where it may answer no event",
+    "no_event_recall": "texts of other news that get no label",
+    "all_weighted_f1": "weighted F1 over all texts, no event a class of its own",
+    "exact_accuracy": "first answers that are the file's",
+    "reviewed_share": "sent to review",
+    "accuracy_of_the_others": "first answers right among the others",
+    "first_answer_ece": "calibration error (ECE, 15 bins) of first answers",
+    "mean_confidence": "how sure first answers say they are, on average",
+}
+
+
+def case_grid(case: dict[str, Any]) -> Grid:
+    """The benchmark's figures; manifests and older runs may lack some."""
+    rows = [
+        (said, _number(case[name]), " - ".join(map(_number, case.get("intervals", {}).get(name, ()))))
+        for name, said in _CASE_NAMES.items()
+        if name in case
+    ]
+    title = f"CASE 2021 task 2: {case['texts']} real news snippets, {case['event_texts']} of them of an ACLED type"
+    return Grid(title, ("", "value", "95 % interval"), rows)
 
 
 def _summary(figures: dict[str, Any]) -> Table:
     table = Table("figure", "value", "95 % interval", title=f"{figures['model_version']} on {figures['split']}")
     intervals = figures["intervals"]
     for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece", "ece_no_event"):
-        low_high = " - ".join(map(_number, intervals[name])) if name in intervals else ""
-        table.add_row(name.replace("_", " "), _number(figures[name]), low_high)
-    table.add_row("texts without event given a label", _number(figures["false_alarms"]["all"]["share"]), "")
-    table.add_row("sent to review", _number(figures["review"]["share"]), "")
-    kept = figures["review"]["accuracy_of_the_others"]
-    table.add_row("first answer right among the others", _number(kept), "")
+        table.add_row(name.replace("_", " "), _number(figures[name]), " - ".join(map(_number, intervals[name])))
+    alarms, reviewed = figures["false_alarms"]["all"], figures["review"]
+    for name, value, ends in (
+        ("texts without event given a label", alarms["share"], (alarms["low"], alarms["high"])),
+        ("sent to review", reviewed["share"], intervals["review_share"]),
+        (
+            "first answer right among the others",
+            reviewed["accuracy_of_the_others"],
+            intervals["accuracy_of_the_others"],
+        ),
+    ):
+        table.add_row(name, _number(value), " - ".join(map(_number, ends)))
+    if teacher := figures.get("teacher"):
+        ends = (teacher["weighted_f1_cost_low"], teacher["weighted_f1_cost_high"])
+        lost = "weighted F1 lost against the teacher"
+        table.add_row(lost, _number(teacher["weighted_f1_cost"]), " - ".join(map(_number, ends)))
     table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
     if figures["language"]["other_flagged"] is not None:
         table.add_row("foreign texts flagged", _number(figures["language"]["other_flagged"]), "")
@@ -216,29 +359,34 @@ def _summary(figures: dict[str, Any]) -> Table:
 
 
 def _per_label(figures: dict[str, Any]) -> Table:
-    table = Table("label", "precision", "recall", "F1", "texts", title="by label")
+    table = Table("label", "precision", "recall", "F1", "95 % interval", "texts", title="by label")
     for name, row in figures["labels"].items():
-        table.add_row(name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
+        numbers = (_number(row[key]) for key in ("precision", "recall", "f1"))
+        table.add_row(name, *numbers, f"{row['low']:.3f} - {row['high']:.3f}", f"{row['support']:.0f}")
     return table
 
 
-def _alarms(figures: dict[str, Any]) -> Table:
-    table = Table("reason for no event", "given a label", "texts", title="false alarms")
-    for reason, row in figures["false_alarms"].items():
-        table.add_row(reason, _number(row["share"]), f"{row['texts']}")
-    return table
+def alarms_grid(figures: dict[str, Any]) -> Grid:
+    """False alarms for every reason to report no event."""
+    rows = [
+        (reason, percent(row["share"]), percent_interval(row["low"], row["high"]), str(row["texts"]))
+        for reason, row in figures["false_alarms"].items()
+    ]
+    return Grid("texts without event, by reason", ("reason", "given a label", "95 % interval", "texts"), rows)
 
 
-def _rivals(figures: dict[str, Any]) -> Table:
-    table = Table("", "weighted F1", "macro F1", "false alarms", "CASE, forced", title="against rivals")
+def rivals_grid(figures: dict[str, Any]) -> Grid:
+    """The release beside the simple baselines and the teacher that were measured on the same texts."""
     case = figures.get("case2021", {}).get("forced_weighted_f1")
     own = [figures["weighted_f1"], figures["macro_f1"], figures["false_alarms"]["all"]["share"], case]
-    rows = [[figures["model_version"], *own], *(list(rival.values()) for rival in figures["rivals"])]
-    for name, *values in rows:
-        table.add_row(name, *("" if value is None else _number(value) for value in values))
-    if case is not None and any(rival["case_weighted_f1"] is None for rival in figures["rivals"]):
-        table.caption = "the teacher's file holds no answers to CASE; its model does: --teacher-model FOLDER"
-    return table
+    measured = [[figures["model_version"], *own], *(list(rival.values()) for rival in figures.get("rivals", ()))]
+    if teacher := figures.get("teacher"):
+        values = [teacher.get(key) for key in ("weighted_f1", "macro_f1", "false_alarms", "case_weighted_f1")]
+        unknown = case is not None and values[-1] is None
+        measured.append([f"the teacher{' (CASE takes its model: --teacher-model)' if unknown else ''}", *values])
+    heads = ("", "weighted F1", "macro F1", "eventless texts labelled", "CASE, forced")
+    rows = [(name, *("" if value is None else _number(value) for value in values)) for name, *values in measured]
+    return Grid("beside others, on the same texts", heads, rows)
 
 
 def _number(value: float | int) -> str:
@@ -252,6 +400,8 @@ def show(figures: dict[str, Any], console: Console) -> None:
     if figures["review_promise"] is not None:
         for sentence in review.promise_sentences(figures["review_promise"], f"the {figures['split']} split"):
             console.print(sentence, markup=False)
+        if "case2021" in figures:
+            console.print(review.promise_sentences(figures["case2021"]["review_promise"], CASE)[1], markup=False)
 
 
 def main(run: Run, console: Console) -> None:
@@ -263,6 +413,8 @@ def main(run: Run, console: Console) -> None:
         plot_folder=run.plots,
         bootstrap_samples=settings.evaluate.bootstrap_samples,
         threads=settings.evaluate.threads,
+        rivals=settings.evaluate.rivals,
+        teacher_logits=settings.finetune.teacher_logits,
     )
     run.record("evaluate", figures)
     show(figures, console)

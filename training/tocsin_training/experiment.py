@@ -25,10 +25,11 @@ from tocsin.errors import TocsinError
 from tocsin.taxonomy import Taxonomy
 from tocsin.toml import read_toml
 from tocsin_training.base import head_of
+from tocsin_training.benchmark import with_benchmark
 from tocsin_training.config import AugmentSettings, FinetuneSettings, Settings, load_settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.lineage import shareable
-from tocsin_training.run import Run, write_json
+from tocsin_training.run import Run, report_file, write_json
 
 _Measured = TypeVar("_Measured")
 
@@ -129,13 +130,6 @@ def with_seed(settings: Settings, seed: int) -> Settings:
     return settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"seed": seed})})
 
 
-def with_benchmark(settings: Settings, benchmark: Path | None) -> Settings:
-    """The recipe with a CASE 2021 file to be measured on, where one is given."""
-    if benchmark is None:
-        return settings
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"benchmark": benchmark.resolve()})})
-
-
 def measure(settings: Settings, variant: str, console: Console) -> Outcome:
     """Fine-tune as a recipe says, measure on the test split and the benchmark, and throw the run away."""
     from tocsin_training.corpus import corpus_sha256, limit, load_corpus
@@ -167,8 +161,19 @@ def run_until(stage: str, settings: Settings, name: str, console: Console) -> Ru
     from tocsin_training.pipeline import go_on
 
     begun = [Run(path.parent) for path in sorted(settings.runs.glob(f"*-{name}/config.toml"))]
-    same = [run for run in begun if run.settings() == settings]
+    same = [run for run in begun if _learns_alike(run.settings(), settings)]
+    if same:
+        same[-1].change_settings(settings)
     return go_on(same[-1] if same else Run.create(settings, name), console, until=stage, without=("estimate",))
+
+
+def _learns_alike(one: Settings, other: Settings) -> bool:
+    """Whether they are the same but for the benchmark, of which nothing is learned."""
+    unmeasured = (
+        settings.model_copy(update={"data": settings.data.model_copy(update={"benchmark": None})})
+        for settings in (one, other)
+    )
+    return next(unmeasured) == next(unmeasured)
 
 
 def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
@@ -261,10 +266,14 @@ def _key(outcome: Outcome) -> tuple[str, str, str]:
 def read_measured(path: Path, kind: type[_Measured], what: str) -> list[_Measured]:
     """Trainings measured before; none when there is no file yet.
 
+    It is seen to at once that the file can be written when hours of work are done.
+
     :param kind: of the file's rows.
     :param what: the rows are, in words.
     :raises ConfigError: the file is of another kind.
+    :raises UsageError: it cannot be written.
     """
+    report_file(path)
     if not path.is_file():
         return []
     try:

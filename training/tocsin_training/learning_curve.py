@@ -32,6 +32,7 @@ from typing import Any
 from rich.console import Console
 
 from tocsin_training import own_rows, plots
+from tocsin_training.benchmark import with_benchmark
 from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.experiment import (
     FIGURES,
@@ -40,7 +41,6 @@ from tocsin_training.experiment import (
     spread,
     try_out,
     variant_sha256,
-    with_benchmark,
     with_seed,
 )
 from tocsin_training.importing.options import NO_MIX, ImportOptions

@@ -19,7 +19,16 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from tocsin_training.resample import CALIBRATION_BINS, calibration_bin, draw_texts, f1_by_draw, interval
+from tocsin_training.resample import (
+    CALIBRATION_BINS,
+    calibration_bin,
+    draw_texts,
+    ece_by_draw,
+    f1_by_draw,
+    interval,
+    label_f1_by_draw,
+    share_by_draw,
+)
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -64,7 +73,7 @@ def f1_figures(truth: Bools, given: Bools) -> dict[str, float]:
 
 
 def label_figures(truth: Bools, given: Bools, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and number of true examples of each label."""
+    """Precision, recall, F1 and number of true examples of each label; see ``label_intervals``."""
     columns = precision_recall_fscore_support(truth, given, average=None, zero_division=0)
     keys = ("precision", "recall", "f1", "support")
     return {
@@ -74,16 +83,39 @@ def label_figures(truth: Bools, given: Bools, names: Sequence[str]) -> dict[str,
 
 
 def bootstrap_f1(truth: Bools, given: Bools, *, samples: int) -> dict[str, Interval]:
-    """Weighted and macro F1 with percentile intervals over texts drawn anew with replacement."""
-    values = f1_figures(truth, given)
-    drawn = f1_by_draw(draw_texts(len(truth), samples=samples), truth, given)
+    """``f1_figures`` with percentile intervals over texts drawn anew with replacement."""
+    values, draws = f1_figures(truth, given), draw_texts(len(truth), samples=samples)
+    drawn = f1_by_draw(draws, truth, given) | {"exact_match": share_by_draw(draws, np.all(truth == given, axis=1))}
     return {name: Interval(values[name], *interval(figures)) for name, figures in drawn.items()}
+
+
+def label_intervals(truth: Bools, given: Bools, names: Sequence[str], *, samples: int) -> dict[str, dict[str, float]]:
+    """Low and high end of each label's F1, over texts drawn anew with replacement."""
+    drawn = label_f1_by_draw(draw_texts(len(truth), samples=samples), truth, given)
+    ends = (interval(figures) for figures in drawn.T)
+    return {name: {"low": low, "high": high} for name, (low, high) in zip(names, ends, strict=True)}
+
+
+def bootstrap_ece(probabilities: Floats, given: Bools, truth: Bools, *, samples: int) -> Interval:
+    """Calibration error of the answers given, with its interval over texts drawn anew.
+
+    The interval leans upwards, as the figure itself does: a draw has fewer different texts, so its bins are noisier,
+    and noise only ever adds to a distance. It is stretched to hold the figure.
+
+    :param probabilities: shape (texts, labels), as ``given`` and ``truth``.
+    """
+    if not len(given):
+        return Interval(0.0, 0.0, 1.0)
+    value = expected_calibration_error(probabilities[given], truth[given])
+    low, high = interval(ece_by_draw(draw_texts(len(truth), samples=samples), probabilities, given, truth))
+    return Interval(value, min(low, value), max(high, value))
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
     """95 % interval of a share of ``count`` observations (Wilson 1927); sound near 0 and 1, where others are not.
 
-    scipy has it for whole numbers of hits only; here a share may be a mean of shares, one for each group of like texts.
+    scipy has it for whole numbers of hits only (a test holds this against it there); here a share may be a mean of
+    shares, one for each group of like texts.
     """
     if not count:
         return 0.0, 1.0
@@ -132,6 +164,21 @@ def reliability(probabilities: Floats, right: Bools) -> list[tuple[float, float,
     return rows
 
 
+def pool_bins(rows: Sequence[tuple[float, float, int]], *, least: int) -> list[tuple[float, float, int]]:
+    """Neighbouring bins of ``reliability`` put together until each has so many answers, the last maybe fewer.
+
+    A share of a handful says nothing, and drawn as a point it looks as if it did.
+    """
+    pooled: list[tuple[float, float, int]] = []
+    for stated, held, count in rows:
+        if pooled and pooled[-1][2] < least:
+            before, right, there = pooled.pop()
+            both = there + count
+            stated, held, count = (before * there + stated * count) / both, (right * there + held * count) / both, both
+        pooled.append((stated, held, count))
+    return pooled
+
+
 def top_answers(probabilities: Floats, given: Bools) -> NDArray[np.intp]:
     """Position of the most probable label given to each text, or NONE, shape (texts,)."""
     ranked = np.where(given, probabilities, -1.0)
@@ -155,6 +202,7 @@ def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[
     """Share of texts without event that were given a label, for all and for each reason.
 
     :param reasons: why a text has no event; none for texts that have one.
+    :return: for each the share with its interval, and the number of texts.
     """
     alarmed: Bools = np.any(given, axis=1)
     groups: dict[str, list[bool]] = {"all": []}
@@ -162,9 +210,10 @@ def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[
         if reason is not None:
             groups["all"].append(bool(alarm))
             groups.setdefault(reason, []).append(bool(alarm))
+    shares = {name: proportion(sum(alarms), len(alarms)) for name, alarms in sorted(groups.items())}
     return {
-        name: {"share": float(np.mean(alarms)) if alarms else 0.0, "texts": len(alarms)}
-        for name, alarms in sorted(groups.items())
+        name: {"share": share.value, "low": share.low, "high": share.high, "texts": len(groups[name])}
+        for name, share in shares.items()
     }
 
 

@@ -78,6 +78,8 @@ def go_on(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with logging_to(run, console), reports_in(run.folder):
         minutes = run.figures().get("minutes", {})
+        if until is None:
+            _check_judges(run)
         if "prepare" in minutes and again_from != "prepare":
             _refuse_other_data(run)
         base = _base(run.settings(), run)
@@ -148,6 +150,12 @@ def recalibrate(run: Run, wanted: Settings, console: Console, *, version: str | 
     run.change_settings(changed)
     _restate(run, changed)
     return go_on(run, console)
+
+
+def _check_judges(run: Run) -> None:
+    from tocsin_training.evaluate import check_judges
+
+    check_judges(run.settings().data)
 
 
 def _refuse_other_data(run: Run) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
@@ -62,20 +62,34 @@ def confusion_matrix(counts: NDArray[np.integer[Any]], names: Sequence[str], pat
     _save(figure, path)
 
 
-def reliability_diagram(bins: Sequence[tuple[float, float, int]], error: float, path: Path) -> None:
-    """How often labels given at a stated probability hold; the dotted line is honesty.
+@dataclass(frozen=True)
+class Reliability:
+    """Whether one kind of answer comes true as often as it says."""
 
-    :param bins: mean stated probability, share right, number of labels given.
-    """
-    figure = Figure(figsize=(5, 5.5), layout="constrained")
-    shares, counts = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
-    stated = [bin_[0] for bin_ in bins]
-    shares.plot([0, 1], [0, 1], linestyle=":", color="grey")
-    shares.plot(stated, [bin_[1] for bin_ in bins], marker="o")
-    shares.set(ylabel="share that holds", xlim=(0, 1), ylim=(0, 1.02), title=f"labels given: ECE {error:.3f}")
-    shares.grid(alpha=0.3)
-    counts.bar(stated, [bin_[2] for bin_ in bins], width=0.05)
-    counts.set(xlabel="stated probability", ylabel="labels")
+    name: str
+    bins: Sequence[tuple[float, float, float, float, int]]
+    """Mean stated probability, share right, low and high end of its interval, number of answers."""
+    error: float
+    """Calibration error, of the bins as they were before any were pooled."""
+
+
+def reliability_diagram(panels: Sequence[Reliability], path: Path) -> None:
+    """How often answers of a stated probability hold, with intervals; the dotted line is honesty."""
+    figure = Figure(figsize=(4.6 * len(panels), 5.5), layout="constrained")
+    drawn = figure.subplots(2, len(panels), height_ratios=(4, 1), sharex=True, sharey="row", squeeze=False)
+    for (shares, counts), panel in zip(drawn.T, panels, strict=True):
+        stated = np.array([bin_[0] for bin_ in panel.bins])
+        held = np.array([bin_[1:4] for bin_ in panel.bins]).reshape(-1, 3)
+        shares.plot([0, 1], [0, 1], linestyle=":", color="grey")
+        shares.errorbar(stated, held[:, 0], yerr=np.abs(held[:, 1:].T - held[:, 0]), marker="o", capsize=3)
+        shares.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{panel.name}: ECE {panel.error:.3f}")
+        shares.grid(alpha=0.3)
+        counts.bar(stated, [bin_[4] for bin_ in panel.bins], width=0.03)
+        # By powers of ten: nearly all answers are sure, and the bins of the others would be flat.
+        counts.set(xlabel="stated probability", yscale="log", ylim=(0.8, None))
+        counts.grid(alpha=0.3, axis="y")
+    drawn[0, 0].set_ylabel("share that holds")
+    drawn[1, 0].set_ylabel("answers")
     _save(figure, path)
 
 
@@ -121,12 +135,17 @@ def shares(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], path
         axes.invert_yaxis()
         axes.set_title(title, fontsize=9, loc="left")
         axes.grid(alpha=0.3, axis="x")
-    stacked[-1, 0].xaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
+    stacked[-1, 0].xaxis.set_major_formatter(PercentFormatter(xmax=1))
     stacked[-1, 0].set_xlim(left=0)
     _save(figure, path)
 
 
 def risk_coverage(curve: tuple[Floats, Floats], point: tuple[float, float], promised: float | None, path: Path) -> None:
+    """The picture of ``risk_coverage_figure`` as a PNG file."""
+    _save(risk_coverage_figure(curve, point, promised), path)
+
+
+def risk_coverage_figure(curve: tuple[Floats, Floats], point: tuple[float, float], promised: float | None) -> Figure:
     """Share of wrong answers among those kept, over the share kept, surest first; the dot is the release's setting.
 
     :param curve: shares kept, and shares wrong among them.
@@ -141,11 +160,12 @@ def risk_coverage(curve: tuple[Floats, Floats], point: tuple[float, float], prom
         axes.axhline(promised, linestyle=":", color="grey", label="promised at most")
     axes.set(xlabel="share of texts kept, surest first", ylabel="share wrong among them", xlim=(0, 1.02))
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.0%}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        # As many decimals as tell its ticks apart.
+        axis.set_major_formatter(PercentFormatter(xmax=1))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    return figure
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Hand-written text that measures one weakness each: ``datasets/robustness``, never trained on.
+"""Text made for measuring one weakness each: ``datasets/robustness``, never trained on.
 
 ``actors.toml`` holds frames, sentences with a place for who did it (``{actor}``) and against whom (``{foe}``), and the
 actors to put there, each of one side. Most frames must be read alike whoever acts; of some the right label depends on
@@ -9,10 +9,9 @@ holds text of plain domains in which nothing is to be found.
 from __future__ import annotations
 
 import json
-import random
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -110,22 +109,22 @@ class Swap(_Entry):
         longest_first = sorted(self.words, key=len, reverse=True)
         return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
 
-    def apply(self, text: str, rng: random.Random) -> tuple[str, str] | None:
-        """The text with the first of the words in it replaced wherever it stands, and the new word.
+    def variants(self, text: str) -> dict[str, str]:
+        """Each other word -> the text with the first of the words in it replaced by that one, wherever it stands.
 
         :return: none where the text has no such word.
         """
         found = self._pattern.search(text)
         if found is None:
-            return None
+            return {}
         old = found.group()
-        new = rng.choice([word for word in self.words if word.casefold() != old.casefold()])
         # With the article before it, if there is one; whole words only.
         place = re.compile(rf"\b(?P<article>an? )?(?P<word>{re.escape(old)})\b", re.IGNORECASE)
-        return place.sub(lambda match: _in_place_of(match, new), text), new
+        others = (word for word in self.words if word.casefold() != old.casefold())
+        return {new: place.sub(partial(_in_place_of, new=new), text) for new in others}
 
 
-def _in_place_of(match: re.Match[str], new: str) -> str:
+def _in_place_of(match: re.Match[str], *, new: str) -> str:
     article, old = match["article"] or "", match["word"]
     if article:
         article = article[0] + ("n " if new[0] in "aeioAEIO" else " ")

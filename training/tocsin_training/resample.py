@@ -26,19 +26,36 @@ def draw_texts(texts: int, *, samples: int) -> NDArray[np.float32]:
 
 
 def f1_by_draw(draws: Floats, truth: Bools, given: Bools) -> dict[str, Floats]:
-    """Weighted and macro F1 of each draw; macro over the labels that are true or given in it, as in ``metrics``.
+    """Weighted, macro and micro F1 of each draw; macro over the labels that are true or given in it, as in ``metrics``.
 
     :param truth: shape (texts, labels); ``given`` likewise.
     """
-    counts = np.stack([truth & given, ~truth & given, truth & ~given]).astype(np.float32)
-    hits, false, missed = (draws @ count for count in counts)
-    per_label = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
-    support = hits + missed
+    hits, false, missed = _counts_by_draw(draws, truth, given)
+    per_label, support = _f1(hits, false, missed), hits + missed
     met = (support + false > 0).sum(axis=1)
     return {
         "weighted_f1": (per_label * support).sum(axis=1) / np.maximum(support.sum(axis=1), 1),
         "macro_f1": per_label.sum(axis=1) / np.maximum(met, 1),
+        "micro_f1": _f1(*(counts.sum(axis=1) for counts in (hits, false, missed))),
     }
+
+
+def label_f1_by_draw(draws: Floats, truth: Bools, given: Bools) -> Floats:
+    """F1 of each label in each draw, shape (samples, labels); NaN in draws in which no text has it or was given it."""
+    hits, false, missed = _counts_by_draw(draws, truth, given)
+    result: Floats = np.where(hits + false + missed > 0, _f1(hits, false, missed), np.nan)
+    return result
+
+
+def _counts_by_draw(draws: Floats, truth: Bools, given: Bools) -> tuple[Floats, Floats, Floats]:
+    counts = np.stack([truth & given, ~truth & given, truth & ~given]).astype(np.float32)
+    hits, false, missed = (draws @ count for count in counts)
+    return hits, false, missed
+
+
+def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+    result: Floats = 2 * hits / np.maximum(2 * hits + false + missed, 1e-9)
+    return result
 
 
 def share_by_draw(draws: Floats, holds: Bools, among: Bools | None = None) -> Floats:
@@ -73,6 +90,9 @@ def ece_by_draw(draws: Floats, probabilities: Floats, given: Bools, truth: Bools
 
 
 def interval(values: Floats) -> tuple[float, float]:
-    """The middle 95 % of a figure's draws."""
-    low, high = np.quantile(values, (0.025, 0.975))
+    """The middle 95 % of a figure's draws; of those in which it could be measured, where NaN stands for the others."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = np.quantile(known, (0.025, 0.975))
     return float(low), float(high)

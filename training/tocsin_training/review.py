@@ -29,36 +29,50 @@ def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -
     """
     kept = right[~needs_review]
     accuracy = proportion(int(kept.sum()), len(kept), of_none=1.0)
+    sent = proportion(int(needs_review.sum()), len(needs_review))
     return {
         **promise.model_dump(),
         "answers": len(kept),
         "accuracy": accuracy.value,
         "low": accuracy.low,
         "high": accuracy.high,
-        "review_share": float(needs_review.mean()),
         "held": accuracy.value >= promise.target_accuracy,
+        "texts": len(needs_review),
+        "review_share": sent.value,
+        "review_share_low": sent.low,
+        "review_share_high": sent.high,
+        "review_share_held": sent.value <= promise.validation_review_share,
     }
 
 
 def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
-    """The promise, and the verdict on it, each in a sentence."""
+    """The promise, and the verdict on both halves of it, each in a sentence."""
     target = percent(figures["target_accuracy"])
     promise = (
         f"Promised: at this setting the first answer is right for {target} of the texts that are not sent to review, "
         f"and {percent(figures['validation_review_share'])} of texts go to review (as counted on validation, where the "
         "line was chosen)."
     )
-    if figures["held"]:
-        verdict = "held"
-    elif figures["high"] >= figures["target_accuracy"]:
-        verdict = "not held, though by no more than chance explains"
-    else:
-        verdict = "not held"
-    return promise, (
-        f"On {split}: {verdict}. {percent(figures['accuracy'])} of {figures['answers']:,} first answers are right "
-        f"(95 % interval {percent_interval(figures['low'], figures['high'])}), "
-        f"and {percent(figures['review_share'])} of texts go to review."
+    right = promise_verdict(figures["held"], possible=figures["high"] >= figures["target_accuracy"])
+    sent = promise_verdict(
+        figures["review_share_held"], possible=figures["review_share_low"] <= figures["validation_review_share"]
     )
+    return promise, (
+        f"On {split}: {right}. {percent(figures['accuracy'])} of {figures['answers']:,} first answers are right "
+        f"(95 % interval {percent_interval(figures['low'], figures['high'])}). The share sent to review: {sent}. "
+        f"{percent(figures['review_share'])} of {figures['texts']:,} texts go there "
+        f"({percent_interval(figures['review_share_low'], figures['review_share_high'])})."
+    )
+
+
+def promise_verdict(held: bool, *, possible: bool) -> str:
+    """What became of a figure that was promised.
+
+    :param possible: whether the interval of what was measured reaches what was promised.
+    """
+    if held:
+        return "held"
+    return "not held, though by no more than chance explains" if possible else "not held"
 
 
 def answer_confidence(calibration: Calibration, scores: Scores) -> Floats:

@@ -22,10 +22,10 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots, probes
 from tocsin_training.augment import drop_punctuation, misspell
 from tocsin_training.corpus import label_matrix
-from tocsin_training.coverage import length_band
-from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, proportion, weighted_f1, wilson
+from tocsin_training.coverage import length_band, ordered
+from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, proportion, weighted_f1
 from tocsin_training.probes import Confusion, Probe, Swap
-from tocsin_training.regions import region
+from tocsin_training.regions import NOWHERE, UNKNOWN, region
 from tocsin_training.report import Grid, percent, percent_interval
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ ALL = "all"
 SPLIT = "the corpus"
 """Stands where a side would, for texts of the corpus, whoever did it."""
 _SEED = 0
-_FEWEST = 30
+_FEWEST = 10
 """Texts below which a share is not called the worst of several: chance would choose it."""
+_SHOWN = {region(NOWHERE): "no country", UNKNOWN: "not recorded"}
+"""Names of kinds that speak for themselves only in the corpus's own tables."""
 
 
 def measure_robustness(
@@ -61,7 +63,7 @@ def measure_robustness(
     """All figures of robustness, as plain numbers under plain names.
 
     :param records: of a split of the corpus, with their ``scores`` and ``truth``.
-    :param folder: of the hand-written sets; none leaves out what they are for.
+    :param folder: of the sets made for it (``probes``); none leaves out what they are for.
     """
     texts = list(records["text"])
     kinds = {
@@ -72,7 +74,7 @@ def measure_robustness(
     reasons = list(records["reason"])
     figures: Figures = {
         "kinds": {
-            kind: kind_figures(names, truth, scores.given, reasons, samples=bootstrap_samples)
+            kind: kind_figures(kind, names, truth, scores.given, reasons, samples=bootstrap_samples)
             for kind, names in kinds.items()
         },
         "altered": {
@@ -80,11 +82,21 @@ def measure_robustness(
         },
     }
     if folder is not None:
-        figures |= _hand_written_figures(classifier, records, scores, truth, folder)
+        figures |= _probe_figures(classifier, records, scores, truth, folder)
     return figures
 
 
-def _hand_written_figures(
+def check_probes(folder: Path) -> None:
+    """Read the sets made for measuring once, before hours of work that their faults would spoil.
+
+    :raises InputError: one is missing or breaks a rule; the message names it.
+    """
+    probes.read_swaps(folder)
+    probes.read_no_event(folder)
+    probes.read_actors(folder)
+
+
+def _probe_figures(
     classifier: EventClassifier, records: Dataset, scores: Scores, truth: Bools, folder: Path
 ) -> Figures:
     texts, labels = list(records["text"]), [tuple(names) for names in records["labels"]]
@@ -109,12 +121,15 @@ def _hand_written_figures(
 
 
 def kind_figures(
-    names: Sequence[str], truth: Bools, given: Bools, reasons: Sequence[str | None], *, samples: int
+    kind: str, names: Sequence[str], truth: Bools, given: Bools, reasons: Sequence[str | None], *, samples: int
 ) -> dict[str, Figures]:
-    """F1 and false alarms of the texts of each name; no F1 where they report no event at all."""
+    """F1 and false alarms of the texts of each name; no F1 where they report no event at all.
+
+    :param kind: what the names tell of the texts, as ``coverage`` calls it; it decides their order.
+    """
     of = np.array(names)
     figures: dict[str, Figures] = {}
-    for name in sorted(set(names)):
+    for name in ordered(kind, set(names)):
         rows = of == name
         row: Figures = {"texts": int(rows.sum())}
         if truth[rows].any():
@@ -122,7 +137,12 @@ def kind_figures(
             row |= {"weighted_f1": f1.value, "low": f1.low, "high": f1.high}
         inside = [reason for reason, holds in zip(reasons, rows, strict=True) if holds]
         alarms = false_alarms(given[rows], inside)["all"]
-        figures[name] = row | {"texts_without_event": alarms["texts"], "false_alarms": alarms["share"]}
+        figures[name] = row | {
+            "texts_without_event": alarms["texts"],
+            "false_alarms": alarms["share"],
+            "false_alarms_low": alarms["low"],
+            "false_alarms_high": alarms["high"],
+        }
     return figures
 
 
@@ -138,12 +158,17 @@ def _alteration_figures(
     return change_figures(scores.given, after, truth)
 
 
-def change_figures(before: Bools, after: Bools, truth: Bools) -> Figures:
-    """Share of texts whose set of labels changed, and F1 before and after; all of shape (texts, labels)."""
+def change_figures(before: Bools, after: Bools, truth: Bools, *, texts: int | None = None) -> Figures:
+    """Share of answers whose set of labels changed, and F1 before and after; all of shape (answers, labels).
+
+    :param texts: how many texts they answer, where one is read in several ways; its answers stand or fall together,
+        so the interval counts texts. None: each is another text.
+    """
     changed = np.any(before != after, axis=1)
-    share = proportion(int(changed.sum()), len(changed))
+    share = proportion(int(changed.sum()), len(changed), observations=texts)
     return {
-        "texts": len(changed),
+        "texts": len(changed) if texts is None else texts,
+        "answers": len(changed),
         "changed": share.value,
         "low": share.low,
         "high": share.high,
@@ -160,32 +185,41 @@ def _swap_figures(
     scores: Scores,
     truth: Bools,
 ) -> Figures:
-    """As ``change_figures``, over the texts that have such a word, and the share changed by each new word."""
-    rng = random.Random(_SEED)
-    swapped = {
-        row: done
+    """As ``change_figures``, over the texts that have such a word, and the share changed by each word put in.
+
+    Every other word of the set is put into every such text, so that all words are tried on the same texts.
+    """
+    swapped = [
+        (row, word, variant)
         for row, (text, names) in enumerate(zip(texts, labels, strict=True))
-        if swap.allows(names) and (done := swap.apply(text, rng)) is not None
-    }
-    rows = np.array(list(swapped), dtype=np.intp)
+        if swap.allows(names)
+        for word, variant in swap.variants(text).items()
+    ]
+    rows = np.array([row for row, _, _ in swapped], dtype=np.intp)
     before = scores.given[rows]
-    after = classifier.score_batch([text for text, _ in swapped.values()]).given if swapped else before
+    after = classifier.score_batch([variant for _, _, variant in swapped]).given if swapped else before
     changed: defaultdict[str, list[bool]] = defaultdict(list)
-    for (_, word), differs in zip(swapped.values(), np.any(before != after, axis=1), strict=True):
+    for (_, word, _), differs in zip(swapped, np.any(before != after, axis=1), strict=True):
         changed[word].append(bool(differs))
-    by_word = {word: {"texts": len(of), "changed": float(np.mean(of))} for word, of in sorted(changed.items())}
-    return change_figures(before, after, truth[rows]) | {"by_word": by_word}
+    by_word = {word: _change_row(of) for word, of in sorted(changed.items())}
+    return change_figures(before, after, truth[rows], texts=len(set(rows.tolist()))) | {"by_word": by_word}
+
+
+def _change_row(changed: Sequence[bool]) -> Figures:
+    share = proportion(sum(changed), len(changed))
+    return {
+        "texts": len(changed),
+        "count": sum(changed),
+        "changed": share.value,
+        "low": share.low,
+        "high": share.high,
+    }
 
 
 def _no_event_figures(classifier: EventClassifier, plain: Sequence[probes.PlainText]) -> dict[str, Figures]:
     """Share of eventless texts that were given a label, for all and for each domain."""
     given = classifier.score_batch([text.text for text in plain]).given
-    shares = false_alarms(given, [text.domain for text in plain])
-    figures: dict[str, Figures] = {}
-    for domain, row in shares.items():
-        low, high = wilson(row["share"], row["texts"])
-        figures[domain] = row | {"low": low, "high": high}
-    return figures
+    return dict(false_alarms(given, [text.domain for text in plain]))
 
 
 def actor_figures(asked: Sequence[Probe], given: Bools, confusions: Sequence[Confusion], taxonomy: Taxonomy) -> Figures:
@@ -312,16 +346,17 @@ def _kinds_grid(kinds: Mapping[str, Mapping[str, Figures]]) -> Grid:
     rows = [
         (
             kind,
-            name,
+            _SHOWN.get(name, name),
             f"{row['weighted_f1']:.3f}" if "weighted_f1" in row else "",
             f"{row['low']:.3f} - {row['high']:.3f}" if "weighted_f1" in row else "",
             percent(row["false_alarms"]) if row["texts_without_event"] else "",
+            percent_interval(row["false_alarms_low"], row["false_alarms_high"]) if row["texts_without_event"] else "",
             str(row["texts"]),
         )
         for kind, names in kinds.items()
         for name, row in names.items()
     ]
-    heads = ("", "", "weighted F1", "95 % interval", "eventless texts labelled", "texts")
+    heads = ("", "", "weighted F1", "95 % interval", "eventless texts labelled", "95 % interval", "texts")
     return Grid("by kind of text", heads, tuple(rows))
 
 
@@ -341,16 +376,27 @@ def _changes_grid(title: str, changes: Mapping[str, Figures]) -> Grid:
 
 def _words_grid(swapped: Mapping[str, Figures]) -> Grid:
     """The word of each set that changes most answers when it is put in; words with few texts are left out."""
-    rows = []
-    for name, figures in swapped.items():
-        often = {word: row for word, row in figures["by_word"].items() if row["texts"] >= _FEWEST}
-        if often:
-            word, row = max(often.items(), key=lambda item: item[1]["changed"])
-            rows.append((name, word, percent(row["changed"]), str(row["texts"])))
-    heads = ("", "word", "answers changed by putting it in", "texts")
-    return Grid(
-        f"the word of each set that changes most, of those put into {_FEWEST} texts or more", heads, tuple(rows)
-    )
+    rows = [
+        (
+            name,
+            word,
+            f"{row['count']} of {row['texts']}",
+            percent(row["changed"]),
+            percent_interval(row["low"], row["high"]),
+        )
+        for name, figures in swapped.items()
+        if (worst := worst_word(figures)) is not None
+        for word, row in [worst]
+    ]
+    heads = ("", "word", "texts", "answers changed by putting it in", "95 % interval")
+    title = f"the word of each set that changes most, of those put into {_FEWEST} texts or more"
+    return Grid(f"{title} (picked as the worst, so each looks worse than it is)", heads, tuple(rows))
+
+
+def worst_word(figures: Figures) -> tuple[str, Figures] | None:
+    """The word of a set of swaps that changes most answers, and its figures; none where all were put in too seldom."""
+    often = {word: row for word, row in figures["by_word"].items() if row["texts"] >= _FEWEST}
+    return max(often.items(), key=lambda item: float(item[1]["changed"])) if often else None
 
 
 def _no_event_grid(domains: Mapping[str, Figures]) -> Grid:
@@ -358,7 +404,9 @@ def _no_event_grid(domains: Mapping[str, Figures]) -> Grid:
         (domain, percent(row["share"]), percent_interval(row["low"], row["high"]), str(row["texts"]))
         for domain, row in domains.items()
     ]
-    return Grid("hand-written text without event", ("domain", "given a label", "95 % interval", "texts"), tuple(rows))
+    return Grid(
+        "text without event, made for measuring", ("domain", "given a label", "95 % interval", "texts"), tuple(rows)
+    )
 
 
 def _sides_grid(actors: Figures) -> Grid:
@@ -367,37 +415,78 @@ def _sides_grid(actors: Figures) -> Grid:
     rows = [
         (
             side,
-            percent(row["share"]),
-            percent(sides["flipped"][side]["share"]),
-            percent_interval(sides["flipped"][side]["low"], sides["flipped"][side]["high"]),
-            percent(decided[side]["share"]) if side in decided else "",
-            str(row["texts"] + (decided[side]["texts"] if side in decided else 0)),
+            *_share_cells(row)[:2],
+            *_share_cells(sides["flipped"][side])[1:],
+            *(_share_cells(decided[side]) if side in decided else ("", "", "")),
         )
         for side, row in sides["right"].items()
     ]
-    heads = ("side", "exactly right", "answer flips with the actor", "95 % interval", "right where the side decides")
+    heads = (
+        "side",
+        *("texts right whoever acts", "share"),
+        *("answer flips with the actor", "95 % interval"),
+        *("texts right where the side decides", "share", "95 % interval"),
+    )
     title = (
         f"the same deed by every side, in {actors['frames']} sentences of our own, each with every actor; "
         f"{percent(actors['frames_read_alike'])} of those that no actor changes are read alike with all of them"
     )
-    return Grid(title, (*heads, "texts"), tuple(rows))
+    return Grid(title, heads, tuple(rows))
+
+
+def _share_cells(row: Figures) -> tuple[str, str, str]:
+    return (
+        f"{row['count']} of {row['texts']}",
+        percent(row["share"]),
+        percent_interval(row["low"], row["high"]),
+    )
 
 
 def _confusions_grid(confusions: Mapping[str, Mapping[str, Figures]]) -> Grid:
-    rows = [
-        (
-            name,
-            side,
-            f"{row['count']} of {row['texts']}",
-            percent(row["share"]),
-            percent_interval(row["low"], row["high"]),
-        )
-        for name, sides in confusions.items()
-        for side, row in sides.items()
-    ]
+    rows = [(name, side, *_share_cells(row)) for name, sides in confusions.items() for side, row in sides.items()]
     return Grid(
         "mistaken deeds, by the side that did them", ("", "side", "texts", "share", "95 % interval"), tuple(rows)
     )
+
+
+def cautions(figures: Figures) -> list[str]:
+    """What whoever compares sides or counts loaded words has to know, a sentence each; none where it is unmeasured."""
+    said = []
+    if actors := figures.get("actors"):
+        sides = {side: row for side, row in actors["sides"]["flipped"].items() if side != ALL}
+        side = max(sides, key=lambda name: float(sides[name]["share"]))
+        if sides[side]["count"]:
+            least = min(sides, key=lambda name: float(sides[name]["share"]))
+            said.append(
+                f"It does not read every side alike: of sentences that should be read alike whoever acts, the answer "
+                f"flips for {_counted(sides[side])} where the side is `{side}`, and for {_counted(sides[least])} where "
+                f"it is `{least}`. Do not compare sides by counts of its labels alone."
+            )
+        decided = {name: row for name, row in actors["sides"]["right_where_the_side_decides"].items() if name != ALL}
+        if decided:
+            side = min(decided, key=lambda name: float(decided[name]["share"]))
+            said.append(
+                f"Where the side decides the label, as in who takes a place, it is weakest for `{side}`: "
+                f"{_counted(decided[side])} right (95 % interval "
+                f"{percent_interval(decided[side]['low'], decided[side]['high'])}, for these are copies of "
+                f"{decided[side]['frames']} sentences)."
+            )
+    if swapped := figures.get("swapped"):
+        name = max(swapped, key=lambda key: float(swapped[key]["changed"]))
+        row = swapped[name]
+        if row["changed"]:
+            word = worst_word(row)
+            worst = "" if word is None else f"; `{word[0]}` most, {_counted(word[1])}"
+            said.append(
+                f"Words that should decide nothing do: swapping {name} changes {percent(row['changed'])} of answers "
+                f"({percent_interval(row['low'], row['high'])}, {row['texts']} texts{worst})."
+            )
+    return said
+
+
+def _counted(row: Figures) -> str:
+    share = row["share"] if "share" in row else row["changed"]
+    return f"{row['count']} of {row['texts']} ({percent(share)})"
 
 
 def draw(figures: Figures, path: Path) -> None:

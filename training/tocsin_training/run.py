@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from rich.console import Console
@@ -169,6 +170,37 @@ def verified_files(release: Path) -> dict[str, str]:
     if (release / LAYOUT.screen).is_file():
         names.append(LAYOUT.screen)
     return {name: sha256(release / name) for name in names}
+
+
+def report_folder(folder: Path) -> None:
+    """Make a folder for a report, and see that it can be written, before the work that the report is about.
+
+    :raises UsageError: it cannot, or it is a release's or a run's own, whose files the report would replace.
+    """
+    if (folder / LAYOUT.manifest).exists() or (folder / "config.toml").exists():
+        raise UsageError(f"{folder}: is a release's or a run's own folder, and the report would replace its files")
+    _check_writable(folder)
+
+
+def report_file(path: Path) -> None:
+    """See that a report can be written into a file, as ``report_folder``; its folder is made.
+
+    :raises UsageError: it cannot.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a file")
+    # Streams and links, such as /dev/stdout, are written to as they are.
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        _check_writable(path.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".writable-"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder}: nothing can be written there: {error.strerror or error}") from error
 
 
 def write_json(path: Path, data: object) -> None:

@@ -240,9 +240,9 @@ def read_texts(path: Path) -> list[str]:
     :raises InputError: the file cannot be read or has no such column.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a TSV file: {error}") from error
     if not rows or "text" not in rows[0]:
         raise InputError(f"{path}: a TSV file with a column called text is needed")
