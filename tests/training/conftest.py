@@ -160,3 +160,25 @@ def edit_line() -> Callable[..., None]:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     return edit
+
+
+@pytest.fixture
+def save_model() -> Callable[..., Path]:
+    """Write a tiny model with weights of its own into a folder, as a run's model/ is."""
+    import torch
+
+    from tocsin_training.base import resolve_base
+    from tocsin_training.model import EventModel, load_encoder, load_tokenizer
+
+    def save(folder: Path, seed: int, labels: int = 3) -> Path:
+        base = resolve_base("tiny", scratch=folder / "base")
+        torch.manual_seed(seed)
+        model = EventModel(encoder=load_encoder(base.path), labels=labels)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        model.save(folder)
+        load_tokenizer(base.path).save_pretrained(folder)
+        return folder
+
+    return save

@@ -54,3 +54,20 @@ def test_a_faulty_recipe_is_refused_by_the_name_of_its_fault(tmp_path: Path, con
 def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml.*--config FILE"):
         load_settings(tmp_path / "none.toml")
+
+
+def test_the_teacher_s_recipes_point_at_the_shipped_corpus_and_at_batches_of_it() -> None:
+    teacher, more = (load_settings(TRAINING / name) for name in ("teacher.toml", "teacher-more.toml"))
+    assert more.data.corpus == teacher.data.corpus
+    assert more.data.new_batches
+    assert all((more.data.corpus / "train" / f"{batch}.jsonl").is_file() for batch in more.data.new_batches)
+    assert more.model == teacher.model
+
+
+def test_a_model_to_start_from_lies_relative_to_the_recipe_and_is_not_warmed_up(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALLEST + '[model]\nstart = "old/model"\n')
+    assert load_settings(path).model.start == tmp_path / "old" / "model"
+    path.write_text(SMALLEST + '[model]\nstart = "old/model"\n[finetune]\ncontrastive_epochs = 1\n')
+    with pytest.raises(ConfigError, match=r"model.start and finetune.contrastive_epochs"):
+        load_settings(path)

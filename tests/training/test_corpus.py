@@ -9,7 +9,8 @@ import pytest
 
 from tocsin.errors import TaxonomyError
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, load_corpus
+from tocsin_training.config import Settings
+from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, limit, load_corpus
 from tocsin_training.errors import CorpusError
 
 
@@ -67,3 +68,30 @@ def test_label_matrix_has_the_taxonomy_s_columns(taxonomy_file: Path) -> None:
     assert not matrix[1].any()
     with pytest.raises(TaxonomyError, match="hail"):
         label_matrix([["hail"]], taxonomy)
+
+
+def test_new_batches_are_read_whole_and_of_the_others_a_share_that_stays_the_same(
+    settings: Settings, corpus: Path
+) -> None:
+    def read(**choice: object) -> list[str]:
+        data = settings.data.model_copy(update={"corpus": corpus, **choice})
+        return list(limit(load_corpus(corpus), data)["train"]["id"])
+
+    chosen = read(new_batches=("two",), replay_share=0.25)
+    replayed = [identifier for identifier in chosen if identifier.startswith("one-")]
+    assert sum(identifier.startswith("two-") for identifier in chosen) == 160
+    assert 20 < len(replayed) < 60
+    assert read(new_batches=("two",), replay_share=0.0) == [each for each in chosen if each.startswith("two-")]
+    assert read(new_batches=("two",), replay_share=0.25, replay_seed=1) != chosen
+    assert len(read(replay_share=0.25)) == 320, "without new batches all are"
+    assert set(replayed) < set(read(new_batches=("two",), replay_share=0.5))
+    path = corpus / "train" / "one.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[5:]))
+    left = set(read(new_batches=("two",), replay_share=0.25))
+    assert left == {each for each in chosen if each not in {f"one-{number:04}" for number in range(1, 6)}}
+
+
+def test_a_new_batch_that_there_is_not_is_refused_by_name(settings: Settings) -> None:
+    data = settings.data.model_copy(update={"new_batches": ("two", "nine")})
+    with pytest.raises(CorpusError, match=r"no batch nine among its training records \(data.new_batches\)"):
+        limit(load_corpus(data.corpus), data)

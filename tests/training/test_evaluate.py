@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.table import Table
 
 from tocsin import EventClassifier
@@ -60,6 +62,7 @@ def test_an_unknown_split_is_refused(trained_run: Run) -> None:
 def test_evaluation_needs_no_torch(trained_run: Run) -> None:
     code = """
 import sys
+from collections.abc import Sequence
 from tocsin_training.config import load_settings
 from tocsin_training.evaluate import evaluate
 data = load_settings(sys.argv[1]).data
@@ -287,3 +290,23 @@ def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
     data = trained_run.settings().data.model_copy(update={"robustness": tmp_path / "none"})
     with pytest.raises(InputError, match="none"):
         evaluate(trained_run.release, data)
+
+
+def test_the_teacher_s_model_answers_the_benchmark_which_its_file_does_not(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, case = trained_run.settings().data, Benchmark(("A storm.", "Some wheat."), ("storm type", "wheat type"))
+    names = Taxonomy.load(data.taxonomy).names
+
+    def answers(texts: Sequence[str]) -> NDArray[np.float32]:
+        """One for every label whose name stands in a text."""
+        return np.array([[1 if name in text.lower() else -1 for name in names] for text in texts], dtype=np.float32)
+
+    monkeypatch.setattr("tocsin_training.evaluate._benchmark", lambda data, classifier: case)
+    figures = evaluate(trained_run.release, data, bootstrap_samples=10, teacher_model=answers)
+    assert figures["teacher"]["weighted_f1"] == figures["teacher"]["case_weighted_f1"] == 1.0
+    assert rivals_grid(figures).rows[-1] == ("the teacher", "1.000", "1.000", "0.000", "1.000")
+    write_teacher(tmp_path / "teacher.parquet", trained_run)
+    from_file = evaluate(trained_run.release, data, bootstrap_samples=10, teacher_logits=tmp_path / "teacher.parquet")
+    name, *cells = rivals_grid(from_file).rows[-1]
+    assert "CASE takes its model: --teacher-model" in name and cells[-1] == ""

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from tocsin.errors import InputError, UsageError
 from tocsin_training import experiment
-from tocsin_training.config import Settings
+from tocsin_training.base import HEAD, WEIGHTS, resolve_base
+from tocsin_training.config import AugmentSettings, FinetuneSettings, Settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.experiment import (
     AS_IT_IS,
     Outcome,
+    distinct,
     load_variants,
     measure,
     measure_missing,
@@ -29,6 +31,8 @@ from tocsin_training.experiment import (
     variant_sha256,
     with_seed,
 )
+from tocsin_training.model import load_tokenizer
+from tocsin_training.prepare import key as prepared_key
 from tocsin_training.run import Run
 
 TRAINING = Path(__file__).parents[2] / "training"
@@ -210,3 +214,89 @@ def test_a_variant_of_a_setting_that_there_is_not_is_refused_by_name() -> None:
 def test_a_variant_that_there_is_not_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="no variant 'y'; there are: x"):
         load_variants(TRAINING / "train.toml", {"x": {}}, only=["y"])
+
+
+class LaterFinetune(FinetuneSettings):
+    """Fine-tuning as it will be when another setting has been added."""
+
+    added: int = 3
+
+
+class LaterSettings(Settings):
+    finetune: LaterFinetune = LaterFinetune()
+
+
+def test_a_setting_that_is_added_later_makes_no_recipe_another(settings: Settings) -> None:
+    later = LaterSettings.model_validate(settings.model_dump())
+    assert recipe_sha256(later) == recipe_sha256(settings)
+    used = later.model_copy(update={"finetune": later.finetune.model_copy(update={"added": 4})})
+    assert recipe_sha256(used) != recipe_sha256(settings)
+
+
+def test_prepared_texts_are_not_made_anew_for_a_share_that_is_added_later(settings: Settings, tmp_path: Path) -> None:
+    class LaterAugment(AugmentSettings):
+        added_share: float = 0.0
+
+    tokenizer = load_tokenizer(resolve_base("tiny", scratch=tmp_path).path)
+    later = settings.model_copy(update={"augment": LaterAugment()})
+    assert prepared_key(later, tokenizer) == prepared_key(settings, tokenizer)
+    used = settings.model_copy(update={"augment": LaterAugment(added_share=0.1)})
+    assert prepared_key(used, tokenizer) != prepared_key(settings, tokenizer)
+    replayed = settings.data.model_copy(update={"new_batches": ("two",), "replay_share": 0.5})
+    chosen = settings.model_copy(update={"data": replayed})
+    assert prepared_key(chosen, tokenizer) != prepared_key(settings, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("section", "idle"),
+    [
+        ("finetune", {"distillation_share": 0.0}),
+        ("finetune", {"distillation_temperature": 2.0, "records_without_teacher": "labels alone"}),
+        ("augment", {"seed": 7}),
+        ("data", {"replay_share": 0.5, "replay_seed": 3}),
+    ],
+)
+def test_a_setting_that_nothing_asks_for_makes_no_recipe_another(
+    section: str, idle: dict[str, object], settings: Settings
+) -> None:
+    own = getattr(settings, section).model_copy(update=idle)
+    assert recipe_sha256(settings.model_copy(update={section: own})) == recipe_sha256(settings)
+
+
+def test_models_to_go_on_from_are_told_apart_though_their_folders_are_called_alike(
+    settings: Settings, tmp_path: Path
+) -> None:
+    hashes = {recipe_sha256(settings)}
+    for name in "ab":
+        folder = tmp_path / name / "model"
+        folder.mkdir(parents=True)
+        (folder / WEIGHTS).touch()
+        (folder / HEAD).write_text(name)
+        model = settings.model.model_copy(update={"start": folder})
+        hashes.add(recipe_sha256(settings.model_copy(update={"model": model})))
+    assert len(hashes) == 3
+
+
+def test_variants_that_change_nothing_of_a_recipe_are_skipped_and_named() -> None:
+    listed = read_variants(TRAINING / "ablations.toml")
+    console = Console(file=io.StringIO(), width=200)
+    kept = distinct(load_variants(TRAINING / "teacher.toml", listed), console)
+    assert isinstance(console.file, io.StringIO)
+    skipped = ["without distillation", "without augmentation", "without joined texts", "without slips"]
+    assert [name for name in listed if name not in kept] == skipped
+    told = console.file.getvalue().splitlines()
+    assert told == [f"skipped: {name!r} changes nothing here, it would train 'the recipe' again" for name in skipped]
+
+
+def test_the_comparisons_of_losses_are_what_they_are_called() -> None:
+    variants = load_variants(TRAINING / "train.toml", read_variants(TRAINING / "ablations.toml"))
+    alone = variants["binary cross-entropy alone"].finetune
+    assert (alone.binary_weight, alone.softmax_weight) == (1.0, 0.0)
+    shares = {
+        name: variant.augment.model_dump(exclude={"seed"}, exclude_defaults=True) for name, variant in variants.items()
+    }
+    assert shares["without joined texts"] == {"slips_share": 0.1}
+    assert shares["without slips"] == {"joined_share": 0.25}
+    for name in ("headlines", "cut", "cities"):
+        assert sum(f"{name}_share" in found for found in shares.values()) == 1
+        assert f"{name}_share" not in shares[AS_IT_IS]

@@ -7,6 +7,7 @@ import torch
 
 from tocsin_training.base import resolve_base
 from tocsin_training.config import FinetuneSettings, Settings
+from tocsin_training.errors import BaseModelError
 from tocsin_training.finetune import make_model, rate_groups
 from tocsin_training.model import EventModel, load_encoder
 
@@ -63,3 +64,18 @@ def test_dropout_inside_the_encoder_is_the_recipes(settings: Settings, tmp_path:
 
     assert shares() == {0.1}, "the encoder's own"
     assert shares(encoder_dropout=0.0) == {0.0}
+
+
+def test_a_model_goes_on_with_the_weights_it_had_and_only_if_it_is_built_alike(
+    settings: Settings, tmp_path: Path
+) -> None:
+    base = resolve_base("tiny", scratch=tmp_path / "base")
+    before = make_model(base, settings, labels=3)
+    before.save(tmp_path / "old")
+    other_seed = settings.finetune.model_copy(update={"seed": settings.finetune.seed + 1})
+    start = settings.model.model_copy(update={"start": tmp_path / "old"})
+    recipe = settings.model_copy(update={"finetune": other_seed, "model": start})
+    after = make_model(base, recipe, labels=3)
+    assert torch.equal(after.head.weight, before.head.weight)
+    with pytest.raises(BaseModelError, match=r"old: is not built as this recipe's model.*head.bias \(3,\) and \(4,\)"):
+        make_model(base, recipe, labels=4)

@@ -122,7 +122,7 @@ def test_runs_of_the_same_second_do_not_share_a_folder(settings: Settings, tmp_p
 
 def test_a_teacher_s_answers_are_matched_by_id_and_text(trained_run: Run, tmp_path: Path) -> None:
     path = tmp_path / "teacher.parquet"
-    write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
+    write_teacher(trained_run.settings(), [trained_run.model], path, max_tokens=32)
     written = pyarrow.parquet.read_table(path).to_pydict()
     assert list(written) == ["id", "text_hash", "logits"]
     settings, ids = trained_run.settings(), written["id"]
@@ -156,7 +156,7 @@ def test_a_student_learns_from_a_teacher_alone(trained_run: Run, settings: Setti
     from tocsin_training.finetune import finetune
 
     path = tmp_path / "teacher.parquet"
-    write_teacher(trained_run.settings(), trained_run.model, path, max_tokens=32)
+    write_teacher(trained_run.settings(), [trained_run.model], path, max_tokens=32)
     options = settings.finetune.model_copy(
         update={"distillation_share": 1.0, "binary_weight": 1.0, "teacher_logits": path}
     )

@@ -1,10 +1,12 @@
 """What each part of the recipe is worth: the recipe without it, several seeds each, against the recipe as it is.
 
     python -m tocsin_training.ablation training/train.toml ablation.json --benchmark FILE
+    python -m tocsin_training.ablation training/teacher.toml teacher-ablation.json --benchmark FILE
 
 The parts stand in ``training/ablations.toml``, each a named table of settings to put over the recipe's; another file
-may be given. Runs that the output already has are not repeated; see ``experiment``. Hours on two cores: every row of
-the table is as many trainings as there are seeds.
+may be given. What changes nothing of a recipe, as its augmentation where there is none, is skipped. Runs that the
+output already has are not repeated; see ``experiment``. Hours on two cores: every row of the table is as many trainings
+as there are seeds.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from rich.console import Console
 
 from tocsin_training.experiment import (
     AS_IT_IS,
+    distinct,
     load_variants,
     measure_missing,
     plan,
@@ -37,7 +40,8 @@ def main() -> None:
     arguments = parser.parse_args()
     ablations = read_variants(arguments.ablations or arguments.recipe.with_name("ablations.toml"))
     variants = load_variants(arguments.recipe, ablations, only=arguments.only, benchmark=arguments.benchmark)
-    outcomes = measure_missing(arguments.out, plan(variants, arguments.seeds), Console(stderr=True))
+    console = Console(stderr=True)
+    outcomes = measure_missing(arguments.out, plan(distinct(variants, console), arguments.seeds), console)
     Console().print(table(outcomes, "ablations: mean ± standard deviation over seeds", against=AS_IT_IS))
 
 

@@ -1,8 +1,18 @@
-"""More training texts made of those there are: two in one, and with the slips that real copy has.
+"""More training texts made of those there are: two in one, with slips, clipped, cut off, or of another place.
 
 Snippets of real articles carry background and second events that one-event records lack: two records joined make such a
-text, with the labels of both. Typing errors and lost punctuation leave the labels as they are. Casing needs nothing
-here: the tokenizers of the bases used read lower case only.
+text, with the labels of both. Everything else leaves the labels as they are, by a rule each:
+
+- *Slips*: typing errors and lost punctuation.
+- *Headlines*: one sentence loses its articles, and "was", "were" and their like before a participle without an object,
+  where no reader of headlines takes the one who suffers for the one who acts. Half of them are in title case, which is
+  for bases that read capitals; the tokenizers of MiniLM and MPNet read lower case only.
+- *Cut off*: of a text with an event, inside a last clause that only says who says so (", a security source said"). No
+  other place is safe: what is cut off anywhere else may be the event, and without event it may be the reason why there
+  is none ("... in 1998", "..., the group claimed").
+- *Cities*: for every city that a text names, another one of the same country. Countries are not changed for others:
+  whose soil it is and who is a foreigner on it decides who regains a place and who overtakes it. Capitals stay, for
+  they also speak and decide.
 """
 
 from __future__ import annotations
@@ -11,7 +21,7 @@ import logging
 import random
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -27,6 +37,25 @@ _TYPO_SHARE = 0.06
 _MOST_LABELS = 3
 # Of two records for one joined text. Where so many give none, hardly any two of them fit together.
 _DRAWS = 500
+# Of a headline at most.
+_HEADLINE_WORDS = 18
+_ARTICLE = re.compile(r"(?:^(?:The|An|A)|\b(?:the|an|a))\s+(?=\w)")
+_ENDED = (
+    r"(?:\w+ed|beaten|blown|broken|caught|driven|found|held|hit|hurt|overrun|sent|set|shot|stolen|struck|taken|thrown)"
+)
+_PASSIVE = re.compile(
+    rf"(?<!\bwho)(?<!\bthat)(?<!\bwhich)(?<!\bthere)\s(?:is|are|was|were|has been|have been)(?=\s{_ENDED}"
+    r"(?:\s(?:in|at|by|near|on|after|during|from|outside|inside|across|when|as|while)\b|[,.]|$))",
+    re.I,
+)
+_DATELINE = re.compile(r"^[A-Z][\w ,.'’/-]{1,40}(?:\([\w ./]+\) ?)?\s[-–—]+\s")
+_ANOTHER_SENTENCE = re.compile(r"[.!?…]['\"”’)]*\s")
+# Who says so, in at most six words without a clause of their own, and when; to the end of the text.
+_SPEAKER = r"(?:(?!(?:who|whom|whose|which|that|when|after|as|and|but|while|before)\b)[\w'’.-]+ )"
+_WHO_SAYS_SO = re.compile(
+    rf"(?<=\w),(?= (?:{_SPEAKER}{{1,6}}(?:said|says|reported|reports)(?: (?:on )?\w+day)?"
+    rf"|according to {_SPEAKER}{{0,6}}[\w'’-]+)\.?$)"
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +100,9 @@ def augment(records: Sequence[Example], settings: AugmentSettings) -> Iterator[E
         yield from _joined(joined, rng, records, Chosen(records, without))
     for number in range(round(settings.slips_share * len(records))):
         yield _with_slips(f"slips-{number:06}", rng, records)
+    yield from _reworded("headlines", settings.headlines_share, records, as_headline, settings.seed)
+    yield from _reworded("cut", settings.cut_share, records, cut_off, settings.seed)
+    yield from _reworded("cities", settings.cities_share, records, in_other_cities, settings.seed)
 
 
 def _joined(
@@ -105,6 +137,66 @@ def _with_slips(new_id: str, rng: random.Random, records: Sequence[Example]) -> 
     if rng.random() < 0.5:
         text = drop_punctuation(text)
     return Example(new_id, text, record.labels)
+
+
+def _reworded(
+    kind: str,
+    share: float,
+    records: Sequence[Example],
+    reword: Callable[[Example, random.Random], str | None],
+    seed: int,
+) -> Iterator[Example]:
+    """Each of some records once, in other words; whatever the shares of other kinds, they are the same ones.
+
+    Fewer, with a warning, where the rule of the kind suits too few.
+    """
+    if not (wanted := round(share * len(records))):
+        return
+    rng, made = random.Random(f"{kind} {seed}"), 0
+    order = array("q", range(len(records)))
+    rng.shuffle(order)
+    for position in order:
+        record = records[position]
+        text = reword(record, rng)
+        if text is not None:
+            yield Example(f"{kind}-{made:06}", text, record.labels)
+            made += 1
+        if made == wanted:
+            return
+    _log.warning(
+        "%d of the %d texts that augment.%s_share asks for are not made: no other record suits",
+        *(wanted - made, wanted, kind),
+    )
+
+
+def as_headline(record: Example, rng: random.Random) -> str | None:
+    """A text of one sentence in the form of a headline; none where it is longer, or clipped as it is."""
+    text = record.text.strip()
+    if _ANOTHER_SENTENCE.search(text) or _DATELINE.match(text):
+        return None
+    clipped = _PASSIVE.sub("", _ARTICLE.sub("", text))
+    if clipped == text or len(clipped.split()) > _HEADLINE_WORDS:
+        return None
+    clipped = clipped[0].upper() + clipped[1:].removesuffix(".")
+    # Not `title()`, which takes an apostrophe for the end of a word.
+    return " ".join(word[0].upper() + word[1:] for word in clipped.split()) if rng.random() < 0.5 else clipped
+
+
+def cut_off(record: Example, rng: random.Random) -> str | None:
+    """A text with an event, cut off inside a last clause that only says who says so; none where there is none."""
+    if not record.labels or (found := _WHO_SAYS_SO.search(text := record.text.strip())) is None:
+        return None
+    clause = text[found.end() :].split()
+    kept = clause[: rng.randrange(len(clause))]
+    return " ".join([f"{text[: found.start()]},", *kept, "..."]) if kept else f"{text[: found.start()]}."
+
+
+def in_other_cities(record: Example, rng: random.Random) -> str | None:
+    """A text of other cities of the same countries; none where it names no city that there is another for."""
+    # Only here: it reads GeoNames' cities.
+    from tocsin_training.gazetteer import other_cities
+
+    return other_cities(record.text, rng)
 
 
 def misspell(text: str, rng: random.Random) -> str:

@@ -18,6 +18,8 @@ from tocsin.release import sha256
 from tocsin_training.errors import BaseModelError
 
 WEIGHTS = "model.safetensors"
+HEAD = "head.safetensors"
+"""Beside the weights of an encoder that was fine-tuned."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,17 @@ def check_weights(path: Path, expected: str) -> None:
         raise BaseModelError(
             f"{path}: these are not the expected weights (sha256 {found}, expected {expected}); reinstall the package"
         )
+
+
+def head_of(model: Path) -> Path:
+    """The file with the head's weights in the folder of a fine-tuned model.
+
+    :raises BaseModelError: there is none, or no encoder beside it.
+    """
+    for name in (HEAD, WEIGHTS):
+        if not (model / name).is_file():
+            raise BaseModelError(f"{model}: no fine-tuned model (it has no {name}); name the model/ folder of a run")
+    return model / HEAD
 
 
 def minilm_folder() -> Path:

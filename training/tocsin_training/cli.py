@@ -200,6 +200,14 @@ def evaluate(
         ),
     ] = None,
     rivals: Annotated[bool, typer.Option("--rivals", help="Measure simple baselines, too; takes minutes.")] = False,
+    teacher_model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The model/ folder of the teacher's run, repeated for several that answer together; without it the "
+            "teacher is known by the file of its answers, which has none to CASE. Takes minutes.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a release: accuracy, calibration, false alarms, review, robustness; CASE 2021 where its file is.
@@ -209,14 +217,18 @@ def evaluate(
     import json
 
     from tocsin.release import default_release_folder, read_manifest
+    from tocsin.taxonomy import Taxonomy
     from tocsin_training.benchmark import with_benchmark
     from tocsin_training.card import write_evaluation
     from tocsin_training.config import load_settings
+    from tocsin_training.distil import mean_of
     from tocsin_training.evaluate import evaluate as measure
     from tocsin_training.evaluate import show
     from tocsin_training.run import report_folder
 
     settings = with_benchmark(load_settings(config), benchmark)
+    labels = len(Taxonomy.load(settings.data.taxonomy).labels)
+    teacher = mean_of(teacher_model, labels, max_tokens=settings.model.max_tokens) if teacher_model else None
     folder = default_release_folder() if release is None else release
     if output is None:
         output = settings.runs / "evaluate" / f"{read_manifest(folder).release_name}-{split}"
@@ -230,6 +242,7 @@ def evaluate(
         threads=settings.evaluate.threads,
         rivals=rivals or settings.evaluate.rivals,
         teacher_logits=settings.finetune.teacher_logits,
+        teacher_model=teacher,
     )
     write_evaluation(output, folder, figures)
     if as_json:

@@ -35,12 +35,21 @@ class DataSettings(_Section):
     train_records: int | None = Field(None, ge=1, description="take only so many records; none takes all")
     validation_records: int | None = Field(None, ge=1)
     test_records: int | None = Field(None, ge=1)
+    new_batches: tuple[str, ...] = Field(
+        (), description="batches that a model which goes on (model.start) learns from whole; none: all are new"
+    )
+    replay_share: float = Field(1.0, ge=0, le=1, description="of the other batches' records, learned from besides")
+    replay_seed: int = Field(0, description="of which those are")
 
 
 class ModelSettings(_Section):
     """What is trained."""
 
     base: str = Field("minilm", description="minilm, mpnet, tiny, a folder or a hub id")
+    start: Path | None = Field(
+        None,
+        description="the model/ folder of a run of the same base, labels and window, to go on from; none: the base",
+    )
     layers: int | None = Field(None, ge=1, description="keep only so many, from the input up; none keeps all")
     feed_forward: int | None = Field(None, ge=1, description="units kept of each feed-forward layer; none keeps all")
     vocabulary: Literal["full", "corpus"] = Field("full", description="corpus: only tokens of its training texts")
@@ -55,6 +64,9 @@ class AugmentSettings(_Section):
 
     joined_share: float = Field(0.0, ge=0, description="texts of two records, as a share of the records")
     slips_share: float = Field(0.0, ge=0, description="texts with typing errors, as a share of the records")
+    headlines_share: float = Field(0.0, ge=0, description="texts in the clipped form of headlines, likewise")
+    cut_share: float = Field(0.0, ge=0, description="texts cut off where they only say who says so, likewise")
+    cities_share: float = Field(0.0, ge=0, description="texts of another city of the same country, likewise")
     seed: int = 0
 
 
@@ -104,6 +116,9 @@ class FinetuneSettings(_Section):
         "refuse", description="what a training record is learned from where the teacher has not read it"
     )
     quantization_aware: bool = Field(False, description="learn with the rounding of int8; see ``fake_int8``")
+    contrastive_epochs: float = Field(
+        0.0, ge=0, description="of drawing texts of like labels together beforehand; see ``contrastive``"
+    )
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
     )
@@ -213,6 +228,12 @@ class Settings(_Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
 
+    @model_validator(mode="after")
+    def _starts_once(self) -> Settings:
+        if self.model.start is not None and self.finetune.contrastive_epochs:
+            raise ValueError("model.start and finetune.contrastive_epochs both say what to start from; leave one out")
+        return self
+
 
 def load_settings(
     path: Path | str, *, preset: str | None = None, overrides: Mapping[str, Any] | None = None
@@ -266,7 +287,10 @@ def _resolve(settings: Settings, folder: Path) -> Settings:
             "finetune": finetune.model_copy(update={"teacher_logits": under(finetune.teacher_logits)}),
             # Only a path that is there is a path; anything else is a known name or a hub id.
             "model": settings.model.model_copy(
-                update={"base": str(local_base) if "/" in base and local_base.is_dir() else base}
+                update={
+                    "base": str(local_base) if "/" in base and local_base.is_dir() else base,
+                    "start": under(settings.model.start),
+                }
             ),
         }
     )

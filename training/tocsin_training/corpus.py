@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
@@ -169,12 +170,36 @@ def _root_cause(error: BaseException) -> str:
 
 
 def limit(corpus: DatasetDict, data: DataSettings) -> DatasetDict:
-    """Only so many records of each split, evenly spread over its files, if the recipe asks for that."""
+    """Only so many records of each split, evenly spread over its files, if the recipe asks for that.
+
+    And of the training split the new batches with some of the others, if it asks for those.
+
+    :raises CorpusError: there is no such batch.
+    """
+    if data.new_batches:
+        corpus["train"] = corpus["train"].select(_new_and_replayed(corpus["train"], data))
     for split in SPLITS:
         wanted, there = getattr(data, f"{split}_records"), len(corpus[split])
         if wanted is not None and wanted < there:
             corpus[split] = corpus[split].select([row * there // wanted for row in range(wanted)])
     return corpus
+
+
+def _new_and_replayed(train: Dataset, data: DataSettings) -> list[int]:
+    """Where the records of the new batches stand, and those of the others that are replayed.
+
+    What was learned before is forgotten where nothing of it is read again (Robins 1995, "Catastrophic forgetting,
+    rehearsal and pseudorehearsal"). Each record is drawn by itself, so that a corpus that grows replays the same ones.
+    """
+    new, batches = set(data.new_batches), list(train["batch"])
+    if unknown := sorted(new - set(batches)):
+        raise CorpusError(f"{data.corpus}: no batch {', '.join(unknown)} among its training records (data.new_batches)")
+
+    def replayed(identifier: str) -> bool:
+        return random.Random(f"{data.replay_seed} {identifier}").random() < data.replay_share
+
+    records = enumerate(zip(batches, train["id"], strict=True))
+    return [row for row, (batch, identifier) in records if batch in new or replayed(identifier)]
 
 
 def learned_records(data: DataSettings, augmentation: AugmentSettings, scratch: Path | None = None) -> DatasetDict:

@@ -21,7 +21,7 @@ from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.baselines import figures_of
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
-from tocsin_training.distil import read_teacher
+from tocsin_training.distil import Answer, read_teacher
 from tocsin_training.metrics import (
     Interval,
     bootstrap_ece,
@@ -62,12 +62,14 @@ def evaluate(
     threads: int = 1,
     rivals: bool = False,
     teacher_logits: Path | None = None,
+    teacher_model: Answer | None = None,
 ) -> dict[str, Any]:
     """Every figure of a release on a split of the corpus and, where they are to be had, on other text.
 
     :param plot_folder: where to put the pictures; none draws nothing.
     :param rivals: measure simple baselines, too, which are fitted on the training split for that.
     :param teacher_logits: file that ``distil`` wrote; the teacher is measured where it has read the split.
+    :param teacher_model: the teacher itself; it also answers the benchmark, to which the file has no answers.
     :raises InputError: there is no such split, or the benchmark's file or the sets made for measuring cannot be read.
     """
     if split not in SPLITS:
@@ -93,9 +95,16 @@ def evaluate(
     }
     if case is not None:
         figures["case2021"] = case_figures(classifier, case, bootstrap_samples=bootstrap_samples)
-    teacher = _teacher_logits(teacher_logits, data, classifier, list(records["id"]), list(records["text"]))
+    ids, texts = list(records["id"]), list(records["text"])
+    if teacher_model is not None:
+        teacher: NDArray[np.float32] | None = teacher_model(texts)
+    else:
+        teacher = _teacher_logits(teacher_logits, data, classifier, ids, texts)
     if teacher is not None:
         figures["teacher"] = teacher_figures(teacher, scores.given, truth, reasons, samples=bootstrap_samples)
+    if teacher_model is not None and case is not None:
+        on_case = benchmark.forced_f1(teacher_model(case.texts), classifier.taxonomy, case.truth)
+        figures["teacher"]["case_weighted_f1"] = on_case
     if rivals:
         from tocsin_training.baselines import measure_baselines
 
@@ -372,8 +381,9 @@ def rivals_grid(figures: dict[str, Any]) -> Grid:
     own = [figures["weighted_f1"], figures["macro_f1"], figures["false_alarms"]["all"]["share"], case]
     measured = [[figures["model_version"], *own], *(list(rival.values()) for rival in figures.get("rivals", ()))]
     if teacher := figures.get("teacher"):
-        values = [teacher[key] for key in ("weighted_f1", "macro_f1", "false_alarms")]
-        measured.append(["the teacher (its CASE figure is not known here)", *values, None])
+        values = [teacher.get(key) for key in ("weighted_f1", "macro_f1", "false_alarms", "case_weighted_f1")]
+        unknown = case is not None and values[-1] is None
+        measured.append([f"the teacher{' (CASE takes its model: --teacher-model)' if unknown else ''}", *values])
     heads = ("", "weighted F1", "macro F1", "eventless texts labelled", "CASE, forced")
     rows = [(name, *("" if value is None else _number(value) for value in values)) for name, *values in measured]
     return Grid("beside others, on the same texts", heads, rows)

@@ -24,8 +24,9 @@ from rich.table import Table
 from tocsin.errors import TocsinError
 from tocsin.taxonomy import Taxonomy
 from tocsin.toml import read_toml
+from tocsin_training.base import head_of
 from tocsin_training.benchmark import with_benchmark
-from tocsin_training.config import Settings, load_settings
+from tocsin_training.config import AugmentSettings, FinetuneSettings, Settings, load_settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.lineage import shareable
 from tocsin_training.run import Run, report_file, write_json
@@ -37,6 +38,8 @@ AS_IT_IS = "the recipe"
 # A release's number is raised without a weight of it changing, and measured trainings cost hours.
 _NAMES_AND_JUDGES = {"name", "version", "screen", "verify", "evaluate", "compare"}
 _WORDS = {"licence", "description", "robustness"}
+_OF_THE_TEACHER = ("teacher_logits", "distillation_share", "distillation_temperature", "records_without_teacher")
+_DEFAULTS = FinetuneSettings().model_dump()
 
 FIGURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "case_weighted_f1": "CASE, forced"}
 
@@ -105,6 +108,16 @@ def load_variants(
         except ConfigError as error:
             raise ConfigError(f"variant {name!r}: {error}") from error
     return loaded
+
+
+def distinct(variants: Mapping[str, Settings], console: Console) -> dict[str, Settings]:
+    """Those that are another training than the recipe and than any before them; of the rest a line is printed each."""
+    made: dict[str, str] = {}
+    for name, settings in variants.items():
+        same = made.setdefault(variant_sha256(settings), name)
+        if same != name:
+            console.print(f"skipped: {name!r} changes nothing here, it would train {same!r} again", markup=False)
+    return {name: variants[name] for name in made.values()}
 
 
 def plan(variants: Mapping[str, Settings], seeds: Sequence[int]) -> list[tuple[str, Settings]]:
@@ -191,10 +204,30 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def recipe_sha256(settings: Settings) -> str:
-    """Hash of what a training depends on, wherever its folders lie and whatever it is called."""
-    recipe = {key: value for key, value in shareable(settings).items() if key not in _NAMES_AND_JUDGES}
+    """Hash of what a training depends on, wherever its folders lie and whatever it is called.
+
+    Settings at their defaults are no part of it, so that one which is added later makes no recipe another; whoever
+    changes a default has to measure anew.
+    """
+    whole = shareable(_without_idle_settings(settings), exclude_defaults=True)
+    recipe = {key: value for key, value in whole.items() if key not in _NAMES_AND_JUDGES}
     recipe["data"] = {key: value for key, value in recipe["data"].items() if key not in _WORDS}
+    if settings.model.start is not None:
+        # Its folder is called alike in every run; the weights of its head are nobody else's.
+        recipe["model"]["start"] = hashlib.sha256(head_of(settings.model.start).read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_idle_settings(settings: Settings) -> Settings:
+    """The recipe with those settings at their defaults that change nothing, as a seed of what is not drawn."""
+    finetune, augment, data = settings.finetune, settings.augment, settings.data
+    if finetune.teacher_logits is None or not finetune.distillation_share:
+        finetune = finetune.model_copy(update={name: _DEFAULTS[name] for name in _OF_THE_TEACHER})
+    if augment.model_copy(update={"seed": 0}) == AugmentSettings():
+        augment = AugmentSettings()
+    if not data.new_batches:
+        data = data.model_copy(update={"replay_share": 1.0, "replay_seed": 0})
+    return settings.model_copy(update={"finetune": finetune, "augment": augment, "data": data})
 
 
 def variant_sha256(settings: Settings) -> str:

@@ -37,10 +37,11 @@ from tocsin_training.base import BaseModel
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.device import attention, describe, uses_bf16, uses_gpu, wait_for_gpu
 from tocsin_training.distil import read_teacher
+from tocsin_training.errors import BaseModelError
 from tocsin_training.fake_int8 import learn_with_int8
 from tocsin_training.loss import event_loss, record_weights
 from tocsin_training.metrics import macro_f1, weighted_f1
-from tocsin_training.model import EventModel, load_encoder, load_tokenizer
+from tocsin_training.model import EventModel, differences, load_encoder, load_tokenizer
 from tocsin_training.parallel import is_first, processes_together, side_by_side
 from tocsin_training.run import Run, logging_to
 from tocsin_training.schedule import Schedule
@@ -195,15 +196,25 @@ def finetune(prepared: DatasetDict, base: BaseModel, settings: Settings, out: Pa
     return Finetuned(trainer.state.log_history, schedule, texts_per_second(timer.seconds, schedule.texts_a_step))
 
 
-def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, checkpoints: Path) -> EventTrainer:
-    """The Trainer of a recipe, its model made and nothing trained yet."""
+def build_trainer(
+    prepared: DatasetDict,
+    base: BaseModel,
+    settings: Settings,
+    checkpoints: Path,
+    *,
+    kind: type[EventTrainer] = EventTrainer,
+) -> EventTrainer:
+    """The Trainer of a recipe, its model made and nothing trained yet.
+
+    :param kind: one with a loss of its own, as a warm-up has.
+    """
     options = settings.finetune
     # A process that learns alone, as in a search, has the cores of all.
     torch.set_num_threads(options.threads * options.processes // processes_together())
     tokenizer = load_tokenizer(base.path)
     labels = len(prepared["train"][0]["labels"])
     schedule = Schedule.of(options, len(prepared["train"]))
-    trainer = EventTrainer(
+    trainer = kind(
         settings=options,
         parents=torch.from_numpy(Taxonomy.load(settings.data.taxonomy).parents),
         # A function, so that every trial of a search begins with weights of the same seed.
@@ -223,18 +234,31 @@ def build_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, ch
 
 
 def make_model(base: BaseModel, settings: Settings, labels: int) -> EventModel:
-    """A pretrained encoder with a head that knows nothing, drawn with the recipe's seed."""
+    """A pretrained encoder with a head that knows nothing, drawn with the recipe's seed; or the model to go on from."""
     set_seed(settings.finetune.seed)
     encoder = load_encoder(base.path, attention=attention(settings.finetune))
     if settings.model.encoder_dropout is not None:
         set_dropout(encoder, settings.model.encoder_dropout)
     options = settings.model
     model = EventModel(encoder=encoder, labels=labels, dropout=options.dropout, pooling=options.pooling)
+    if options.start is not None:
+        take_weights(model, options.start)
     if settings.finetune.quantization_aware:
         learn_with_int8(encoder)
     if settings.finetune.freeze_word_embeddings:
         model.freeze_word_embeddings()
     return model
+
+
+def take_weights(model: EventModel, start: Path) -> None:
+    """Give a model the weights of one that was trained before.
+
+    :raises BaseModelError: there is none, or it is built otherwise.
+    """
+    trained = EventModel.load(start)
+    if faults := differences(trained, model):
+        raise BaseModelError(f"{start}: is not built as this recipe's model, so it cannot go on: {faults}")
+    model.load_state_dict(trained.state_dict())
 
 
 def set_dropout(encoder: torch.nn.Module, share: float) -> None:

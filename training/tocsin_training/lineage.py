@@ -64,7 +64,7 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def shareable(settings: Settings) -> dict[str, Any]:
+def shareable(settings: Settings, *, exclude_defaults: bool = False) -> dict[str, Any]:
     """The recipe as plain data, folders cut off: a release travels, and paths tell of the machine it was made on."""
 
     def cut(value: object) -> object:
@@ -74,7 +74,7 @@ def shareable(settings: Settings) -> dict[str, Any]:
             return value.name
         return list(value) if isinstance(value, tuple) else value
 
-    recipe = settings.model_dump()
+    recipe = settings.model_dump(exclude_defaults=exclude_defaults)
     base = Path(settings.model.base)
     if base.is_absolute():
         recipe["model"]["base"] = base.name

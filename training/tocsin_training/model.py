@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
+from tocsin_training.base import HEAD, head_of
 from tocsin_training.errors import BaseModelError
 from tocsin_training.pooling import Pooling, pooled, set_pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-HEAD = "head.safetensors"
 
 
 class EventModel(nn.Module):
@@ -38,9 +38,13 @@ class EventModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits of shape (batch, labels) from token ids and mask of shape (batch, sequence)."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits: Tensor = self.head(self.dropout(pooled(hidden, attention_mask, self.pooling)))
+        logits: Tensor = self.head(self.dropout(self.vectors(input_ids, attention_mask)))
         return logits
+
+    def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pooled vector of each text, which the head reads: (batch, hidden)."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return pooled(hidden, attention_mask, self.pooling)
 
     def freeze_word_embeddings(self) -> None:
         """Keep the vectors of words as they were pretrained; most of a gazetteer never occurs in the corpus."""
@@ -53,14 +57,33 @@ class EventModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> EventModel:
-        """Read a saved model, ready to answer and to be exported."""
-        head = load_file(folder / HEAD)
+        """Read a saved model, ready to answer and to be exported.
+
+        :raises BaseModelError: the folder holds none.
+        """
+        try:
+            head = load_file(head_of(folder))
+        except (OSError, SafetensorError) as error:
+            raise BaseModelError(f"{folder}: its head cannot be read: {error}") from error
         encoder = load_encoder(str(folder), attention="eager")
         # Models saved before there was a choice do not say.
         pooling: Pooling = getattr(encoder.config, "pooling", "mean")
         model = cls(encoder=encoder, labels=head["weight"].shape[0], pooling=pooling)
         model.head.load_state_dict(head)
         return model.eval()
+
+
+def differences(one: EventModel, other: EventModel) -> str:
+    """How two models are built otherwise, in words; empty: the weights of one fit the other."""
+    if one.pooling != other.pooling:
+        return f"pooling {one.pooling} and {other.pooling}"
+    shapes, others = ({name: tuple(each.shape) for name, each in model.state_dict().items()} for model in (one, other))
+    told = [
+        f"{name} {shapes.get(name, 'missing')} and {others.get(name, 'missing')}"
+        for name in sorted(shapes.keys() | others.keys())
+        if shapes.get(name) != others.get(name)
+    ]
+    return "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else "")
 
 
 def load_encoder(path: str, *, attention: str | None = None) -> PreTrainedModel:

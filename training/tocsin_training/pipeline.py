@@ -1,4 +1,7 @@
-"""The whole chain: prepare, estimate, (search,) finetune, export, calibrate, screen, verify, evaluate, card."""
+"""The whole chain: prepare, estimate, finetune, export, calibrate, screen, verify, evaluate, card.
+
+Before fine-tuning a recipe may have a contrastive warm-up and a search.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from rich.console import Console
 
 from tocsin.errors import UsageError
 from tocsin.release import read_manifest
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.base import BaseModel, resolve_base
+from tocsin_training.base import BaseModel, head_of, resolve_base
 from tocsin_training.config import Settings
 from tocsin_training.lineage import shareable
 from tocsin_training.prepared import Kept
@@ -194,6 +198,8 @@ def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[st
 def _base(settings: Settings, run: Run) -> BaseModel:
     """The base model of the recipe, trimmed where the recipe asks for it."""
     model = settings.model
+    if model.start is not None:
+        _check_start(model.start, settings)
     base = resolve_base(model.base, scratch=run.base)
     if model.layers is None and model.feed_forward is None and model.vocabulary == "full":
         return base
@@ -205,16 +211,40 @@ def _base(settings: Settings, run: Run) -> BaseModel:
     return trim_base(base, run.trimmed, layers=model.layers, feed_forward=model.feed_forward, texts=texts)
 
 
+def _check_start(start: Path, settings: Settings) -> None:
+    """Refuse a model that cannot go on, now and not when all texts are prepared."""
+    head_of(start)
+    labels = list(Taxonomy.load(settings.data.taxonomy).names)
+    # A folder that has left its run does not say; how many labels it has is seen when it is read.
+    if labels != Run(start.parent).figures().get("prepare", {}).get("labels", labels):
+        raise UsageError(f"{start}: has not the labels of {settings.data.taxonomy}, or not in its order; start anew")
+
+
 def _stages(run: Run, base: BaseModel, console: Console) -> dict[str, Callable[[], None]]:
     # Here and not above: importing torch and transformers takes seconds that a mistyped recipe should not cost.
-    from tocsin_training import calibrate, card, estimate, evaluate, export, finetune, prepare, screen, search, verify
+    from tocsin_training import (
+        calibrate,
+        card,
+        contrastive,
+        estimate,
+        evaluate,
+        export,
+        finetune,
+        prepare,
+        screen,
+        search,
+        verify,
+    )
 
-    searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, base)}
+    settings = run.settings()
+    warming: dict[str, Callable[[], None]] = {"contrastive": lambda: contrastive.main(run, base)}
+    searching: dict[str, Callable[[], None]] = {"search": lambda: search.main(run, contrastive.warmed_up(run, base))}
     return {
         "prepare": lambda: prepare.main(run, base.path),
         "estimate": lambda: estimate.main(run, base),
-        **(searching if run.settings().search.trials else {}),
-        "finetune": lambda: finetune.main(run, base),
+        **(warming if settings.finetune.contrastive_epochs else {}),
+        **(searching if settings.search.trials else {}),
+        "finetune": lambda: finetune.main(run, contrastive.warmed_up(run, base)),
         "export": lambda: export.main(run, base),
         "calibrate": lambda: calibrate.main(run),
         "screen": lambda: screen.main(run),

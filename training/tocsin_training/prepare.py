@@ -101,7 +101,9 @@ def key(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> str:
         corpus=files_sha256(data.corpus),
         taxonomy=sha256(data.taxonomy),
         records=[getattr(data, f"{split}_records") for split in SPLITS],
-        augment=settings.augment.model_dump(),
+        # Shares that a recipe does not set, among them those that there will be some day, make no other texts.
+        augment=settings.augment.model_dump(exclude_defaults=True),
+        learned=data.model_dump(include={"new_batches", "replay_share", "replay_seed"}, exclude_defaults=True),
         tokenizer=tokenizer.backend_tokenizer.to_str(),
         window=settings.model.max_tokens,
         versions={package: version(package) for package in ("tocsin", "tokenizers", "transformers", "datasets")},

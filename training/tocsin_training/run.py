@@ -60,6 +60,11 @@ class Run:
         return self.folder / "trimmed"
 
     @property
+    def warmed_up(self) -> Path:
+        """The encoder after a contrastive warm-up, where the recipe asks for one."""
+        return self.folder / "warmed-up"
+
+    @property
     def checkpoints(self) -> Path:
         """The trainer's own folder; gone when fine-tuning is done and written down."""
         return self.folder / "checkpoints"

@@ -34,6 +34,7 @@ from tocsin.classifier import EventClassifier
 from tocsin.release import LAYOUT, read_manifest, write_manifest
 from tocsin_training.config import Settings
 from tocsin_training.experiment import (
+    distinct,
     load_variants,
     plan,
     read_measured,
@@ -221,7 +222,8 @@ def _variants(arguments: argparse.Namespace) -> dict[str, Settings]:
 def main() -> None:
     """Measure what is missing of the students, print the table and draw it beside the file."""
     arguments = _arguments()
-    console, variants, graphs = Console(stderr=True), _variants(arguments), [FP32, *arguments.int8]
+    console, graphs = Console(stderr=True), [FP32, *arguments.int8]
+    variants = distinct(_variants(arguments), console)
     rows = read_measured(arguments.out, Student, "students")
     planned = [
         (variant, settings, missing)
