@@ -88,13 +88,14 @@ def import_for(
     from tocsin_training.importing.build import import_corpus
     from tocsin_training.importing.derived import derived_taxonomy
     from tocsin_training.importing.names import told_spellings
+    from tocsin_training.importing.progress import Progress
 
     root = settings.runs / "imports"
     if taxonomy == DERIVE:
         chosen = derived_taxonomy(files, root, options)
     else:
         chosen = settings.data.taxonomy if taxonomy is None else Path(taxonomy).resolve()
-    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus)
+    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus, progress=Progress(err))
     if taxonomy == DERIVE:
         counts = {name: count.all for name, count in imported.report.labels.items()}
         if told := told_spellings(counts):
@@ -114,7 +115,7 @@ def with_data(
 
     imported, chosen = import_for(settings, files, options, taxonomy)
     report = imported.report
-    show(report, err)
+    show(report, err, imported.left_out)
     if imported.folder is None:
         raise InputError(refusal(imported))
     read = report.splits["validation"] + report.mixed.get("validation", 0)
@@ -158,7 +159,8 @@ def recipe_for(
 
 def refusal(imported: Imported) -> str:
     """Why files are not trained on, as one message."""
-    return "not trained on this data:\n" + "\n".join(imported.report.refusals)
+    where = [] if imported.left_out is None else [f"all rows that were left out, by line: {imported.left_out}"]
+    return "\n".join(("not trained on this data:", *imported.report.refusals, *where))
 
 
 def _data(
@@ -181,9 +183,10 @@ def _data(
     imported, _ = import_for(load_settings(config), files, options, taxonomy)
     report = imported.report
     if as_json:
-        print(json.dumps(report.model_dump(mode="json"), ensure_ascii=False))
+        listed = None if imported.left_out is None else str(imported.left_out)
+        print(json.dumps(report.model_dump(mode="json") | {"left_out": listed}, ensure_ascii=False))
     else:
-        show(report, out)
+        show(report, out, imported.left_out)
     if suggest_names is not None:
         open_names = dict.fromkeys(report.unknown_names.keys() - report.suggestions.keys(), "")
         open_names |= {each.name: each.why for each in report.undecided_names}

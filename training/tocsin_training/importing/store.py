@@ -126,6 +126,13 @@ class Store:
         (text,) = self._database.execute("SELECT text FROM texts WHERE id = ?", (identifier,)).fetchone()
         return str(text)
 
+    def bytes(self) -> int:
+        """What it takes of the disk, or will as soon as it is written there."""
+        (pages,), (size,) = (
+            self._database.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+        )
+        return int(pages) * int(size)
+
     def size(self) -> int:
         """How many different texts there are."""
         (count,) = self._database.execute("SELECT count(*) FROM texts").fetchone()
