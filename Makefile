@@ -62,6 +62,7 @@ format: $(VENV)/.dev  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Blanks part the files. One whose name holds a blank wants the command itself: tocsin train --data "my file.csv".
 OWN = $(foreach file,$(DATA),--data $(file))
 
 .PHONY: train
@@ -69,7 +70,7 @@ train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" 
 	$(BIN)/tocsin train $(OWN) $(ARGS)
 
 .PHONY: train-tiny
-train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; DATA likewise
+train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in about a minute; DATA likewise
 	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(ARGS)
 
 .PHONY: teacher
@@ -94,7 +95,7 @@ bench-cascade: $(VENV)/.dev  ## what `tocsin score --cascade` loses and saves; A
 	$(BIN)/python benchmarks/cascade.py $(ARGS)
 
 .PHONY: bench-prepare
-bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; ARGS="--rows 600000"
+bench-prepare: $(VENV)/.dev  ## rows a second, memory and disk of `tocsin data`, and what 5 GB would take; ARGS="--rows 600000 --save"
 	$(BIN)/python benchmarks/prepare.py $(ARGS)
 
 .PHONY: bench-train-scale

@@ -135,7 +135,6 @@ def render_card(
     :param verification: figures of ``verify``.
     :param size: bytes of the release folder.
     """
-    review = evaluation["review"]
     words = _ACLED if taxonomy.has_acled_names else _OTHER
     kind = "ACLED sub-event type" if taxonomy.has_acled_names else "event type"
     return _TEMPLATE.format(
@@ -156,10 +155,7 @@ def render_card(
         without=evaluation["texts_without_event"],
         figures=markdown_table(("figure", "value", "95 % interval"), _headlines(evaluation)),
         alarms=_alarms(evaluation),
-        review=(
-            f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
-            f"{review['accuracy_of_the_others']:.1%}."
-        ),
+        review=_review(evaluation["review"]),
         case=_case(evaluation.get("case2021")),
         objectives=objectives_grid(evaluation["objectives"]).section(),
         promise=_promise(evaluation),
@@ -208,7 +204,8 @@ def _data(manifest: Manifest) -> str:
     if data.mixed:
         sentences.append(f"{data.mixed:,} of the records are of the recipe's own corpus, mixed in for training alone.")
     if data.first is not None:
-        sentences.append(f"They span {data.first} to {data.last}.")
+        undated = f"; {data.undated:,} have no date that could be read" if data.undated else ""
+        sentences.append(f"They span {data.first} to {data.last}{undated}.")
     sentences.append(f"{data.without_event:,} have no event.")
     sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
     return " ".join(sentences)
@@ -301,6 +298,16 @@ def _worst(evaluation: dict[str, Any]) -> str:
     return f"Weakest labels by F1: {named}.\n"
 
 
+def _review(review: dict[str, float | None]) -> str:
+    right = review["accuracy_of_the_others"]
+    if right is None:
+        return "All texts are sent to review."
+    return (
+        f"{review['share']:.1%} of all texts are sent to review; among the others the first answer is right in "
+        f"{right:.1%}."
+    )
+
+
 def _promise(evaluation: dict[str, Any]) -> str:
     figures = evaluation["review_promise"]
     if figures is None:
@@ -321,7 +328,9 @@ def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[st
     figures: dict[str, Any] = {name: round(evaluation[name], 4) for name in HEADLINES}
     figures["texts"] = evaluation["texts"]
     figures["false_alarms"] = round(evaluation["false_alarms"]["all"]["share"], 4)
-    figures["review"] = {name: round(value, 4) for name, value in evaluation["review"].items()}
+    figures["review"] = {
+        name: None if value is None else round(value, 4) for name, value in evaluation["review"].items()
+    }
     if promise := evaluation["review_promise"]:
         figures["review_promise_held"] = promise["held"]
     if precise := evaluation["objectives"].get(PRECISION):

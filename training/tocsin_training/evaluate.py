@@ -209,7 +209,7 @@ def _summary(figures: dict[str, Any]) -> Table:
     table.add_row("texts without event given a label", _number(figures["false_alarms"]["all"]["share"]), "")
     table.add_row("sent to review", _number(figures["review"]["share"]), "")
     kept = figures["review"]["accuracy_of_the_others"]
-    table.add_row("first answer right among the others", _number(kept), "")
+    table.add_row("first answer right among the others", "there are none" if kept is None else _number(kept), "")
     table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
     if figures["language"]["other_flagged"] is not None:
         table.add_row("foreign texts flagged", _number(figures["language"]["other_flagged"]), "")

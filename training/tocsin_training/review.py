@@ -29,6 +29,7 @@ def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -
     """
     kept = right[~needs_review]
     accuracy = proportion(int(kept.sum()), len(kept), of_none=1.0)
+    tested = bool(len(kept))
     return {
         **promise.model_dump(),
         "answers": len(kept),
@@ -36,7 +37,8 @@ def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -
         "low": accuracy.low,
         "high": accuracy.high,
         "review_share": float(needs_review.mean()),
-        "held": accuracy.value >= promise.target_accuracy,
+        # Of no answer everything is true, and nothing shown.
+        "held": accuracy.value >= promise.target_accuracy if tested else None,
     }
 
 
@@ -48,6 +50,8 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
         f"and {percent(figures['validation_review_share'])} of texts go to review (as counted on validation, where the "
         "line was chosen)."
     )
+    if figures["held"] is None:
+        return promise, f"On {split}: not put to the test, for every text goes to review."
     if figures["held"]:
         verdict = "held"
     elif figures["high"] >= figures["target_accuracy"]:

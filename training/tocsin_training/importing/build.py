@@ -26,7 +26,7 @@ from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256, label_matrix
+from tocsin_training.corpus import IMPORTED, SPLITS, corpus_files, corpus_sha256, label_matrix
 from tocsin_training.importing import events, generic
 from tocsin_training.importing.checks import hints, judge
 from tocsin_training.importing.dates import Order, may_be_two, parse_date
@@ -52,7 +52,6 @@ LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
 REFUSED = "refused"
 """Folder with such files of what was refused, each under its key."""
-_BATCH = "imported"
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
 _KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES, _KEPT_DATES, _KEPT_RIVALS = 100, 50, 300, 5, 3
@@ -444,7 +443,7 @@ def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | Non
     try:
         for name in SPLITS:
             (folder / name).mkdir(parents=True)
-            files[name] = (folder / name / f"{_BATCH}.jsonl").open("w", encoding="utf-8")
+            files[name] = (folder / name / f"{IMPORTED}.jsonl").open("w", encoding="utf-8")
         texts = work.progress.over("writing", work.usable(), len(split))
         for position, text in zip(split, texts, strict=True):
             name = SPLITS[position]
@@ -464,11 +463,11 @@ def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | Non
 
 def _record(work: _Work, text: Text, labels: tuple[str, ...]) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "id": f"{_BATCH}-{text.key.hex()}",
+        "id": f"{IMPORTED}-{text.key.hex()}",
         "text": text.text,
         "labels": labels,
-        "register": _BATCH,
-        "batch": _BATCH,
+        "register": IMPORTED,
+        "batch": IMPORTED,
         "annotations": {"writer": labels},
         "origin": work.place(text),
     }

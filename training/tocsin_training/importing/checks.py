@@ -89,8 +89,8 @@ def _about_dates(report: ImportReport) -> Iterator[str]:
     if report.two_days and report.both_orders:
         yield (
             f"{shown_list(report.both_orders)} holds both orders of day and month, so that 05/08/2024 may be either: "
-            "write such dates as 2024-08-05, put the rows of each order into a file of their own, or, if nearly all are "
-            "of one order, say --dates day-first or month-first for those that may be two"
+            "write such dates as 2024-08-05, put the rows of each order into a file of their own, or, if nearly all "
+            "are of one order, say --dates day-first or month-first for those that may be two"
         )
     elif report.two_days:
         yield "say --dates day-first or month-first, for no date of the file tells what 05/08/2024 is"
@@ -187,8 +187,17 @@ def _too_many_bad(
 def _warnings(report: ImportReport, options: ImportOptions, what_to_do: dict[str, str]) -> Iterator[str]:
     for kind, rows in report.dropped.items():
         yield f"{rows:,} rows left out, {kind}: {what_to_do[kind]}"
-    if not report.texts:
-        return
+    if report.texts:
+        yield from _of_codings(report)
+        yield from _of_dates(report, options)
+        yield from _of_splits(report, options)
+        yield from _of_labels(report)
+        yield from _of_languages(report)
+    if report.texts and any(file.layout == "ACLED" for file in report.files):
+        yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"
+
+
+def _of_codings(report: ImportReport) -> Iterator[str]:
     if not report.without_event.all and not report.mixed:
         yield (
             "no text is without event, so a model learns to find one in everything; "
@@ -199,45 +208,54 @@ def _warnings(report: ImportReport, options: ImportOptions, what_to_do: dict[str
             f"{report.disputed:,} texts are called no event in one row and given labels in another; the labels stand: "
             "decide such texts, and take the other rows out"
         )
-    if report.coded_twice > _COMMON_SHARE * (report.coded_twice + report.coded_once):
+    in_several = report.coded_twice + report.coded_once
+    if report.coded_twice > _COMMON_SHARE * in_several:
         yield (
-            f"{report.coded_twice:,} of {report.coded_twice + report.coded_once:,} texts that stand in several rows "
-            f"have other labels in one than in another, and are given all of them: {'; '.join(report.coded_twice_at)}. "
-            "That is right where each row tells one event of several; where coders disagree, decide such texts first"
+            f"{report.coded_twice:,} of {in_several:,} texts that stand in several rows have other labels in one than "
+            f"in another, and are given all of them: {'; '.join(report.coded_twice_at)}. That is right where each row "
+            "tells one event of several; where coders disagree, decide such texts first"
         )
+
+
+def _of_dates(report: ImportReport, options: ImportOptions) -> Iterator[str]:
     if report.unread and not (options.split_by == DATE and _too_few_dates(report)):
         yield (
             f"{report.unread:,} of {report.texts:,} texts have a date that cannot be read"
             f"{_such_as(report.unread_dates)}: {'; '.join(_about_dates(report))}"
         )
+
+
+def _of_splits(report: ImportReport, options: ImportOptions) -> Iterator[str]:
     if report.two_splits:
         yield (
             f"{report.two_splits:,} texts are in rows of different splits; they are tested on where one row says test, "
             "else validated on, and trained on in no case: keep all rows of a text in one split"
         )
+    held = [report.splits.get(name, 0) for name in SPLITS[1:]]
+    asked = options.held_out * report.texts / len(held)
+    near = all(asked / _FAR <= texts <= asked * _FAR for texts in held)
+    if report.together is not None and all(held) and not near:
+        yield (
+            f"--held-out {options.held_out:g} asks for some {asked:.0f} texts each to validate and to test on; there "
+            f"are {held[0]:,} and {held[1]:,}, and {report.splits['train']:,} to train on: "
+            f"{_kept_together(report, report.together, options)}. {_SPLIT_OTHERWISE} if that is not what you want"
+        )
+
+
+def _of_labels(report: ImportReport) -> Iterator[str]:
     missing = [name for name, count in report.labels.items() if not count.all]
     if missing and not report.mixed:
         yield f"no text has these labels, so a model will not give them: {', '.join(missing)}"
     few = [name for name, count in report.labels.items() if 0 < count.all < FEW]
     if few:
         yield f"fewer than {FEW} texts have these labels, too few to rely on: {', '.join(few)}"
-    yield from _unlearned(report)
-    yield from _far_shares(report, options)
-    foreign = {name: share for name, share in report.languages.items() if name not in ("en", UNKNOWN)}
-    if sum(foreign.values()) > _FOREIGN_SHARE:
-        said = ", ".join(f"{name} {share:.0%}" for name, share in list(foreign.items())[:5])
-        yield (
-            f"texts in other languages than English: {said}; the base models read English, and answers to other "
-            "languages are withheld unless the recipe's export.languages names them"
-        )
-    if any(file.layout == "ACLED" for file in report.files):
-        yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"
+    # What is mixed in may have them.
+    if not report.mixed and report.splits and all(report.splits.values()):
+        yield from _unlearned(report)
 
 
 def _unlearned(report: ImportReport) -> Iterator[str]:
     """Labels that there are texts of, and none where one is needed."""
-    if report.mixed or not report.splits or not all(report.splits.values()):
-        return
     used = {name: count for name, count in report.labels.items() if count.all}
     if held := [name for name, count in used.items() if not count.train]:
         yield (
@@ -251,14 +269,11 @@ def _unlearned(report: ImportReport) -> Iterator[str]:
         )
 
 
-def _far_shares(report: ImportReport, options: ImportOptions) -> Iterator[str]:
-    """That whole days or values make other shares than were asked for."""
-    held = [report.splits.get(name, 0) for name in SPLITS[1:]]
-    asked = options.held_out * report.texts / len(held)
-    if report.together is None or not all(held) or all(asked / _FAR <= texts <= asked * _FAR for texts in held):
-        return
-    yield (
-        f"--held-out {options.held_out:g} asks for some {asked:.0f} texts each to validate and to test on; there are "
-        f"{held[0]:,} and {held[1]:,}, and {report.splits['train']:,} to train on: "
-        f"{_kept_together(report, report.together, options)}. {_SPLIT_OTHERWISE} if that is not what you want"
-    )
+def _of_languages(report: ImportReport) -> Iterator[str]:
+    foreign = {name: share for name, share in report.languages.items() if name not in ("en", UNKNOWN)}
+    if sum(foreign.values()) > _FOREIGN_SHARE:
+        said = ", ".join(f"{name} {share:.0%}" for name, share in list(foreign.items())[:5])
+        yield (
+            f"texts in other languages than English: {said}; the base models read English, and answers to other "
+            "languages are withheld unless the recipe's export.languages names them"
+        )

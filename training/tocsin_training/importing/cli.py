@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from tocsin.cli.console import err, out
-from tocsin.errors import InputError, UsageError
+from tocsin.errors import InputError, UsageError, in_words
 from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ COUNTING = ("text_column", "label_column", "separator", "no_event", "encoding", 
 """Options that say which labels a file has."""
 DERIVE = "derive"
 _CHANGED_ANSWERS = 3
+_TOY = "tiny"
+"""What a recipe calls the base model that has learned nothing (`base.resolve_base`)."""
 
 TaxonomyChoice = Annotated[
     str | None,
@@ -78,7 +80,7 @@ def _checked(chosen: dict[str, Any]) -> ImportOptions:
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"--{option}: {in_words(first)}") from error
 
 
 def import_for(
@@ -121,6 +123,12 @@ def with_data(
     read = report.splits["validation"] + report.mixed.get("validation", 0)
     if unkept := too_few_to_promise(read, settings.calibrate):
         note(unkept, err)
+    if settings.model.base == _TOY:
+        note(
+            "this recipe trains a toy model from nothing, to show that the data go through the whole chain: its "
+            "answers are worth nothing, and as likely as not it is sure of none, so that every text goes to review",
+            err,
+        )
     err.print(f"data: {imported.folder}{'' if imported.fresh else ' (imported before)'}", markup=False, soft_wrap=True)
     return recipe_for(settings, imported.folder, report, options, chosen, licence=licence)
 

@@ -156,8 +156,8 @@ def need_room(forecast: Forecast, there: int, folder: Path) -> int:
     free = shutil.disk_usage(folder).free
     if free < forecast.disk_bytes - there:
         raise InputError(
-            f"{folder}: {forecast} are foreseen there, and {_gigabytes(free)} are free; make room, or let `runs` in the "
-            "recipe name a folder on a larger disk"
+            f"{folder}: {forecast} are foreseen there, and {_gigabytes(free)} are free; make room, or let `runs` in "
+            "the recipe name a folder on a larger disk"
         )
     return free
 

@@ -128,9 +128,8 @@ class Store:
 
     def bytes(self) -> int:
         """What it takes of the disk, or will as soon as it is written there."""
-        (pages,), (size,) = (
-            self._database.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
-        )
+        (pages,) = self._database.execute("PRAGMA page_count").fetchone()
+        (size,) = self._database.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(size)
 
     def size(self) -> int:

@@ -172,12 +172,23 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
         header = _unquoted(_cells(first))
         rows: Iterable[tuple[int, list[str] | Problem]] = _TabRows(text, len(header))
     else:
-        reader = csv.reader(chain([first], text), delimiter=delimiter)
-        header, rows = next(reader), _csv_rows(path, reader)
+        rows = _csv_rows(path, text, first, delimiter)
+        header = _header(path, rows)
     columns = _columns(path, header)
     table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()), share=_share_read(path, raw))
     table.rows = _checked_rows(table, rows, other)
     return table
+
+
+Numbered = Iterator[tuple[int, list[str] | Problem]]
+"""Rows of text, each with the line it begins in."""
+
+
+def _header(path: Path, rows: Numbered) -> list[str]:
+    _, found = next(rows)
+    if isinstance(found, Problem):
+        raise InputError(f"{path}:1: the line with the names of the columns {found.reason}; close it")
+    return found
 
 
 def _refuse_no_text(path: Path, start: bytes) -> None:
@@ -247,13 +258,18 @@ def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str] | Problem]]:  # noqa: ANN401  csv's readers have no public type
-    """Rows with the line they begin in.
+def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> Numbered:
+    """Rows with the line they begin in, the header first.
+
+    A row over several lines whose quotes do not balance may have swallowed others, so it is not used.
 
     :raises InputError: a quote is opened and not closed for so long that the rest of the file would be one cell.
     """
-    before = reader.line_num
+    taken: list[str] = []
+    reader = csv.reader(_noted(chain([first], lines), taken), delimiter=delimiter)
+    before, width = 0, 0
     while True:
+        taken.clear()
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -261,13 +277,24 @@ def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str] | Proble
                 raise
             raise InputError(
                 f"{path}:{before + 1}: the row that begins in this line opens a quote that is never closed, or not in "
-                f'the {reader.line_num - before:,} lines that follow; close it, or write "" for a quote that belongs to '
-                "the text"
+                f'the {reader.line_num - before:,} lines that follow; close it, or write "" for a quote that belongs '
+                "to the text"
             ) from error
         if cells is None:
             return
-        yield before + 1, cells
+        width = width or len(cells)
+        over = reader.line_num - before
+        if over > 1 and (len(cells) != width or sum(line.count('"') for line in taken) % 2):
+            yield before + 1, Problem("line break", f"goes on over {over:,} lines, for a quote in it is not closed")
+        else:
+            yield before + 1, cells
         before = reader.line_num
+
+
+def _noted(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line
 
 
 class _TabRows:
