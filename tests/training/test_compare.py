@@ -103,11 +103,13 @@ def test_a_label_s_loss_counts_only_where_chance_is_no_explanation(
         (100, 60, None, None, True, 25, "worse"),
         (100, 90, None, None, True, 25, "about the same"),
         (100, 200, None, None, True, 25, "better"),
+        (0.117, None, None, None, False, 0.02, "not known"),
+        (None, 0.5, None, None, True, None, "not known"),
     ],
 )
 def test_verdicts(
-    champion: float,
-    challenger: float,
+    champion: float | None,
+    challenger: float | None,
     low: float | None,
     high: float | None,
     higher: bool,
@@ -115,6 +117,20 @@ def test_verdicts(
     expected: str,
 ) -> None:
     assert Figure("any", champion, challenger, higher, low, high, margin).verdict == expected
+
+
+def test_who_gives_no_label_is_not_the_better_calibrated(
+    tiny_release: Path, tiny_classifier: EventClassifier, held_out: HeldOut, tmp_path: Path
+) -> None:
+    never = dict.fromkeys(tiny_classifier.taxonomy.names, 1.0)
+    silent = EventClassifier.load(with_thresholds(tiny_release, tmp_path / "silent", **never))
+    found = compare(tiny_classifier, silent, held_out, CompareSettings(), bootstrap_samples=20)
+    (row,) = (row for row in found.figures if row.name == "calibration error (ECE)")
+    assert row.champion is not None
+    assert (row.challenger, row.difference, row.verdict) == (None, None, "not known")
+    assert json.loads(json.dumps(found.as_dict()))["figures"][4]["verdict"] == "not known"
+    assert "not known" in html(found)
+    assert len(tables(found)[0].rows) == len(found.figures)
 
 
 def test_mcnemar_is_exact_and_near_its_chi_square_for_many() -> None:
