@@ -124,7 +124,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ),
         (
             entry("a_b", name="A", event_type="B") + entry("b_c", name="B", event_type="A"),
-            r"'a_b' stands under 'B', .* \(a circle: A -> B -> A\); there are two levels only.*: take event_type out of",
+            r"'a_b' stands under 'B', .* \(a circle: A -> B -> A\); there are two levels only.*: take event_type",
         ),
         (
             '[[event_types]]\nname = "A"\nevent_type = "B"\n[[event_types]]\nname = "B"\nevent_type = "A"\n'

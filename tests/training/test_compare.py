@@ -77,6 +77,7 @@ def test_what_got_worse_is_found_and_named(comparison: Comparison) -> None:
 def test_the_interval_holds_the_difference(comparison: Comparison) -> None:
     for row in comparison.figures:
         if row.low is not None and row.high is not None:
+            assert row.difference is not None
             assert row.low - 1e-6 <= row.difference <= row.high + 1e-6
 
 
@@ -128,7 +129,7 @@ def test_who_gives_no_label_is_not_the_better_calibrated(
     (row,) = (row for row in found.figures if row.name == "calibration error (ECE)")
     assert row.champion is not None
     assert (row.challenger, row.difference, row.verdict) == (None, None, "not known")
-    assert json.loads(json.dumps(found.as_dict()))["figures"][4]["verdict"] == "not known"
+    assert "not known" in [row["verdict"] for row in json.loads(json.dumps(found.as_dict()))["figures"]]
     assert "not known" in html(found)
     assert len(tables(found)[0].rows) == len(found.figures)
 

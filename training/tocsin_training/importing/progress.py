@@ -115,9 +115,8 @@ class Progress:
         """From now on something else is done."""
         self._what, self._began = what, self._clock()
         if self._bar is not None:
-            self._bar.stop_task(self._task)
-            for task in self._bar.task_ids:
-                self._bar.remove_task(task)
+            for done in self._bar.task_ids:
+                self._bar.remove_task(done)
             self._task = self._bar.add_task(what, total=1.0, rows=0, speed=0.0)
 
     def at(self, rows: int, share: float | None) -> None:
