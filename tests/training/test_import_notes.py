@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
+import typer
 from rich.console import Console
 from synthetic import ROOT, TAXONOMY, notes, write_csv
+from typer.testing import CliRunner
 
 from tocsin.errors import InputError
-from tocsin_training.config import load_settings
+from tocsin_training.config import load_settings, to_toml
 from tocsin_training.duplicates import runs_alike
 from tocsin_training.importing import progress
 from tocsin_training.importing.build import LEFT_OUT, Imported, import_corpus
-from tocsin_training.importing.cli import refusal, with_data
+from tocsin_training.importing.cli import data, refusal, with_data
 from tocsin_training.importing.dates import parse_date
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Forecast, Progress
@@ -101,15 +102,15 @@ def test_a_span_is_told_with_the_texts_that_it_is_not_of(do: Do, tmp_path: Path)
     assert "2024-08-05 to 2024-08-07, 40 of 120 texts without a date" in " ".join(shown(imported).split())
     assert imported.folder is not None
     recipe = load_settings(ROOT / "training" / "train-tiny.toml")
-    data = describe_data(
+    described = describe_data(
         recipe.data.model_copy(update={"corpus": imported.folder, "taxonomy": TAXONOMY}), imported.report.sha256 or ""
     )
     undated = [
         json.loads(line).get("date") is None
         for line in (imported.folder / "train" / "imported.jsonl").read_text().splitlines()
     ]
-    assert data.undated == sum(undated) > 20
-    assert (data.first, data.last) == ("2024-08-05", "2024-08-07")
+    assert described.undated == sum(undated) > 20
+    assert (described.first, described.last) == ("2024-08-05", "2024-08-07")
 
 
 # --- shares and labels
@@ -177,6 +178,19 @@ def test_all_rows_of_refused_data_are_in_a_list_that_is_named(do: Do, tmp_path: 
     assert str(imported.left_out) in refusal(imported)
     assert f"150 rows left out in all; all of them, with line and reason: {imported.left_out}" in shown(imported)
     assert imported.left_out.parent.stat().st_mode & 0o077 == 0, "names of labels may be somebody's business, too"
+
+
+def test_machines_are_told_where_the_list_is(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    tiny = load_settings(ROOT / "training" / "train-tiny.toml")
+    recipe.write_text(to_toml(tiny.model_copy(update={"runs": tmp_path / "runs"})), encoding="utf-8")
+    path = write_csv(tmp_path / "a.csv", [row | {"sub_event_type": "Picnic"} for row in notes(60)])
+    app = typer.Typer()
+    app.command()(data)
+    said = CliRunner().invoke(app, [str(path), "--config", str(recipe), "--json", "--no-label-errors"])
+    listed = Path(json.loads(said.stdout)["left_out"])
+    assert len(listed.read_text().splitlines()) == 60
+    assert isinstance(said.exception, InputError) and str(listed) in str(said.exception)
 
 
 def test_the_list_of_what_was_left_out_of_taken_data_is_named_the_second_time_too(do: Do, tmp_path: Path) -> None:
@@ -355,11 +369,13 @@ def test_a_forecast_grows_with_what_is_left_and_is_of_the_whole() -> None:
 def test_near_duplicates_found_by_a_file_are_those_found_in_memory(tmp_path: Path) -> None:
     texts = [row["notes"] for row in notes(200)]
     texts += [f"{text} Again." for text in texts[::4]]
-    in_memory, on_disk = (
-        [run.tolist() for run in runs_alike(texts, len(texts), scratch)] for scratch in (None, tmp_path)
-    )
-    assert in_memory == on_disk and len(in_memory) > 50
-    assert np.fromfile(tmp_path / "bands.uint64", dtype=np.uint64).size == 21 * len(texts)
+    on_disk = runs_alike(texts, len(texts), tmp_path)
+    first = next(on_disk)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size == 21 * 8 * len(texts)
+    found = [first.tolist(), *(run.tolist() for run in on_disk)]
+    assert found == [run.tolist() for run in runs_alike(texts, len(texts))] and len(found) > 50
+    assert not list(tmp_path.iterdir())
 
 
 def test_that_a_toy_recipe_s_answers_are_worth_nothing_is_said_before_it_is_trained(

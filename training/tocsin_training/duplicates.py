@@ -25,6 +25,7 @@ NEAR_DUPLICATE = 0.5
 
 _BANDS, _ROWS = 21, 3
 """A pair that is half alike shares a band with a probability of 94 %, one that is a fifth alike with 16 %."""
+_BANDS_FILE = "bands.uint64"
 _BATCH = 2000
 
 Integers = NDArray[np.int64]
@@ -89,12 +90,16 @@ def runs_alike(texts: Iterable[str], size: int, scratch: Path | None = None) -> 
     :param size: how many there are.
     :param scratch: folder for their hashes, of which a band at a time is then in memory; none: all are.
     """
-    for column in _bands(texts, size, scratch):
-        order = np.argsort(column, kind="stable")
-        same = np.flatnonzero(column[order][1:] == column[order][:-1])
-        for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
-            if len(run):
-                yield order[run[0] : run[-1] + 2]
+    try:
+        for column in _bands(texts, size, scratch):
+            order = np.argsort(column, kind="stable")
+            same = np.flatnonzero(column[order][1:] == column[order][:-1])
+            for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
+                if len(run):
+                    yield order[run[0] : run[-1] + 2]
+    finally:
+        if scratch is not None:
+            (scratch / _BANDS_FILE).unlink(missing_ok=True)
 
 
 def _bands(texts: Iterable[str], size: int, scratch: Path | None) -> NDArray[np.uint64]:
@@ -115,7 +120,7 @@ def _bands(texts: Iterable[str], size: int, scratch: Path | None) -> NDArray[np.
 def _room(scratch: Path | None, shape: tuple[int, int]) -> NDArray[np.uint64]:
     if scratch is None or not shape[1]:
         return np.empty(shape, dtype=np.uint64)
-    return np.memmap(scratch / "bands.uint64", dtype=np.uint64, mode="w+", shape=shape)
+    return np.memmap(scratch / _BANDS_FILE, dtype=np.uint64, mode="w+", shape=shape)
 
 
 def count_alike(lines: Sequence[Line], found: Sequence[Alike]) -> list[Row]:
