@@ -70,7 +70,7 @@ train: $(VENV)/.dev  ## corpus -> verified release in runs/; DATA="a.csv b.csv" 
 	$(BIN)/tocsin train $(OWN) $(ARGS)
 
 .PHONY: train-tiny
-train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in about a minute; DATA likewise
+train-tiny: $(VENV)/.dev  ## the same chain on a toy model, in under a minute; DATA likewise
 	$(BIN)/tocsin train --config training/train-tiny.toml $(OWN) $(ARGS)
 
 .PHONY: teacher

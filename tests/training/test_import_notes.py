@@ -22,6 +22,7 @@ from tocsin_training.importing import progress
 from tocsin_training.importing.build import LEFT_OUT, Imported, import_corpus
 from tocsin_training.importing.cli import data, refusal, with_data
 from tocsin_training.importing.dates import parse_date
+from tocsin_training.importing.derived import derived_taxonomy
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Forecast, Progress
 from tocsin_training.importing.report import show
@@ -293,6 +294,8 @@ def test_every_step_of_an_import_says_how_far_it_is_where_there_is_no_terminal(
     for step in ("reading a.csv", "understanding labels", "looking for near-duplicates", "writing"):
         assert any(line.startswith(f"{step}: 100 rows, ") and "rows/s" in line for line in said), step
     assert any("%" in line and "to go" in line for line in said)
+    derived_taxonomy([tmp_path / "a.csv"], tmp_path / "imports", ImportOptions(), Progress(console, every=0.0))
+    assert lines_of(console)[-1].startswith("counting labels of a.csv: 250 rows, ")
     quiet = Console(file=io.StringIO(), width=200)
     do(write_csv(tmp_path / "b.csv", list(notes(300))), told=Progress(quiet))
     assert lines_of(quiet) == [], "half a minute has not passed"

@@ -55,6 +55,8 @@ REFUSED = "refused"
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
 _KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES, _KEPT_DATES, _KEPT_RIVALS = 100, 50, 300, 5, 3
+_MOST_WAITING = 10_000
+"""Rows that are left out and not in the store yet: in a file of another codebook they are nearly all."""
 _LANGUAGES_OF = 20_000
 _NO_SPLIT = "no split"
 _OF_CODERS = frozenset({generic.LAYOUT.name, events.LAYOUT.name})
@@ -325,6 +327,9 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
         found = work.labels(text)
         if found is None:
             dropped.append(_dropped(work, text, faults.get(text.names)))
+            if len(dropped) >= _MOST_WAITING:
+                work.store.add_problems(dropped)
+                dropped.clear()
             continue
         labels.update(found)
         day = work.day(text)

@@ -92,12 +92,13 @@ def import_for(
     from tocsin_training.importing.names import told_spellings
     from tocsin_training.importing.progress import Progress
 
-    root = settings.runs / "imports"
+    root, progress = settings.runs / "imports", Progress(err)
     if taxonomy == DERIVE:
-        chosen = derived_taxonomy(files, root, options)
+        with progress.shown():
+            chosen = derived_taxonomy(files, root, options, progress)
     else:
         chosen = settings.data.taxonomy if taxonomy is None else Path(taxonomy).resolve()
-    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus, progress=Progress(err))
+    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus, progress=progress)
     if taxonomy == DERIVE:
         counts = {name: count.all for name, count in imported.report.labels.items()}
         if told := told_spellings(counts):

@@ -132,12 +132,15 @@ class Progress:
             to_go = "" if not share else f", {share:.0%}, {duration(self.seconds * (1 / share - 1))} to go"
             self.say(f"{self._what}: {rows:,} rows, {speed:,.0f} rows/s{to_go}")
 
-    def over(self, what: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-        """The items, of which it is told how many were taken."""
+    def over(self, what: str, items: Iterable[Item], of: int | Callable[[], float | None]) -> Iterator[Item]:
+        """The items, of which it is told how many were taken.
+
+        :param of: how many there are, or what tells the share that was taken.
+        """
         self.begin(what)
         for number, item in enumerate(items):
             if number % _LOOKED_EVERY == 0 and number:
-                self.at(number, number / total if total else None)
+                self.at(number, of() if callable(of) else number / of)
             yield item
 
     def say(self, text: str) -> None:
