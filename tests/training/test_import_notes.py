@@ -234,6 +234,11 @@ def test_rows_that_an_open_quote_swallows_are_left_out_though_their_width_is_rig
     path.write_text("\n".join(lines) + "\n")
     report = do(path, **NAMED).report
     assert report.problems == ["a.csv:5: goes on over 2 lines, for a quote in it is not closed"]
+    lines[4:6] = ['"Police fired', 'tear gas, he said ""now"".",Attack', '"Two', 'were held",Arrests,surplus']
+    path.write_text("\n".join(lines) + "\n")
+    report = do(path, **NAMED).report
+    assert report.problems == ["a.csv:7: has 3 cells; the header has 2"], "all its quotes are closed"
+    assert report.texts == 79
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> N
     """
     taken: list[str] = []
     reader = csv.reader(_noted(chain([first], lines), taken), delimiter=delimiter)
-    before, width = 0, 0
+    before = 0
     while True:
         taken.clear()
         try:
@@ -282,9 +282,9 @@ def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> N
             ) from error
         if cells is None:
             return
-        width = width or len(cells)
         over = reader.line_num - before
-        if over > 1 and (len(cells) != width or sum(line.count('"') for line in taken) % 2):
+        # Quotes that open, close and are doubled come in pairs, wherever the cells end.
+        if over > 1 and sum(line.count('"') for line in taken) % 2:
             yield before + 1, Problem("line break", f"goes on over {over:,} lines, for a quote in it is not closed")
         else:
             yield before + 1, cells
