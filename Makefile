@@ -66,6 +66,7 @@ format: $(VENV)/.dev  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Blanks part the files. One whose name holds a blank wants the command itself: tocsin train --data "my file.csv".
 OWN = $(foreach file,$(DATA),--data $(file))
 BENCHMARK = $(if $(CASE),--benchmark $(CASE))
 
@@ -100,7 +101,7 @@ bench-cascade: $(VENV)/.dev  ## what `tocsin score --cascade` loses and saves; A
 	$(BIN)/python benchmarks/cascade.py $(ARGS)
 
 .PHONY: bench-prepare
-bench-prepare: $(VENV)/.dev  ## rows a second and peak memory of `tocsin data`; ARGS="--rows 600000"
+bench-prepare: $(VENV)/.dev  ## rows a second, memory and disk of `tocsin data`, and what 5 GB would take; ARGS="--rows 600000 --save"
 	$(BIN)/python benchmarks/prepare.py $(ARGS)
 
 .PHONY: bench-train-scale

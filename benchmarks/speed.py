@@ -265,6 +265,15 @@ def proportional_memory(process: psutil.Process) -> int:
         return 0
 
 
+def own_memory(process: psutil.Process) -> int:
+    """Bytes of a process that are no pages of files."""
+    try:
+        found = process.memory_info()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return int(found.rss - found.shared)
+
+
 def peak_memory(
     command: Sequence[str], every: float = 0.2, of: Callable[[psutil.Process], int] = proportional_memory
 ) -> int:

@@ -25,10 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pages import DOCS, with_table
 from prepare import write_export
-from speed import CORES, ROOT, cpu_name, peak_memory
+from speed import CORES, ROOT, cpu_name, own_memory, peak_memory
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import FinetuneSettings, Settings, load_settings, to_toml
@@ -160,15 +159,6 @@ def run_stages(recipe: Path, stage: str) -> None:
     from tocsin_training.pipeline import train
 
     train(load_settings(recipe), "scale", Console(stderr=True), until=stage)
-
-
-def own_memory(process: psutil.Process) -> int:
-    """Bytes of a process that are no pages of files."""
-    try:
-        found = process.memory_info()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0
-    return int(found.rss - found.shared)
 
 
 def stage_row(name: str, part: Stage, whole: Stage) -> Row:

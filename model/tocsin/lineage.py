@@ -36,6 +36,7 @@ class DataLineage(_Section):
     without_event: int = Field(ge=0, description="training records without a label")
     first: str | None = Field(description="earliest date or decade that a training record gives")
     last: str | None = Field(description="latest date or decade that a training record gives")
+    undated: int | None = Field(None, ge=0, description="imported training records without a date; none: not counted")
     licence: str | None = Field(description="as the recipe states it; none: not stated")
 
 

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from tocsin.errors import TaxonomyError
+from tocsin.errors import TaxonomyError, in_words
 from tocsin.text import fold
 from tocsin.toml import read_toml
 
@@ -137,9 +137,11 @@ class Taxonomy(BaseModel):
         for label in self.labels:
             parent = above.get(fold(label.event_type))
             if parent is not None and fold(parent.event_type) != fold(label.event_type):
+                told = _circle({fold(each.name): each.event_type for each in self.labels}, label.name)
                 raise ValueError(
                     f"label {label.label!r} stands under {label.event_type!r}, which is itself a label under "
-                    f"{parent.event_type!r}; there are two levels only, labels under event types"
+                    f"{parent.event_type!r}{told}; {_TWO_LEVELS}: take event_type out of one of them, or give both an "
+                    "event type that is no label"
                 )
 
     @classmethod
@@ -219,6 +221,22 @@ class Taxonomy(BaseModel):
             raise TaxonomyError(f"no label {label!r}; labels are: {', '.join(self.names)}") from None
 
 
+_TWO_LEVELS = "there are two levels only, labels under event types"
+
+
+def _circle(parents: Mapping[str, str], start: str) -> str:
+    """That the parents of a name lead back to it, with the way; nothing where they do not.
+
+    :param parents: folded name -> parent.
+    """
+    way = [start]
+    while (parent := parents.get(fold(way[-1]))) is not None and len(way) <= len(parents):
+        way.append(parent)
+        if fold(parent) == fold(start):
+            return f" (a circle: {' -> '.join(way)})"
+    return ""
+
+
 def _refuse_ambiguity(names: Mapping[str, Iterable[str]]) -> None:
     owner: dict[str, str] = {}
     for entry, aliases in names.items():
@@ -227,16 +245,38 @@ def _refuse_ambiguity(names: Mapping[str, Iterable[str]]) -> None:
                 raise ValueError(f"alias {alias!r} belongs to both {owner[alias]!r} and {entry!r}")
 
 
+_NEEDED = {
+    "definition": "every label needs one; write a sentence of what counts as it",
+    "name": "it needs one; write what people call it",
+    "label": "every label needs one; write an identifier of lower-case letters, digits and _, such as air_strike",
+}
+"""Field of an entry -> what to write, where it is missing or empty."""
+
+
+def _parent_of_a_parent(name: str, entries: object) -> str:
+    """What to do about an event type that is given an event type."""
+    parents = {
+        fold(str(entry.get("name"))): str(entry["event_type"])
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and "event_type" in entry
+    }
+    return f"event types stand under nothing{_circle(parents, name)}; {_TWO_LEVELS}: take event_type out"
+
+
 def _explain(error: ValidationError, data: dict[str, object]) -> str:
     """The first broken rule in words, with the entry it stands in."""
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
+    message = in_words(first)
     match first["loc"]:
         case (str(table), int(position), *rest):
             entries = data.get(table)
             entry = entries[position] if isinstance(entries, list) else {}
             name = entry.get("label") or entry.get("name") if isinstance(entry, dict) else None
             field = f", field {rest[0]!r}" if rest else ""
+            if table == "event_types" and rest == ["event_type"]:
+                message = _parent_of_a_parent(str(name), entries)
+            elif rest and first["type"] in ("missing", "string_too_short"):
+                message = _NEEDED.get(str(rest[0]), message)
             return f"[[{table}]] entry {position + 1} ({name or 'unnamed'}){field}: {message}"
         case (str(table), *_) if first["type"] in ("missing", "too_short"):
             return f"holds no [[{table}]], and a taxonomy needs at least one"

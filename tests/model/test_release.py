@@ -92,7 +92,7 @@ def test_a_tokenizer_that_is_none_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.pop("seed"), "seed: Field required"),
+        (lambda manifest: manifest.pop("seed"), "seed: is missing, and is needed"),
         (lambda manifest: manifest["files"].pop(LAYOUT.model), "does not list model.onnx"),
         (lambda manifest: manifest["files"].update({"../evil": "0"}), "no plain file name"),
         (lambda manifest: manifest.update(window_overlap=31), "window_overlap must be smaller"),

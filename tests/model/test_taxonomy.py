@@ -94,10 +94,16 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         (PARENT + entry("a_b") + entry("a_b", name="Other name"), "label given more than once: a_b"),
         (PARENT + entry("a_b", name="Same") + entry("b_c", name="Same"), "name given more than once: Same"),
         (PARENT + PARENT + entry("a_b"), "event type given more than once: Battles"),
-        (PARENT + entry("a_b", definition=""), r"entry 1 \(a_b\), field 'definition': Field required"),
-        (PARENT + entry("a_b").replace('"Armed clash"', '""'), r"entry 1 \(a_b\), field 'sub_event_type': .* 1 char"),
+        (
+            PARENT + entry("a_b", definition=""),
+            r"entry 1 \(a_b\), field 'definition': every label needs one; write a sentence",
+        ),
+        (
+            PARENT + entry("a_b").replace('"Armed clash"', '""'),
+            r"entry 1 \(a_b\), field 'sub_event_type': must not be empty",
+        ),
         (PARENT + entry("a_b") + entry("Not Snake"), r"entry 2 \(Not Snake\).*snake_case"),
-        (PARENT + entry("a_b", colour="red"), r"entry 1 \(a_b\), field 'colour': Extra inputs"),
+        (PARENT + entry("a_b", colour="red"), r"entry 1 \(a_b\), field 'colour': is no field that is known"),
         (PARENT + entry("a_b") + entry("9_lives"), r"entry 2 \(9_lives\), field 'label'.*a letter first"),
         (PARENT + entry("a_b", name="***"), r"entry 1 \(a_b\), field 'name': .* no letter or digit"),
         (PARENT + entry("a_b", name=r"A\tB"), r"entry 1 \(a_b\), field 'name': .* control character"),
@@ -116,10 +122,23 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
             entry("a_b", event_type="B C") + entry("b_c", name="B C", event_type="A B"),
             "'a_b' stands under 'B C'.*'A B'",
         ),
+        (
+            entry("a_b", name="A", event_type="B") + entry("b_c", name="B", event_type="A"),
+            r"'a_b' stands under 'B', .* \(a circle: A -> B -> A\); there are two levels only.*: take event_type",
+        ),
+        (
+            '[[event_types]]\nname = "A"\nevent_type = "B"\n[[event_types]]\nname = "B"\nevent_type = "A"\n'
+            + entry("a_b", event_type="A"),
+            r"entry 1 \(A\), field 'event_type': .* nothing \(a circle: A -> B -> A\); .*: take event_type out$",
+        ),
+        (
+            '[[event_types]]\nname = "A"\nevent_type = "Above"\n' + entry("a_b", event_type="A"),
+            r"entry 1 \(A\), field 'event_type': event types stand under nothing; there are two levels only",
+        ),
         (PARENT, r"holds no \[\[labels\]\]"),
         ("", r"holds no \[\[labels\]\]"),
         ("labels = []", r"holds no \[\[labels\]\]"),
-        ('labels = "storm"', r"\[\[labels\]\]: Input should be a valid tuple"),
+        ('labels = "storm"', r"\[\[labels\]\]: must be a list"),
         ("not toml [", "not a TOML file"),
     ],
 )

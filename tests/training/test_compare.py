@@ -77,6 +77,7 @@ def test_what_got_worse_is_found_and_named(comparison: Comparison) -> None:
 def test_the_interval_holds_the_difference(comparison: Comparison) -> None:
     for row in comparison.figures:
         if row.low is not None and row.high is not None:
+            assert row.difference is not None
             assert row.low - 1e-6 <= row.difference <= row.high + 1e-6
 
 
@@ -103,11 +104,13 @@ def test_a_label_s_loss_counts_only_where_chance_is_no_explanation(
         (100, 60, None, None, True, 25, "worse"),
         (100, 90, None, None, True, 25, "about the same"),
         (100, 200, None, None, True, 25, "better"),
+        (0.117, None, None, None, False, 0.02, "not known"),
+        (None, 0.5, None, None, True, None, "not known"),
     ],
 )
 def test_verdicts(
-    champion: float,
-    challenger: float,
+    champion: float | None,
+    challenger: float | None,
     low: float | None,
     high: float | None,
     higher: bool,
@@ -115,6 +118,20 @@ def test_verdicts(
     expected: str,
 ) -> None:
     assert Figure("any", champion, challenger, higher, low, high, margin).verdict == expected
+
+
+def test_who_gives_no_label_is_not_the_better_calibrated(
+    tiny_release: Path, tiny_classifier: EventClassifier, held_out: HeldOut, tmp_path: Path
+) -> None:
+    never = dict.fromkeys(tiny_classifier.taxonomy.names, 1 - 1e-9)
+    silent = EventClassifier.load(with_thresholds(tiny_release, tmp_path / "silent", **never))
+    found = compare(tiny_classifier, silent, held_out, CompareSettings(), bootstrap_samples=20)
+    (row,) = (row for row in found.figures if row.name == "calibration error (ECE)")
+    assert row.champion is not None
+    assert (row.challenger, row.difference, row.verdict) == (None, None, "not known")
+    assert "not known" in [row["verdict"] for row in json.loads(json.dumps(found.as_dict()))["figures"]]
+    assert "not known" in html(found)
+    assert len(tables(found)[0].rows) == len(found.figures)
 
 
 def test_mcnemar_is_exact_and_near_its_chi_square_for_many() -> None:

@@ -255,7 +255,8 @@ def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path)
     ("arguments", "said"),
     [
         (["--mix", "2"], "neither `none` nor a share"),
-        (["--held-out", "0.9"], "--held-out"),
+        (["--held-out", "0.9"], "--held-out: must be 0.8 or less"),
+        (["--held-out", "0"], "--held-out: must be 0.02 or more"),
         (["--licence", "mine"], "--data FILE"),
         (["--split-by", "date"], "--data FILE"),
         (["--resume", "latest", "--data", "a.csv"], "own recipe and data; leave out: --config, --data"),

@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 from support import ROOT, assert_same_predictions
 
 from tocsin import EventClassifier, Prediction
@@ -130,6 +131,13 @@ def classifier(folder: Path) -> EventClassifier:
     return EventClassifier.load(folder / "hazards")
 
 
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    """Address of the page's server."""
+    with served(folder) as address:
+        yield address
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Address of the page's server while it lives."""
@@ -212,21 +220,46 @@ def test_old_answers_go_under_derived_names(folder: Path) -> None:
     assert {event["sub_event_type"] for row in rows for event in json.loads(row["events"])} == {None}
 
 
-def test_the_service_gives_the_library_s_answers(folder: Path, classifier: EventClassifier) -> None:
-    with served(folder) as url:
-        answer = httpx.post(f"{url}/classify", json={"texts": ANSWERED, "scores": True}, timeout=60)
-        assert answer.status_code == 200, answer.text
-        answered = [Prediction.model_validate(one) for one in answer.json()]
-        assert_same_predictions(classifier.classify_batch(ANSWERED), answered)
-        document = httpx.post(f"{url}/classify_document", json={"document": " ".join(ANSWERED)}, timeout=60).json()
-        assert {event["name"] for event in document["summary"]["events"]} >= {"Flood"}
-        taxonomy = httpx.get(f"{url}/taxonomy").json()
-        assert [label["label"] for label in taxonomy["labels"]] == list(classifier.taxonomy.names)
-        assert taxonomy["event_types"][0] == {"name": "Weather", "aliases": ["meteorological"]}
-        assert httpx.get(f"{url}/model").json()["model_version"] == "hazards-en-0.1.0"
-        page, schema = httpx.get(f"{url}/").text, httpx.get(f"{url}/docs.json").json()
-        assert "ACLED" not in page
-        assert "ACLED" not in schema["info"]["description"]
+def test_the_service_gives_the_library_s_answers(url: str, classifier: EventClassifier) -> None:
+    answer = httpx.post(f"{url}/classify", json={"texts": ANSWERED, "scores": True}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    answered = [Prediction.model_validate(one) for one in answer.json()]
+    assert_same_predictions(classifier.classify_batch(ANSWERED), answered)
+    document = httpx.post(f"{url}/classify_document", json={"document": " ".join(ANSWERED)}, timeout=60).json()
+    assert {event["name"] for event in document["summary"]["events"]} >= {"Flood"}
+    taxonomy = httpx.get(f"{url}/taxonomy").json()
+    assert [label["label"] for label in taxonomy["labels"]] == list(classifier.taxonomy.names)
+    assert taxonomy["event_types"][0] == {"name": "Weather", "aliases": ["meteorological"]}
+    assert httpx.get(f"{url}/model").json()["model_version"] == "hazards-en-0.1.0"
+    page, schema = httpx.get(f"{url}/").text, httpx.get(f"{url}/docs.json").json()
+    assert "ACLED" not in page
+    assert "ACLED" not in schema["info"]["description"]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser on the PATH")
+def test_the_page_answers_in_the_taxonomy_s_words_in_a_browser(url: str, classifier: EventClassifier) -> None:
+    document = "\n\n".join(ANSWERED)
+    expected = [event.name for each in classifier.classify_document(document).sentences for event in each.events]
+    assert set(expected) == {"Flood", "Earthquake", "Wildfire"}
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        page.get_by_label("Article or report").fill(document)
+        page.get_by_role("button", name="Find events").click()
+        tags = page.locator("#sentences .tag:not(.note)")
+        expect(tags).to_have_count(len(expected), timeout=60_000)
+        assert all(name in tag for name, tag in zip(expected, tags.all_inner_texts(), strict=True))
+        expect(page.locator("#overview")).to_contain_text("3 sentences, 2 with events")
+        assert "ACLED" not in page.locator("body").inner_text()
+        browser.close()
+    assert complaints == []
 
 
 def test_the_run_measured_the_labels_of_the_taxonomy(folder: Path) -> None:

@@ -374,7 +374,7 @@ def test_an_unsound_release_is_no_candidate(releases: list[Release]) -> None:
 
 def test_a_run_never_verified_is_refused(run_copy: Run) -> None:
     run_copy.verification.unlink()
-    with pytest.raises(PromotionError, match="never verified"):
+    with pytest.raises(PromotionError, match=f"never verified.*`tocsin train --resume {run_copy.folder}` goes on"):
         open_candidate(str(run_copy.folder))
 
 

@@ -236,7 +236,8 @@ def test_an_estimate_by_itself_keeps_no_run_and_names_no_release(
     assert not done.value.code
     said = capsys.readouterr()
     told = " ".join(said.err.split())
-    assert "160 steps" in told and "has no release yet" in told and "CPU" in told and "no run is kept;" in told
+    assert "160 steps" in told and "CPU" in told and "no run is kept;" in told
+    assert "has no release yet" not in told, "of a folder that is gone"
     assert said.out == "" and "/release" not in told
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["prepared"]
 

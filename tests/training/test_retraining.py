@@ -245,7 +245,7 @@ def test_every_layout_of_acled_goes_from_the_file_to_a_release_in_place(
     assert answers[0] == answers[1]
 
 
-DEEDS = {
+PLOVER = {
     "AGREE": "promised to sign the accord with",
     "CONSULT": "held talks by telephone with",
     "SUPPORT": "praised and endorsed",
@@ -265,13 +265,40 @@ DEEDS = {
 }
 
 
+CAMEO = {
+    "MAKE PUBLIC STATEMENT": "commented in public on the plans of",
+    "APPEAL": "appealed for mediation to",
+    "EXPRESS INTENT TO COOPERATE": "promised to sign the accord with",
+    "CONSULT": "held talks by telephone with",
+    "ENGAGE IN DIPLOMATIC COOPERATION": "praised and endorsed",
+    "ENGAGE IN MATERIAL COOPERATION": "shared intelligence and trained with",
+    "PROVIDE AID": "delivered food parcels to",
+    "YIELD": "withdrew troops and freed captives of",
+    "INVESTIGATE": "opened an inquiry into the finances of",
+    "DEMAND": "insisted on the resignation of",
+    "DISAPPROVE": "blamed and denounced",
+    "REJECT": "turned down the offer of",
+    "THREATEN": "warned of reprisals against",
+    "PROTEST": "marched with banners against",
+    "EXHIBIT FORCE POSTURE": "put the army on alert near",
+    "REDUCE RELATIONS": "cut diplomatic ties and embargoed",
+    "COERCE": "arrested and expelled members of",
+    "ASSAULT": "abducted and tortured relatives of",
+    "FIGHT": "shelled and shot at",
+    "USE UNCONVENTIONAL MASS VIOLENCE": "gassed thousands of followers of",
+}
+
+
 def deed(rng: random.Random, done: str) -> str:
     return f"{rng.choice(WHO)} {done} {rng.choice(WHO).lower()} in {rng.choice(WHERE)}. {rng.choice(AFTER)}."
 
 
-def test_plover_s_categories_are_learned_and_answered_in_every_way(tocsin: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "deeds"), [("plover", PLOVER), ("cameo-root", CAMEO)])
+def test_plover_s_categories_and_cameo_s_roots_are_learned_and_answered_in_every_way(
+    name: str, deeds: dict[str, str], tocsin: Callable[..., str], tmp_path: Path
+) -> None:
     rng = random.Random(3)
-    rows = [{"text": deed(rng, done), "labels": name} for _ in range(40) for name, done in DEEDS.items()]
+    rows = [{"text": deed(rng, done), "labels": label} for _ in range(40) for label, done in deeds.items()]
     rows += [{"text": deed(rng, "slept beside"), "labels": ""} for _ in range(60)]
     write_csv(tmp_path / "coded.csv", rows)
     recipe = tmp_path / "training" / "train-tiny.toml"
@@ -286,22 +313,26 @@ def test_plover_s_categories_are_learned_and_answered_in_every_way(tocsin: Calla
             )
         )
     )
-    taxonomy = "datasets/taxonomies/plover.toml"
+    taxonomy = f"datasets/taxonomies/{name}.toml"
     tocsin(f"train --config {recipe} --data coded.csv --taxonomy {taxonomy} --no-near-duplicates --no-label-errors")
-    tocsin("promote latest --target plover")
+    tocsin("promote latest --target ours")
 
-    texts = [deed(rng, done) for done in DEEDS.values()]
+    texts = [deed(rng, done) for done in deeds.values()]
     write_csv(tmp_path / "asked.csv", [{"text": text} for text in texts])
-    tocsin("score asked.csv scored.csv --release plover")
+    tocsin("score asked.csv scored.csv --release ours")
     with (tmp_path / "scored.csv").open(newline="", encoding="utf-8") as file:
         scored = list(csv.DictReader(file))
-    predictions = EventClassifier.load(tmp_path / "plover").classify_batch(texts)
+    predictions = EventClassifier.load(tmp_path / "ours").classify_batch(texts)
     given = [[event.label for event in prediction.events] for prediction in predictions]
     assert [[event["label"] for event in json.loads(row["events"])] for row in scored] == given
-    right = [labels == [name.lower()] for name, labels in zip(DEEDS, given, strict=True)]
-    assert sum(right) >= 14, list(zip(DEEDS, given, strict=True))
-    parents = {label.label: label.event_type for label in Taxonomy.load(ROOT / taxonomy).labels}
+    known = Taxonomy.load(ROOT / taxonomy)
+    right = [labels == [known.find(label).label] for label, labels in zip(deeds, given, strict=True)]
+    assert sum(right) >= len(deeds) - 2, list(zip(deeds, given, strict=True))
+    parents = {label.label: label.event_type for label in known.labels}
     assert all(event.event_type == parents[event.label] for each in predictions for event in each.events)
     assert {row["sub_event_type"] for row in scored} == {""}
-    known = right.index(True)
-    assert list(DEEDS)[known] in tocsin(f"classify --release plover {shlex.quote(texts[known])}")
+    first = right.index(True)
+    wanted = known.find(list(deeds)[first])
+    # A table breaks long names over lines.
+    assert wanted.name.split()[0] in tocsin(f"classify --release ours {shlex.quote(texts[first])}")
+    assert f'"{wanted.label}"' in tocsin(f"classify --json --release ours {shlex.quote(texts[first])}")

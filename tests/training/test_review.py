@@ -43,7 +43,14 @@ def test_what_goes_to_review_does_not_count_against_the_promise() -> None:
     figures = outcome(95, 5, 100)
     assert figures["accuracy"] == 0.95
     assert figures["review_share"] == 0.5
-    assert outcome(0, 0, 10)["held"] is True
+
+
+def test_a_promise_of_answers_that_were_not_given_is_neither_held_nor_broken() -> None:
+    figures = outcome(0, 0, 10)
+    assert figures["held"] is None
+    assert promise_sentences(figures, "the test split")[1] == (
+        "On the test split: not put to the test, for every text goes to review."
+    )
 
 
 def test_the_curve_ends_at_all_texts_and_the_share_wrong_of_all() -> None:
@@ -56,7 +63,7 @@ def test_a_release_tells_what_its_promise_and_its_objectives_are_worth(trained_r
     figures = trained_run.figures()["evaluate"]
     promise, objectives = figures["review_promise"], figures["objectives"]
     assert promise["answers"] == round(100 * (1 - promise["review_share"]))
-    assert promise["held"] == (promise["accuracy"] >= promise["target_accuracy"])
+    assert promise["held"] == (promise["accuracy"] >= promise["target_accuracy"] if promise["answers"] else None)
     assert list(objectives) == ["default", "precision"]
     assert objectives["precision"]["labels"] <= objectives["default"]["labels"]
     assert objectives["precision"]["precision"] >= objectives["default"]["precision"]

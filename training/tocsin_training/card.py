@@ -253,7 +253,8 @@ def _data(manifest: Manifest) -> str:
     if data.mixed:
         sentences.append(f"{data.mixed:,} of the records are of the recipe's own corpus, mixed in for training alone.")
     if data.first is not None:
-        sentences.append(f"They span {data.first} to {data.last}.")
+        undated = f"; {data.undated:,} have no date that could be read" if data.undated else ""
+        sentences.append(f"They span {data.first} to {data.last}{undated}.")
     sentences.append(f"{data.without_event:,} have no event.")
     sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
     return " ".join(sentences)
@@ -332,6 +333,8 @@ def _alarms(evaluation: dict[str, Any]) -> str:
 
 def _review(evaluation: dict[str, Any]) -> str:
     review, intervals = evaluation["review"], evaluation["intervals"]
+    if review["accuracy_of_the_others"] is None:
+        return "All texts are sent to review."
     sent, right = (percent_interval(*intervals[name]) for name in ("review_share", "accuracy_of_the_others"))
     return (
         f"{percent(review['share'])} of all texts ({sent}) are sent to review; among the others the first answer is "
@@ -421,7 +424,9 @@ def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[st
     figures: dict[str, Any] = {name: round(evaluation[name], 4) for name in HEADLINES}
     figures["texts"] = evaluation["texts"]
     figures["false_alarms"] = round(evaluation["false_alarms"]["all"]["share"], 4)
-    figures["review"] = {name: round(value, 4) for name, value in evaluation["review"].items()}
+    figures["review"] = {
+        name: None if value is None else round(value, 4) for name, value in evaluation["review"].items()
+    }
     if promise := evaluation["review_promise"]:
         figures["review_promise_held"] = promise["held"]
         figures["review_share_promise_held"] = promise["review_share_held"]

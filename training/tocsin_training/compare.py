@@ -31,7 +31,7 @@ from tocsin_training.metrics import f1_figures, label_figures, reliability, top_
 from tocsin_training.resample import draw_texts, ece_by_draw, f1_by_draw, interval, share_by_draw
 
 Bools = NDArray[np.bool_]
-Verdict = Literal["better", "about the same", "no difference shown", "worse, but allowed", "worse"]
+Verdict = Literal["better", "about the same", "no difference shown", "worse, but allowed", "worse", "not known"]
 
 _TIMED_TEXTS = 128
 _TIMED_ROUNDS = 3
@@ -43,8 +43,9 @@ class Figure:
     """One figure of both releases. ``low`` and ``high`` bound the difference, challenger less champion (95 %)."""
 
     name: str
-    champion: float
-    challenger: float
+    champion: float | None
+    """None, as the challenger's: there was nothing to measure it on."""
+    challenger: float | None
     higher_is_better: bool
     low: float | None
     high: float | None
@@ -54,14 +55,16 @@ class Figure:
     """McNemar's, where the figure is a share of texts."""
 
     @property
-    def difference(self) -> float:
-        """Challenger less champion."""
-        return self.challenger - self.champion
+    def difference(self) -> float | None:
+        """Challenger less champion; none where either is not known."""
+        return None if self.champion is None or self.challenger is None else self.challenger - self.champion
 
     @property
     def verdict(self) -> Verdict:
         """What the difference means for the challenger."""
         sign = 1 if self.higher_is_better else -1
+        if self.difference is None:
+            return "not known"
         if self.margin is not None and sign * self.difference < -self.margin:
             return "worse"
         if self.low is None or self.high is None:
@@ -322,7 +325,9 @@ def _share(
     """A share of texts, with McNemar's test."""
     before, after = holds(old), holds(new)
     low, high = interval(share_by_draw(draws, after, among) - share_by_draw(draws, before, among))
-    values = [float(held[among].mean()) if among.any() else 0.0 for held in (before, after)]
+    if not among.any():
+        return Figure(name, None, None, True, None, None, margin)
+    values = [float(held[among].mean()) for held in (before, after)]
     return Figure(name, values[0], values[1], True, low, high, margin, p=mcnemar(before[among], after[among]))
 
 
@@ -333,8 +338,15 @@ def _ece_row(old: Scores, new: Scores, truth: Bools, settings: CompareSettings, 
         for counts in (once, draws)
         for scores in (old, new)
     )
+    name, gives = "calibration error (ECE)", [bool(scores.given.any()) for scores in (old, new)]
+    if not all(gives):
+        # Who gives no label states no probability that could be wrong, and is not calibrated by that.
+        known = [
+            float(error[0]) if any_given else None for error, any_given in zip((before, after), gives, strict=True)
+        ]
+        return Figure(name, known[0], known[1], False, None, None, settings.ece)
     low, high = interval(drawn_after - drawn_before)
-    return Figure("calibration error (ECE)", float(before[0]), float(after[0]), False, low, high, settings.ece)
+    return Figure(name, float(before[0]), float(after[0]), False, low, high, settings.ece)
 
 
 def _costs(champion: Side, challenger: Side, settings: CompareSettings) -> Iterator[Figure]:

@@ -91,13 +91,17 @@ def recorded_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
     return [(name, said(before, name), said(after, name)) for name in dict.fromkeys((*before, *after))]
 
 
-def number(value: float) -> str:
+def number(value: float | None) -> str:
     """Three decimals for shares, none for what is counted."""
+    if value is None:
+        return "not known"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) > 2 else f"{value:.3f}"
 
 
 def difference(row: Figure) -> str:
     """The difference and its interval."""
+    if row.difference is None:
+        return ""
     sign = "+" if row.difference >= 0 else "-"
     change = f"{sign}{number(abs(row.difference))}"
     return change if row.low is None or row.high is None else f"{change} ({row.low:+.3f} to {row.high:+.3f})"

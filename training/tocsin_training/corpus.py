@@ -41,6 +41,8 @@ REASONS = frozenset(
     | {"boilerplate", "politics", "foreign_language", "science_health"}
 )
 
+IMPORTED = "imported"
+"""Batch of records that come from somebody's own files."""
 IMPORT_REPORT = "import.json"
 """Beside the splits of a corpus; by it an imported one is told from the project's own."""
 FOREIGN = "foreign_language"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ NEAR_DUPLICATE = 0.5
 
 _BANDS, _ROWS = 21, 3
 """A pair that is half alike shares a band with a probability of 94 %, one that is a fifth alike with 16 %."""
+_BANDS_FILE = "bands.uint64"
 _BATCH = 2000
 
 Integers = NDArray[np.int64]
@@ -79,35 +81,46 @@ def find_alike(lines: Sequence[Line]) -> list[Alike]:
     return [Alike(lines[first], lines[second], alike) for (second, first), alike in sorted(found.items())]
 
 
-def runs_alike(texts: Iterable[str], size: int) -> Iterator[Integers]:
+def runs_alike(texts: Iterable[str], size: int, scratch: Path | None = None) -> Iterator[Integers]:
     """Positions of texts that may be nearly the same, since they share a band of hashes; ascending in each run.
 
     Two texts may share several bands, and then stand together in several runs. How alike they are, is to be measured.
 
     :param texts: read once, a batch at a time.
     :param size: how many there are.
+    :param scratch: folder for their hashes, of which a band at a time is then in memory; none: all are.
     """
-    for column in _bands(texts, size).T:
-        order = np.argsort(column, kind="stable")
-        same = np.flatnonzero(column[order][1:] == column[order][:-1])
-        for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
-            if len(run):
-                yield order[run[0] : run[-1] + 2]
+    try:
+        for column in _bands(texts, size, scratch):
+            order = np.argsort(column, kind="stable")
+            same = np.flatnonzero(column[order][1:] == column[order][:-1])
+            for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
+                if len(run):
+                    yield order[run[0] : run[-1] + 2]
+    finally:
+        if scratch is not None:
+            (scratch / _BANDS_FILE).unlink(missing_ok=True)
 
 
-def _bands(texts: Iterable[str], size: int) -> NDArray[np.uint64]:
-    """A hash for each text and band, shape (texts, bands); texts that are alike share some."""
+def _bands(texts: Iterable[str], size: int, scratch: Path | None) -> NDArray[np.uint64]:
+    """A hash for each band and text, shape (bands, texts); texts that are alike share some."""
     from datasketch import MinHash  # type: ignore[import-untyped]
 
     mixer = np.random.default_rng(1).integers(1, 2**63, size=_ROWS, dtype=np.uint64) | np.uint64(1)
-    bands, done, rest = np.empty((size, _BANDS), dtype=np.uint64), 0, iter(texts)
+    bands, done, rest = _room(scratch, (_BANDS, size)), 0, iter(texts)
     while batch := list(islice(rest, _BATCH)):
         encoded = [[" ".join(gram).encode() for gram in shingles(text)] for text in batch]
         sketches = np.stack([sketch.hashvalues for sketch in MinHash.bulk(encoded, num_perm=_BANDS * _ROWS, seed=1)])
         mixed = sketches.reshape(len(batch), _BANDS, _ROWS) * mixer
-        bands[done : done + len(batch)] = mixed.sum(axis=-1, dtype=np.uint64)
+        bands[:, done : done + len(batch)] = mixed.sum(axis=-1, dtype=np.uint64).T
         done += len(batch)
     return bands
+
+
+def _room(scratch: Path | None, shape: tuple[int, int]) -> NDArray[np.uint64]:
+    if scratch is None or not shape[1]:
+        return np.empty(shape, dtype=np.uint64)
+    return np.memmap(scratch / _BANDS_FILE, dtype=np.uint64, mode="w+", shape=shape)
 
 
 def count_alike(lines: Sequence[Line], found: Sequence[Alike]) -> list[Row]:

@@ -389,7 +389,10 @@ def rivals_grid(figures: dict[str, Any]) -> Grid:
     return Grid("beside others, on the same texts", heads, rows)
 
 
-def _number(value: float | int) -> str:
+def _number(value: float | int | None) -> str:
+    """A figure in a table; of none, as of answers that were all sent to review, that there are none."""
+    if value is None:
+        return "there are none"
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 

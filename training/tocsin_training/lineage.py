@@ -6,13 +6,16 @@ import subprocess
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tocsin.lineage import CodeLineage, DataFile, DataLineage, Lineage
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import DataSettings, Settings
-from tocsin_training.corpus import SPLITS, limit, load_corpus
+from tocsin_training.corpus import IMPORTED, SPLITS, limit, load_corpus
 from tocsin_training.importing.report import FileReport, ImportReport
+
+if TYPE_CHECKING:
+    from tocsin_training._datasets import Dataset
 
 
 def lineage(settings: Settings, corpus_sha256: str) -> Lineage:
@@ -40,8 +43,14 @@ def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
         without_event=sum(not labels for labels in train["labels"]),
         first=times[0] if times else None,
         last=times[-1] if times else None,
+        undated=None if imported is None else _undated(train),
         licence=data.licence,
     )
+
+
+def _undated(train: Dataset) -> int:
+    """Imported records of which nobody knows when they were written; those that were mixed in have no dates."""
+    return sum(batch == IMPORTED and not day for batch, day in zip(train["batch"], train["date"], strict=True))
 
 
 def _data_file(file: FileReport) -> DataFile:

@@ -217,11 +217,14 @@ def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[
     }
 
 
-def review_figures(needs_review: Bools, right: Bools) -> dict[str, float]:
-    """Share of texts sent to review, and how often the first answer was right among the others and among all."""
+def review_figures(needs_review: Bools, right: Bools) -> dict[str, float | None]:
+    """Share of texts sent to review, and how often the first answer was right among the others and among all.
+
+    Among the others it is none where there are no others.
+    """
     kept = ~needs_review
     return {
         "share": float(needs_review.mean()),
-        "accuracy_of_the_others": float(right[kept].mean()) if kept.any() else 1.0,
+        "accuracy_of_the_others": float(right[kept].mean()) if kept.any() else None,
         "accuracy_of_all": float(right.mean()),
     }

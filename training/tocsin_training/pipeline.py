@@ -25,6 +25,8 @@ from tocsin_training.run import Run, logging_to
 from tocsin_training.trackers import check_trackers, reports_in
 
 _log = logging.getLogger(__name__)
+_FORECAST = "estimate"
+"""The stage that people ask for by itself, to hear what a training would take."""
 _LAST = "card"
 """The stage after which the release is complete."""
 
@@ -51,7 +53,7 @@ def estimate(settings: Settings, console: Console) -> None:
     check_trackers(settings.finetune.report_to)
     run, kept = Run.create(settings, "estimate"), Kept(settings.runs)
     try:
-        go_on(run, console, until="estimate")
+        go_on(run, console, until=_FORECAST)
     finally:
         # It would be the latest run, to which there is no release.
         shutil.rmtree(run.folder, ignore_errors=True)
@@ -98,7 +100,8 @@ def go_on(
                 run.discard_checkpoints()
             if stage == until:
                 break
-        _log.info("done in %.1f minutes%s%s", sum(minutes.values()), _speed(run, minutes), _come_to(run, minutes))
+        if until != _FORECAST:
+            _log.info("done in %.1f minutes%s%s", sum(minutes.values()), _speed(run, minutes), _come_to(run, minutes))
     return run
 
 

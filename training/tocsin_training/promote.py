@@ -425,7 +425,10 @@ def check_verdict(run: Run) -> None:
     :raises PromotionError: saying why.
     """
     if not run.verification.is_file():
-        raise PromotionError(f"{run.folder}: was never verified; only a run that finished can be promoted")
+        raise PromotionError(
+            f"{run.folder}: was never verified; only a run that finished can be promoted, and "
+            f"`tocsin train --resume {run.folder}` goes on with one that was stopped"
+        )
     verdict: dict[str, Any] = json.loads(run.verification.read_text(encoding="utf-8"))
     if not verdict["passed"]:
         raise PromotionError(f"{run.folder}: failed verification: {'; '.join(verdict['faults'])}")

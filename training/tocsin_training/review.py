@@ -30,13 +30,15 @@ def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -
     kept = right[~needs_review]
     accuracy = proportion(int(kept.sum()), len(kept), of_none=1.0)
     sent = proportion(int(needs_review.sum()), len(needs_review))
+    tested = bool(len(kept))
     return {
         **promise.model_dump(),
         "answers": len(kept),
         "accuracy": accuracy.value,
         "low": accuracy.low,
         "high": accuracy.high,
-        "held": accuracy.value >= promise.target_accuracy,
+        # Of no answer everything is true, and nothing shown.
+        "held": accuracy.value >= promise.target_accuracy if tested else None,
         "texts": len(needs_review),
         "review_share": sent.value,
         "review_share_low": sent.low,
@@ -53,6 +55,8 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
         f"and {percent(figures['validation_review_share'])} of texts go to review (as counted on validation, where the "
         "line was chosen)."
     )
+    if figures["held"] is None:
+        return promise, f"On {split}: not put to the test, for every text goes to review."
     right = promise_verdict(figures["held"], possible=figures["high"] >= figures["target_accuracy"])
     sent = promise_verdict(
         figures["review_share_held"], possible=figures["review_share_low"] <= figures["validation_review_share"]

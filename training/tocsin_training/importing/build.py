@@ -26,9 +26,10 @@ from tocsin.errors import InputError
 from tocsin.language import detect_language
 from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.corpus import SPLITS, corpus_files, corpus_sha256, label_matrix
+from tocsin_training.corpus import IMPORTED, SPLITS, corpus_files, corpus_sha256, label_matrix
+from tocsin_training.importing import events, generic
 from tocsin_training.importing.checks import hints, judge
-from tocsin_training.importing.dates import Order, parse_date
+from tocsin_training.importing.dates import Order, may_be_two, parse_date
 from tocsin_training.importing.doubts import MOST_TEXTS, can_doubt, find_doubts
 from tocsin_training.importing.groups import (
     Groups,
@@ -39,21 +40,27 @@ from tocsin_training.importing.groups import (
 )
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.progress import Foresight, Progress
 from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file, refusing
-from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, UndecidedName
-from tocsin_training.importing.store import Store, Text
+from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, Together, UndecidedName
+from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 5
+_VERSION = 6
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
-_BATCH = "imported"
+REFUSED = "refused"
+"""Folder with such files of what was refused, each under its key."""
 _OWN = "own-corpus"
 _NO_REASON = "not stated"
-_KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES, _KEPT_DATES = 100, 50, 300, 5
+_KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES, _KEPT_DATES, _KEPT_RIVALS = 100, 50, 300, 5, 3
+_MOST_WAITING = 10_000
+"""Rows that are left out and not in the store yet: in a file of another codebook they are nearly all."""
 _LANGUAGES_OF = 20_000
 _NO_SPLIT = "no split"
+_OF_CODERS = frozenset({generic.LAYOUT.name, events.LAYOUT.name})
+"""Layouts in which a row says all of a text: where two differ, two people may."""
 _SPLIT_NAMES = (
     ("train", "training"),
     ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
@@ -72,6 +79,8 @@ class Imported:
     report: ImportReport
     fresh: bool
     """Whether it was made now and not found."""
+    left_out: Path | None = None
+    """File with all rows that were left out; none where none were."""
 
 
 @dataclass
@@ -83,6 +92,8 @@ class _Work:
     options: ImportOptions
     taxonomy: Taxonomy
     report: ImportReport
+    scratch: Path
+    progress: Progress
     meanings: dict[tuple[str, ...], tuple[str, ...] | None] = field(default_factory=dict)
     """Names of a text -> its labels; none where it cannot be used."""
     ids: array[int] = field(default_factory=lambda: array("q"))
@@ -126,6 +137,15 @@ class _Work:
             return False
         return len({bool(self.finder.labels(coding.names)) for coding in text.codings}) > 1
 
+    def codings(self, text: Text) -> list[tuple[Coding, tuple[str, ...]]]:
+        """The first of a text's rows with each set of labels."""
+        found = dict[tuple[str, ...], Coding]()
+        for coding in text.codings:
+            labels = self.finder.labels(coding.names)
+            if not isinstance(labels, Problem):
+                found.setdefault(tuple(sorted(labels)), coding)
+        return [(coding, labels) for labels, coding in found.items()]
+
     def usable(self) -> Iterator[Text]:
         """The texts that can be used, in their order."""
         return (text for text in self.store.texts() if self.labels(text) is not None)
@@ -152,26 +172,29 @@ def import_corpus(
     options: ImportOptions | None = None,
     *,
     own_corpus: Path | None = None,
+    progress: Progress | None = None,
 ) -> Imported:
     """Make a corpus folder of files, or find the one made of them before.
 
     :param root: folder of all imported corpora.
     :param own_corpus: that `options.mix` takes records of.
-    :raises TocsinError: a file cannot be read at all. What is wrong with rows and labels is in the report.
+    :param progress: told how far it is; none says nothing.
+    :raises TocsinError: a file cannot be read at all, or the disk is too small. What is wrong with rows and labels is
+        in the report.
     """
-    options = options or ImportOptions()
+    options, progress = options or ImportOptions(), progress or Progress()
     begun = time.perf_counter()
     facts = [file_facts(path) for path in expand(paths)]
     taxonomy = Taxonomy.load(taxonomy_file)
     mixed = own_corpus if options.mix_share else None
     folder = root / _key(facts, options, taxonomy_file, mixed)
     if (found := ImportReport.of(folder)) is not None:
-        return Imported(folder, found, fresh=False)
-    with refusing(root), _scratch(root) as scratch:
+        return Imported(folder, found, fresh=False, left_out=folder / LEFT_OUT if found.dropped else None)
+    with refusing(root), _scratch(root) as scratch, progress.shown():
         store = Store(Path(scratch) / "rows.sqlite")
         try:
             report = ImportReport(files=[], rows=0)
-            work = _Work(store, facts, options, taxonomy, report)
+            work = _Work(store, facts, options, taxonomy, report, Path(scratch), progress)
             _survey(work)
             if not report.refusals:
                 split = _split(work)
@@ -180,7 +203,7 @@ def import_corpus(
             judge(report, options, taxonomy, _hints(work))
             report.seconds = round(time.perf_counter() - begun, 3)
             if report.refusals:
-                return Imported(None, report, fresh=True)
+                return Imported(None, report, fresh=True, left_out=_list_refused(work, root / REFUSED, folder.name))
             report.save(Path(scratch) / "corpus")
             _list_left_out(work, Path(scratch) / "corpus" / LEFT_OUT)
         finally:
@@ -188,7 +211,7 @@ def import_corpus(
         # People's texts are nobody else's business.
         (Path(scratch) / "corpus").chmod(0o700)
         (Path(scratch) / "corpus").rename(folder)
-    return Imported(folder, report, fresh=True)
+    return Imported(folder, report, fresh=True, left_out=folder / LEFT_OUT if report.dropped else None)
 
 
 @contextmanager
@@ -214,8 +237,7 @@ def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mi
 def _survey(work: _Work) -> None:
     """Read everything and find out what each row is."""
     report = work.report
-    for number, facts in enumerate(work.facts):
-        read_file(number, facts, work.options, work.store)
+    _read(work)
     report.files = [
         FileReport(
             name=each.path.name,
@@ -236,6 +258,23 @@ def _survey(work: _Work) -> None:
         for file, line, _, reason, rows in work.store.problems(_KEPT_PROBLEMS)
     ]
     judge(report, work.options, work.taxonomy, _hints(work))
+
+
+def _read(work: _Work) -> None:
+    """All rows of all files into the store."""
+    begun, sizes = time.perf_counter(), [each.size for each in work.facts]
+    foresight = Foresight(work.progress, work.scratch.parent, work.options)
+    for number, facts in enumerate(work.facts):
+        work.progress.begin(f"reading {facts.path.name}")
+
+        def told(share: float | None, number: int = number) -> None:
+            rows = sum(each.rows for each in work.facts)
+            work.progress.at(work.facts[number].rows, share)
+            read = None if share is None else (sum(sizes[:number]) + share * sizes[number]) / sum(sizes)
+            foresight.look(rows, read, work.store.bytes)
+
+        read_file(number, facts, work.options, work.store, told)
+    work.report.read_seconds = round(time.perf_counter() - begun, 3)
 
 
 def _hints(work: _Work) -> dict[str, str]:
@@ -283,17 +322,22 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
     """Count the texts, and note of each what its split depends on."""
     report, labels = work.report, Counter[str]()
     dropped: list[tuple[int, int, str, str, int]] = []
-    for text in work.store.texts():
+    report.both_orders = [each.path.name for each in work.facts if len(each.orders) > 1]
+    for text in work.progress.over("understanding labels", work.store.texts(), work.store.size()):
         found = work.labels(text)
         if found is None:
             dropped.append(_dropped(work, text, faults.get(text.names)))
+            if len(dropped) >= _MOST_WAITING:
+                work.store.add_problems(dropped)
+                dropped.clear()
             continue
         labels.update(found)
         day = work.day(text)
         report.first, report.last = _widened(report.first, report.last, day)
-        report.undated += day is None
-        if day is None and len(report.unread_dates) < _KEPT_DATES:
-            report.unread_dates += [date for date in text.dates[:1] if date and date not in report.unread_dates]
+        if day is None:
+            _note_undated(report, text)
+        if text.copies > 1 and work.facts[text.file].layout in _OF_CODERS:
+            _note_coders(work, text)
         report.repeated += text.copies - 1 - text.merged
         report.merged += text.merged
         report.disputed += work.disputed(text)
@@ -307,6 +351,29 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
     report.without_event.all = sum(not work.labels(text) for text in work.usable())
     position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: (labels[name], name)))}
     work.strata.extend(min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable())
+
+
+def _note_undated(report: ImportReport, text: Text) -> None:
+    report.undated += 1
+    report.unread += bool(text.dates)
+    report.two_days += any(map(may_be_two, text.dates))
+    if len(report.unread_dates) < _KEPT_DATES:
+        report.unread_dates += [date for date in text.dates[:1] if date not in report.unread_dates]
+
+
+def _note_coders(work: _Work, text: Text) -> None:
+    """Whether the rows of a text, each of which some coder meant to be all of it, agree."""
+    report, codings = work.report, work.codings(text)
+    if len(codings) < 2:
+        report.coded_once += 1
+        return
+    report.coded_twice += 1
+    if len(report.coded_twice_at) < _KEPT_RIVALS:
+        said = (
+            f"{work.facts[coding.file].path.name}:{coding.line} {', '.join(labels) or 'no event'}"
+            for coding, labels in codings[:2]
+        )
+        report.coded_twice_at.append(" but ".join(said))
 
 
 def _dropped(work: _Work, text: Text, fault: _Fault | None) -> tuple[int, int, str, str, int]:
@@ -338,10 +405,16 @@ def _split(work: _Work) -> NDArray[np.int8]:
         for part in text.parts or ("",):
             groups.join(first_of.setdefault(_folded(part), position), position)
     if options.near_duplicates:
+        texts = work.progress.over("looking for near-duplicates", work.usable(), len(work.ids))
         report.near_duplicates = join_near_duplicates(
-            groups, (text.text for text in work.usable()), lambda position: work.store.text_of(work.ids[position])
+            groups,
+            (text.text for text in texts),
+            lambda position: work.store.text_of(work.ids[position]),
+            work.scratch,
         )
     leaders, days, strata = groups.leaders(), np.array(work.days, np.int64), np.array(work.strata, np.int64)
+    if options.split_by is not None:
+        report.together = _most_together(work, leaders, days)
     if options.split_by == DATE:
         report.split_by = "date, the newest to test"
         return splits_by_date(leaders, days, options.held_out)
@@ -352,6 +425,22 @@ def _split(work: _Work) -> NDArray[np.int8]:
     return splits_by_hash(leaders, strata, days, keys, options.held_out)
 
 
+def _most_together(work: _Work, leaders: NDArray[np.int64], days: NDArray[np.int64]) -> Together | None:
+    """What `--split-by` keeps in one split and has the most texts; none where no text has a date."""
+    by_date = work.options.split_by == DATE
+    values, counts = np.unique(days[days > 0] if by_date else leaders, return_counts=True)
+    if not len(values):
+        return None
+    most = values[counts.argmax()]
+    if by_date:
+        value = date.fromordinal(int(most)).isoformat()
+    else:
+        # Values that share a text are kept together, too: the commonest names them.
+        of_it = (text.parts for leader, text in zip(leaders, work.usable(), strict=True) if leader == most)
+        value = Counter(part for parts in of_it for part in parts or ("",)).most_common(1)[0][0]
+    return Together(value=value, texts=int(counts.max()), groups=len(values))
+
+
 def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | None) -> None:
     """The corpus folder, a text at a time."""
     report = work.report
@@ -359,8 +448,9 @@ def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | Non
     try:
         for name in SPLITS:
             (folder / name).mkdir(parents=True)
-            files[name] = (folder / name / f"{_BATCH}.jsonl").open("w", encoding="utf-8")
-        for position, text in zip(split, work.usable(), strict=True):
+            files[name] = (folder / name / f"{IMPORTED}.jsonl").open("w", encoding="utf-8")
+        texts = work.progress.over("writing", work.usable(), len(split))
+        for position, text in zip(split, texts, strict=True):
             name = SPLITS[position]
             labels = work.labels(text) or ()
             files[name].write(json.dumps(_record(work, text, labels), ensure_ascii=False) + "\n")
@@ -378,11 +468,11 @@ def _write(work: _Work, split: NDArray[np.int8], folder: Path, mixed: Path | Non
 
 def _record(work: _Work, text: Text, labels: tuple[str, ...]) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "id": f"{_BATCH}-{text.key.hex()}",
+        "id": f"{IMPORTED}-{text.key.hex()}",
         "text": text.text,
         "labels": labels,
-        "register": _BATCH,
-        "batch": _BATCH,
+        "register": IMPORTED,
+        "batch": IMPORTED,
         "annotations": {"writer": labels},
         "origin": work.place(text),
     }
@@ -418,6 +508,7 @@ def _refuse_other_labels(own: Path, labels: list[str], taxonomy: Taxonomy) -> No
 def _look_closer(work: _Work) -> None:
     """Languages and doubtful labels, of a sample where there are many texts."""
     report = work.report
+    work.progress.begin("looking at languages and labels")
     sample = list(_sampled(work, _LANGUAGES_OF))
     languages = Counter(detect_language(text.text, ("en",)) for text in sample)
     report.languages_of = len(sample)
@@ -436,6 +527,16 @@ def _look_closer(work: _Work) -> None:
             )
             for row, likely in find_doubts([text.text for text in sample], truth)[:_KEPT_DOUBTS]
         ]
+
+
+def _list_refused(work: _Work, folder: Path, key: str) -> Path | None:
+    """The list of what was left out of data that are refused: they are to be mended by it."""
+    if not work.report.dropped:
+        return None
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{key}-{LEFT_OUT}"
+    _list_left_out(work, path)
+    return path
 
 
 def _list_left_out(work: _Work, path: Path) -> None:

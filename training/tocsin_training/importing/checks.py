@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from tocsin.language import UNKNOWN
 from tocsin.taxonomy import Taxonomy
+from tocsin_training.corpus import SPLITS
 from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, UNSOUND
 from tocsin_training.importing.names import UNKNOWN_NAME
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE
-from tocsin_training.importing.report import ImportReport
-from tocsin_training.importing.tables import guess_encoding, shown
+from tocsin_training.importing.report import ImportReport, Together
+from tocsin_training.importing.tables import guess_encoding, shown, shown_list
 
 LEAST_TEXTS = 50
 FEW = 10
@@ -21,6 +22,10 @@ _MOST_ROWS = 0.5
 NO_FAULTS = frozenset({NOT_CODED, UNSOUND})
 """Kinds of rows that are left out and counted, however many they are."""
 _FOREIGN_SHARE = 0.05
+_COMMON_SHARE = 0.2
+"""Of texts in several rows; from there on that their labels differ is no slip here and there."""
+_FAR = 2
+"""Times more texts than asked for, or fewer, from which on it is told."""
 _UNDATED_SHARE = 0.05
 
 
@@ -49,7 +54,7 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
 def judge(report: ImportReport, options: ImportOptions, taxonomy: Taxonomy, what_to_do: dict[str, str]) -> None:
     """Write refusals and warnings into a report, in place of those it had."""
     report.refusals = list(_refusals(report, options, taxonomy, what_to_do))
-    report.warnings = list(_warnings(report, taxonomy, what_to_do))
+    report.warnings = list(_warnings(report, options, what_to_do))
 
 
 def _refusals(
@@ -67,11 +72,32 @@ def _refusals(
             yield _left_out(report, untold, what_to_do)
     else:
         yield from faults
-    if report.texts and options.split_by == DATE and report.undated > _UNDATED_SHARE * report.texts:
+    if report.texts and options.split_by == DATE and _too_few_dates(report):
         yield (
             f"{report.undated:,} of {report.texts:,} texts have no date that can be read"
-            f"{_such_as(report.unread_dates)}, which --split-by date needs; name the column "
-            "with --date-column, and say --dates day-first or month-first where 05/08/2024 may be both"
+            f"{_such_as(report.unread_dates)}, which --split-by date needs: "
+            + "; ".join((*_about_dates(report), "another column is named with --date-column"))
+        )
+
+
+def _too_few_dates(report: ImportReport) -> bool:
+    return report.undated > _UNDATED_SHARE * report.texts
+
+
+def _about_dates(report: ImportReport) -> Iterator[str]:
+    """What to do about dates that cannot be read, by what is wrong with them."""
+    if report.two_days and report.both_orders:
+        yield (
+            f"{shown_list(report.both_orders)} holds both orders of day and month, so that 05/08/2024 may be either: "
+            "write such dates as 2024-08-05, put the rows of each order into a file of their own, or, if nearly all "
+            "are of one order, say --dates day-first or month-first for those that may be two"
+        )
+    elif report.two_days:
+        yield "say --dates day-first or month-first, for no date of the file tells what 05/08/2024 is"
+    if report.unread > report.two_days:
+        yield (
+            "a day is read from 2024-08-25, 20240825, 25 August 2024, August 25, 2024 and 25/08/2024, and none from a "
+            "year or a month alone, or from words"
         )
 
 
@@ -115,7 +141,26 @@ def _such_as(examples: Sequence[str]) -> str:
 def _why_empty(report: ImportReport, options: ImportOptions) -> str:
     if report.split_by == f"column {options.split_by}":
         return "no row that can be used has its name there; train, validation (dev, eval) and test (holdout) are needed"
-    return "what --split-by keeps together is too big; split by something else"
+    if (most := report.together) is None:
+        return "what --split-by keeps together is too big; split by something else"
+    return (
+        f"{_kept_together(report, most, options)}. {_SPLIT_OTHERWISE}, or give texts of more "
+        f"{'days' if options.split_by == DATE else 'values'}"
+    )
+
+
+_SPLIT_OTHERWISE = "Split by something else (--split-by COLUMN) or by nothing (without it)"
+
+
+def _kept_together(report: ImportReport, most: Together, options: ImportOptions) -> str:
+    """Why shares are not what was asked for."""
+    have = f"{most.texts:,} of the {report.texts:,} texts have"
+    if options.split_by == DATE:
+        return f"{have} the date {most.value}, one of {most.groups:,} in all, and a day is in one split as a whole"
+    return (
+        f"{have} '{shown(most.value)}' in {options.split_by}, or values that share texts with it, one of "
+        f"{most.groups:,} groups of values in all, and such a group is in one split as a whole"
+    )
 
 
 def _too_many_bad(
@@ -139,11 +184,20 @@ def _too_many_bad(
     return "\n".join(lines)
 
 
-def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, str]) -> Iterator[str]:
+def _warnings(report: ImportReport, options: ImportOptions, what_to_do: dict[str, str]) -> Iterator[str]:
     for kind, rows in report.dropped.items():
         yield f"{rows:,} rows left out, {kind}: {what_to_do[kind]}"
-    if not report.texts:
-        return
+    if report.texts:
+        yield from _of_codings(report)
+        yield from _of_dates(report, options)
+        yield from _of_splits(report, options)
+        yield from _of_labels(report)
+        yield from _of_languages(report)
+    if report.texts and any(file.layout == "ACLED" for file in report.files):
+        yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"
+
+
+def _of_codings(report: ImportReport) -> Iterator[str]:
     if not report.without_event.all and not report.mixed:
         yield (
             "no text is without event, so a model learns to find one in everything; "
@@ -154,17 +208,68 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
             f"{report.disputed:,} texts are called no event in one row and given labels in another; the labels stand: "
             "decide such texts, and take the other rows out"
         )
+    in_several = report.coded_twice + report.coded_once
+    if report.coded_twice > _COMMON_SHARE * in_several:
+        yield (
+            f"{report.coded_twice:,} of {in_several:,} texts that stand in several rows have other labels in one than "
+            f"in another, and are given all of them: {'; '.join(report.coded_twice_at)}. That is right where each row "
+            "tells one event of several; where coders disagree, decide such texts first"
+        )
+
+
+def _of_dates(report: ImportReport, options: ImportOptions) -> Iterator[str]:
+    if report.unread and not (options.split_by == DATE and _too_few_dates(report)):
+        yield (
+            f"{report.unread:,} of {report.texts:,} texts have a date that cannot be read"
+            f"{_such_as(report.unread_dates)}: {'; '.join(_about_dates(report))}"
+        )
+
+
+def _of_splits(report: ImportReport, options: ImportOptions) -> Iterator[str]:
     if report.two_splits:
         yield (
             f"{report.two_splits:,} texts are in rows of different splits; they are tested on where one row says test, "
             "else validated on, and trained on in no case: keep all rows of a text in one split"
         )
+    held = [report.splits.get(name, 0) for name in SPLITS[1:]]
+    asked = options.held_out * report.texts / len(held)
+    near = all(asked / _FAR <= texts <= asked * _FAR for texts in held)
+    if report.together is not None and all(held) and not near:
+        yield (
+            f"--held-out {options.held_out:g} asks for some {asked:.0f} texts each to validate and to test on; there "
+            f"are {held[0]:,} and {held[1]:,}, and {report.splits['train']:,} to train on: "
+            f"{_kept_together(report, report.together, options)}. {_SPLIT_OTHERWISE} if that is not what you want"
+        )
+
+
+def _of_labels(report: ImportReport) -> Iterator[str]:
     missing = [name for name, count in report.labels.items() if not count.all]
     if missing and not report.mixed:
         yield f"no text has these labels, so a model will not give them: {', '.join(missing)}"
     few = [name for name, count in report.labels.items() if 0 < count.all < FEW]
     if few:
         yield f"fewer than {FEW} texts have these labels, too few to rely on: {', '.join(few)}"
+    # What is mixed in may have them.
+    if not report.mixed and report.splits and all(report.splits.values()):
+        yield from _unlearned(report)
+
+
+def _unlearned(report: ImportReport) -> Iterator[str]:
+    """Labels that there are texts of, and none where one is needed."""
+    used = {name: count for name, count in report.labels.items() if count.all}
+    if held := [name for name, count in used.items() if not count.train]:
+        yield (
+            "no text to train on has these labels, for their texts are held out, so a model will not give them: "
+            f"{', '.join(held)}; give more texts of them, or split otherwise"
+        )
+    if unseen := [name for name, count in used.items() if count.train and not count.validation]:
+        yield (
+            "no text to validate on has these labels, so nothing tells from which probability on they hold: "
+            f"{', '.join(unseen)}"
+        )
+
+
+def _of_languages(report: ImportReport) -> Iterator[str]:
     foreign = {name: share for name, share in report.languages.items() if name not in ("en", UNKNOWN)}
     if sum(foreign.values()) > _FOREIGN_SHARE:
         said = ", ".join(f"{name} {share:.0%}" for name, share in list(foreign.items())[:5])
@@ -172,5 +277,3 @@ def _warnings(report: ImportReport, taxonomy: Taxonomy, what_to_do: dict[str, st
             f"texts in other languages than English: {said}; the base models read English, and answers to other "
             "languages are withheld unless the recipe's export.languages names them"
         )
-    if any(file.layout == "ACLED" for file in report.files):
-        yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"

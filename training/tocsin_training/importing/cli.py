@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from tocsin.cli.console import err, out
-from tocsin.errors import InputError, UsageError
+from tocsin.errors import InputError, UsageError, in_words
 from tocsin_training.importing.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ COUNTING = ("text_column", "label_column", "separator", "no_event", "encoding", 
 """Options that say which labels a file has."""
 DERIVE = "derive"
 _CHANGED_ANSWERS = 3
+_TOY = "tiny"
+"""What a recipe calls the base model that has learned nothing (`base.resolve_base`)."""
 
 TaxonomyChoice = Annotated[
     str | None,
@@ -78,7 +80,7 @@ def _checked(chosen: dict[str, Any]) -> ImportOptions:
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"--{option}: {in_words(first)}") from error
 
 
 def import_for(
@@ -88,13 +90,15 @@ def import_for(
     from tocsin_training.importing.build import import_corpus
     from tocsin_training.importing.derived import derived_taxonomy
     from tocsin_training.importing.names import told_spellings
+    from tocsin_training.importing.progress import Progress
 
-    root = settings.runs / "imports"
+    root, progress = settings.runs / "imports", Progress(err)
     if taxonomy == DERIVE:
-        chosen = derived_taxonomy(files, root, options)
+        with progress.shown():
+            chosen = derived_taxonomy(files, root, options, progress)
     else:
         chosen = settings.data.taxonomy if taxonomy is None else Path(taxonomy).resolve()
-    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus)
+    imported = import_corpus(files, root, chosen, options, own_corpus=settings.data.corpus, progress=progress)
     if taxonomy == DERIVE:
         counts = {name: count.all for name, count in imported.report.labels.items()}
         if told := told_spellings(counts):
@@ -114,12 +118,18 @@ def with_data(
 
     imported, chosen = import_for(settings, files, options, taxonomy)
     report = imported.report
-    show(report, err)
+    show(report, err, imported.left_out)
     if imported.folder is None:
         raise InputError(refusal(imported))
     read = report.splits["validation"] + report.mixed.get("validation", 0)
     if unkept := too_few_to_promise(read, settings.calibrate):
         note(unkept, err)
+    if settings.model.base == _TOY:
+        note(
+            "this recipe trains a toy model from nothing, to show that the data go through the whole chain: its "
+            "answers are worth nothing, and as likely as not it is sure of none, so that every text goes to review",
+            err,
+        )
     err.print(f"data: {imported.folder}{'' if imported.fresh else ' (imported before)'}", markup=False, soft_wrap=True)
     return recipe_for(settings, imported.folder, report, options, chosen, licence=licence)
 
@@ -160,7 +170,8 @@ def recipe_for(
 
 def refusal(imported: Imported) -> str:
     """Why files are not trained on, as one message."""
-    return "not trained on this data:\n" + "\n".join(imported.report.refusals)
+    where = [] if imported.left_out is None else [f"all rows that were left out, by line: {imported.left_out}"]
+    return "\n".join(("not trained on this data:", *imported.report.refusals, *where))
 
 
 def _data(
@@ -183,9 +194,10 @@ def _data(
     imported, _ = import_for(load_settings(config), files, options, taxonomy)
     report = imported.report
     if as_json:
-        print(json.dumps(report.model_dump(mode="json"), ensure_ascii=False))
+        listed = None if imported.left_out is None else str(imported.left_out)
+        print(json.dumps(report.model_dump(mode="json") | {"left_out": listed}, ensure_ascii=False))
     else:
-        show(report, out)
+        show(report, out, imported.left_out)
     if suggest_names is not None:
         open_names = dict.fromkeys(report.unknown_names.keys() - report.suggestions.keys(), "")
         open_names |= {each.name: each.why for each in report.undecided_names}

@@ -35,7 +35,7 @@ _EXCEL_ZERO = date(1899, 12, 30)
 def parse_date(text: str, order: Order | None = None) -> str | None:
     """The day as YYYY-MM-DD; none where it is no date, or may be two.
 
-    :param order: how 05/08/2024 is meant.
+    :param order: how 05/08/2024 is meant; 25/08/2024 is read by itself.
     """
     text = _plain(text)
     if numbers := _numbers(text):
@@ -66,8 +66,10 @@ def _numbers(text: str) -> tuple[int, int, int] | None:
 
 
 def _numeric(first: int, second: int, year: int, order: Order | None) -> str | None:
-    if order is None:
-        order = "day-first" if first > 12 or first == second else "month-first" if second > 12 else None
+    if proved := _proved(first, second):
+        order = proved
+    elif first == second:
+        order = "day-first"
     if order is None:
         return None
     day, month = (first, second) if order == "day-first" else (second, first)
@@ -77,17 +79,26 @@ def _numeric(first: int, second: int, year: int, order: Order | None) -> str | N
         return None
 
 
+def _proved(first: int, second: int) -> Order | None:
+    """The order that a date tells by itself: there are twelve months."""
+    return "day-first" if first > 12 else "month-first" if second > 12 else None
+
+
 def order_of(dates: Iterable[str]) -> set[Order]:
     """Which orders the dates of a file prove: 25/08/2024 is day first. None, one or, where they contradict, both."""
     proved: set[Order] = set()
     for text in dates:
         if numbers := _numbers(_plain(text)):
             first, second, _ = numbers
-            if first > 12:
-                proved.add("day-first")
-            elif second > 12:
-                proved.add("month-first")
+            if order := _proved(first, second):
+                proved.add(order)
     return proved
+
+
+def may_be_two(text: str) -> bool:
+    """Whether a date alone does not tell which of its numbers is the day."""
+    numbers = _numbers(_plain(text))
+    return numbers is not None and _proved(*numbers[:2]) is None
 
 
 def is_numeric(text: str) -> bool:

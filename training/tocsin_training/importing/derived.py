@@ -14,6 +14,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training.importing.layouts import Columns, Draft, find_layout
 from tocsin_training.importing.names import suggest_merges
 from tocsin_training.importing.options import ImportOptions
+from tocsin_training.importing.progress import Progress
 from tocsin_training.importing.reading import expand, refusing
 from tocsin_training.importing.tables import BadRow, open_table
 from tocsin_training.taxonomies import derive_taxonomy, write_taxonomy
@@ -39,12 +40,14 @@ class LabelCounts:
         return found
 
 
-def derived_taxonomy(paths: Sequence[Path], root: Path, options: ImportOptions) -> Path:
+def derived_taxonomy(
+    paths: Sequence[Path], root: Path, options: ImportOptions, progress: Progress | None = None
+) -> Path:
     """Write the taxonomy of the labels in some files under a folder, and say where.
 
     :raises InputError: there are so many that most are spellings of one another.
     """
-    counts = label_counts(paths, options).labels
+    counts = label_counts(paths, options, progress=progress).labels
     if len(counts) > MOST_LABELS:
         merges = suggest_merges(counts)
         shown = ", ".join(f"{rare!r} for {common!r}" for rare, common in list(merges.items())[:8])
@@ -84,20 +87,24 @@ def _derived(paths: Sequence[Path], counts: Mapping[str, int]) -> Taxonomy:
         raise TaxonomyError(f"{', '.join(map(str, paths))}: {error}") from error
 
 
-def label_counts(paths: Sequence[Path], options: ImportOptions, *, texts: bool = True) -> LabelCounts:
+def label_counts(
+    paths: Sequence[Path], options: ImportOptions, *, texts: bool = True, progress: Progress | None = None
+) -> LabelCounts:
     """How many rows have each label, in any files that `tocsin train --data` reads; a row at a time.
 
     :param texts: whether to count only in rows that have a text.
+    :param progress: told how many rows were counted; none says nothing.
     :raises InputError: a file cannot be read or no row has a label.
     :raises UsageError: a column that the user named is not there.
     """
-    counts = LabelCounts()
+    counts, progress = LabelCounts(), progress or Progress()
     for path in expand(paths):
         with open_table(path, options) as table:
             columns = Columns(table)
             layout = find_layout(columns, options, texts=texts)
             read = layout.reader(columns, options)
-            for row in layout.gather(table.rows, columns, options):
+            rows = layout.gather(table.rows, columns, options)
+            for row in progress.over(f"counting labels of {path.name}", rows, table.share):
                 if isinstance(row, BadRow):
                     counts.bad_rows += 1
                 elif isinstance(found := read(row.cells), Draft):

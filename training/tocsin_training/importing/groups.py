@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ class Groups:
     """Disjoint sets of positions from 0 (union-find with path halving)."""
 
     def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
+        # Not a list, which would hold an object of its own for each of millions of texts.
+        self._parent = array("q", range(size))
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -42,7 +45,9 @@ class Groups:
         return np.array([self.find(item) for item in range(len(self._parent))], dtype=np.int64)
 
 
-def join_near_duplicates(groups: Groups, texts: Iterable[str], text_at: Callable[[int], str]) -> int:
+def join_near_duplicates(
+    groups: Groups, texts: Iterable[str], text_at: Callable[[int], str], scratch: Path | None = None
+) -> int:
     """Put texts that are nearly the same into one group.
 
     A text is measured against its neighbours in each run only, so that the work grows with the texts and not with their
@@ -50,10 +55,11 @@ def join_near_duplicates(groups: Groups, texts: Iterable[str], text_at: Callable
 
     :param texts: all of them, in the order of their positions.
     :param text_at: gives one of them again.
+    :param scratch: folder for what they are found by, which would else be in memory.
     :return: how many texts are nearly the same as one before.
     """
     joined = 0
-    for run in runs_alike(texts, len(groups)):
+    for run in runs_alike(texts, len(groups), scratch):
         for one, other in pairwise(run.tolist()):
             if groups.find(one) != groups.find(other) and similarity(text_at(one), text_at(other)) >= NEAR_DUPLICATE:
                 groups.join(one, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -130,10 +130,17 @@ def _cleaned(row: Row, what: Draft | Problem, part: str, options: ImportOptions)
     return Found(row.line, replace(what, text=cleaned.text), part, cleaned.html, cleaned.opening)
 
 
-def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Store) -> None:
+def read_file(
+    number: int,
+    facts: FileFacts,
+    options: ImportOptions,
+    store: Store,
+    told: Callable[[float | None], None] = lambda share: None,
+) -> None:
     """Read one file into the store and complete what is known of it.
 
     :param number: that the store knows the file by.
+    :param told: called now and then with the share of the file that was read, if that is known.
     :raises TocsinError: it cannot be read, or its layout is not known.
     """
     with open_table(facts.path, options) as table:
@@ -142,6 +149,7 @@ def read_file(number: int, facts: FileFacts, options: ImportOptions, store: Stor
         numeric: set[str] = set()
         while batch := list(islice(rows, _BATCH)):
             _take_in(number, facts, batch, store)
+            told(table.share())
             numeric |= {
                 found.what.date for found in batch if isinstance(found.what, Draft) and is_numeric(found.what.date)
             }

@@ -59,6 +59,14 @@ class UndecidedName(_Part):
     why: str
 
 
+class Together(_Part):
+    """Of what `--split-by` keeps in one split, that which has the most texts."""
+
+    value: str
+    texts: int
+    groups: int = Field(description="so many are dealt out to the splits")
+
+
 class ImportReport(_Part):
     """Every row is accounted for: rows = texts + repeated + merged + dropped."""
 
@@ -67,6 +75,9 @@ class ImportReport(_Part):
     texts: int = 0
     repeated: int = Field(0, description="rows whose text and labels were there already")
     merged: int = Field(0, description="rows whose text was there with other labels; its labels were put together")
+    coded_twice: int = Field(0, description="texts that some coder's rows, not ACLED's, give different labels")
+    coded_once: int = Field(0, description="texts of several such rows that agree")
+    coded_twice_at: list[str] = Field(default_factory=list, description="the first of the former: file:line: labels")
     disputed: int = Field(0, description="texts that one row calls no event and another gives labels, which then stand")
     two_splits: int = Field(0, description="texts whose rows name several splits; they are in the last of these")
     dropped: dict[str, int] = Field(default_factory=dict, description="reason -> rows")
@@ -78,10 +89,16 @@ class ImportReport(_Part):
     splits: dict[str, int] = Field(default_factory=dict)
     split_by: str = "group of equal and nearly equal texts"
     mixed: dict[str, int] = Field(default_factory=dict, description="split -> records added from the recipe's corpus")
+    together: Together | None = None
     first: str | None = None
     last: str | None = None
     undated: int = 0
+    unread: int = Field(0, description="texts that have something for a date which cannot be read")
+    two_days: int = Field(0, description="of these, texts whose date may be two days, such as 05/08/2024")
     unread_dates: list[str] = Field(default_factory=list, description="what stands for a date in the first of these")
+    both_orders: list[str] = Field(
+        default_factory=list, description="files that write 25/08/2024 as well as 08/25/2024"
+    )
     languages: dict[str, float] = Field(default_factory=dict, description="ISO 639 -> share of the texts looked at")
     languages_of: int = 0
     doubts: list[Doubt] | None = None
@@ -94,6 +111,7 @@ class ImportReport(_Part):
     warnings: list[str] = Field(default_factory=list)
     refusals: list[str] = Field(default_factory=list, description="why not to train on this; none: one may")
     sha256: str | None = Field(None, description="of the corpus made of it")
+    read_seconds: float = Field(0.0, description="of these seconds, those that reading the files took")
     seconds: float = 0.0
 
     def save(self, folder: Path) -> None:
@@ -107,15 +125,20 @@ class ImportReport(_Part):
         return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def show(report: ImportReport, console: Console) -> None:
-    """Print it for people."""
+def show(report: ImportReport, console: Console, left_out: Path | None = None) -> None:
+    """Print it for people.
+
+    :param left_out: file with all rows that were left out.
+    """
     for table in _tables(report):
         console.print(table)
     for line in report.problems[:_PROBLEMS_SHOWN]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    # A line may stand for several rows.
-    if (rows := sum(report.dropped.values())) > len(report.problems[:_PROBLEMS_SHOWN]):
-        console.print(f"... {rows:,} rows left out in all", markup=False)
+    if rows := sum(report.dropped.values()):
+        where = "" if left_out is None else f"; all of them, with line and reason: {left_out}"
+        # A line may stand for several rows.
+        if where or rows > len(report.problems[:_PROBLEMS_SHOWN]):
+            console.print(f"... {rows:,} rows left out in all{where}", markup=False, soft_wrap=True)
     for doubt in (report.doubts or [])[:_DOUBTS_SHOWN]:
         given, likely = (", ".join(labels) or "no event" for labels in (doubt.given, doubt.likely))
         console.print(
@@ -168,6 +191,7 @@ def _label_table(report: ImportReport) -> Table:
     title = f"labels; split by {report.split_by}"
     if report.first:
         title += f"; {report.first} to {report.last}"
+        title += f", {report.undated:,} of {report.texts:,} texts without a date" if report.undated else ""
     table = Table("label", "texts", *SPLITS, title=title)
     for column in table.columns[1:]:
         column.justify = "right"

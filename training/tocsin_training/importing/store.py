@@ -126,6 +126,12 @@ class Store:
         (text,) = self._database.execute("SELECT text FROM texts WHERE id = ?", (identifier,)).fetchone()
         return str(text)
 
+    def bytes(self) -> int:
+        """What it takes of the disk, or will as soon as it is written there."""
+        (pages,) = self._database.execute("PRAGMA page_count").fetchone()
+        (size,) = self._database.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
+
     def size(self) -> int:
         """How many different texts there are."""
         (count,) = self._database.execute("SELECT count(*) FROM texts").fetchone()

@@ -40,6 +40,8 @@ _SHOWN_NAME, _SHOWN_NAMES = 60, 40
 _MAX_CELL = 16 * 1024 * 1024
 # A row over more lines than that has a stray quote.
 _MOST_LINES = 1000
+# A cell too long to be kept is a file's rest behind an open quote if it has line breaks at all.
+_SWALLOWED_LINES = 2
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜÝ‘’“”„«»–—…€£°ºª§·¿¡\xa0")
 """What stands beside ASCII in the languages that Windows-1252 is for."""
 _PEEKED = 50
@@ -91,6 +93,8 @@ class Table:
     """Columns whose cells are lists of objects, in formats that have such."""
     odd_bytes: bytearray = field(default_factory=bytearray)
     """Some of what was not valid UTF-8, to guess its encoding from."""
+    share: Callable[[], float | None] = lambda: None
+    """How much of the file has been read, from 0 to 1; none where that cannot be told."""
 
 
 @contextmanager
@@ -134,6 +138,13 @@ def _opened(path: Path, stack: ExitStack) -> gzip.GzipFile | io.BufferedReader:
     return stack.enter_context(path.open("rb"))
 
 
+def _share_read(path: Path, raw: gzip.GzipFile | io.BufferedReader) -> Callable[[], float]:
+    """Tells how much of a file's bytes have been read, as they lie on the disk."""
+    size = path.stat().st_size
+    file: Any = raw.fileobj if isinstance(raw, gzip.GzipFile) else raw
+    return lambda: min(1.0, file.tell() / size)
+
+
 # --- CSV and TSV
 
 
@@ -161,12 +172,23 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
         header = _unquoted(_cells(first))
         rows: Iterable[tuple[int, list[str] | Problem]] = _TabRows(text, len(header))
     else:
-        reader = csv.reader(chain([first], text), delimiter=delimiter)
-        header, rows = next(reader), _csv_rows(reader)
+        rows = _csv_rows(path, text, first, delimiter)
+        header = _header(path, rows)
     columns = _columns(path, header)
-    table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()))
+    table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()), share=_share_read(path, raw))
     table.rows = _checked_rows(table, rows, other)
     return table
+
+
+Numbered = Iterator[tuple[int, list[str] | Problem]]
+"""Rows of text, each with the line it begins in."""
+
+
+def _header(path: Path, rows: Numbered) -> list[str]:
+    _, found = next(rows)
+    if isinstance(found, Problem):
+        raise InputError(f"{path}:1: the line with the names of the columns {found.reason}; close it")
+    return found
 
 
 def _refuse_no_text(path: Path, start: bytes) -> None:
@@ -236,12 +258,43 @@ def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _csv_rows(reader: Any) -> Iterator[tuple[int, list[str] | Problem]]:  # noqa: ANN401  csv's readers have no public type
-    """Rows with the line they begin in."""
-    before = reader.line_num
-    for cells in reader:
-        yield before + 1, cells
+def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> Numbered:
+    """Rows with the line they begin in, the header first.
+
+    A row over several lines whose quotes do not balance may have swallowed others, so it is not used.
+
+    :raises InputError: a quote is opened and not closed for so long that the rest of the file would be one cell.
+    """
+    taken: list[str] = []
+    reader = csv.reader(_noted(chain([first], lines), taken), delimiter=delimiter)
+    before = 0
+    while True:
+        taken.clear()
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            if reader.line_num - before < _SWALLOWED_LINES:
+                raise
+            raise InputError(
+                f"{path}:{before + 1}: the row that begins in this line opens a quote that is never closed, or not in "
+                f'the {reader.line_num - before:,} lines that follow; close it, or write "" for a quote that belongs '
+                "to the text"
+            ) from error
+        if cells is None:
+            return
+        over = reader.line_num - before
+        # Quotes that open, close and are doubled come in pairs, wherever the cells end.
+        if over > 1 and sum(line.count('"') for line in taken) % 2:
+            yield before + 1, Problem("line break", f"goes on over {over:,} lines, for a quote in it is not closed")
+        else:
+            yield before + 1, cells
         before = reader.line_num
+
+
+def _noted(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line
 
 
 class _TabRows:
@@ -380,7 +433,8 @@ def guess_encoding(odd: bytes) -> str | None:
 
 
 def _jsonl_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
-    return _of_objects(path, "JSON Lines", _jsonl_rows(_opened(path, stack)))
+    raw = _opened(path, stack)
+    return _of_objects(path, "JSON Lines", _jsonl_rows(raw), _share_read(path, raw))
 
 
 def _jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
@@ -409,19 +463,64 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
 
     raw = _opened(path, stack)
     start = raw.peek(4096).lstrip(BOM_UTF8 + b" \t\r\n")
-    if start[:1] == b"{" and _is_whole_object(start):
-        return _of_objects(path, "JSON Lines", _jsonl_rows(raw))
+    if start[:1] == b"{":
+        _refuse_error_answer(path, start)
+        if _is_whole_object(start):
+            return _of_objects(path, "JSON Lines", _jsonl_rows(raw), _share_read(path, raw))
     if start[:1] not in (b"[", b"{"):
         raise InputError(f"{path}: is not JSON: a list of objects is needed, or an object with a list under `data`")
 
     def rows() -> Iterator[Row | BadRow]:
+        number = 0
         try:
-            found = ijson.items(raw, "item" if start[:1] == b"[" else "data.item", use_float=True)
-            yield from (_object(number, value) for number, value in enumerate(found, 1))
+            for value in ijson.items(raw, "item" if start[:1] == b"[" else "data.item", use_float=True):
+                number += 1
+                yield _object(number, value)
         except ijson.JSONError as error:
-            raise InputError(f"{path}: is not JSON: {error}; export it again") from error
+            raise InputError(
+                f"{path}:{number + 1}: is not JSON in this entry or behind it: {_why_no_json(error)}; export it again"
+            ) from error
 
-    return _of_objects(path, "JSON", rows())
+    return _of_objects(path, "JSON", rows(), _share_read(path, raw))
+
+
+def _why_no_json(error: Exception) -> str:
+    """What the parser says, without the picture of the place that it draws over several lines."""
+    said = str(error).partition("\n")[0].strip().removeprefix("parse error: ").removeprefix("lexical error: ")
+    return {"premature EOF": "the file ends too early", "Incomplete JSON content": "the file ends too early"}.get(
+        said, said
+    )
+
+
+def _refuse_error_answer(path: Path, start: bytes) -> None:
+    """Refuse what a server says of a failed request, saved in the place of the data that were asked for.
+
+    :raises InputError: it is such an answer (ACLED's has ``status``, ``success``, ``error`` and no ``data``).
+    """
+    try:
+        answer = json.loads(start)
+    except ValueError:
+        return
+    if not isinstance(answer, dict) or answer.get("data"):
+        return
+    status = answer.get("status")
+    failed = (isinstance(status, int) and status >= 400) or answer.get("success") is False
+    if failed or (answer.get("error") and "data" in answer):
+        said = "; ".join(_messages([answer.get("error"), answer.get("message")]))
+        what = " ".join(filter(None, ("" if status is None else str(status), said and f"'{shown(said)}'")))
+        raise InputError(
+            f"{path}: holds no data but a server's answer that the request failed{what and ': ' + what}; see to your "
+            "account and what you asked for, and download it again"
+        )
+
+
+def _messages(found: Any) -> Iterator[str]:  # noqa: ANN401  JSON
+    """All texts in what a server says went wrong, however it nests them."""
+    if isinstance(found, str) and found.strip():
+        yield found.strip()
+    elif isinstance(found, list | dict):
+        for each in found.values() if isinstance(found, dict) else found:
+            yield from _messages(each)
 
 
 def _is_whole_object(start: bytes) -> bool:
@@ -433,9 +532,12 @@ def _is_whole_object(start: bytes) -> bool:
     return isinstance(first, dict) and not isinstance(first.get("data"), list)
 
 
-def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow]) -> Table:
+def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow], share: Callable[[], float]) -> Table:
     """A table whose columns are the keys of its first objects."""
     head = list(islice(rows, _PEEKED))
+    if not head:
+        where = "; they are looked for in a list, or in one under `data`" if kind == "JSON" else ""
+        raise InputError(f"{path}: holds no rows{where}; export the data again")
     if head and all(isinstance(row, BadRow) for row in head):
         first = next(row for row in head if isinstance(row, BadRow))
         raise InputError(f"{path}:{first.line}: {first.problem.reason}")
@@ -446,7 +548,7 @@ def _of_objects(path: Path, kind: str, rows: Iterator[Row | BadRow]) -> Table:
         for name, found in cells.items()
         if any(isinstance(each, list) for each in found) and all(map(is_objects, found))
     )
-    return Table(path, kind, tuple(columns), chain(head, rows), of_objects)
+    return Table(path, kind, tuple(columns), chain(head, rows), of_objects, share=share)
 
 
 def is_objects(cell: Any) -> bool:  # noqa: ANN401  JSON
@@ -466,8 +568,10 @@ def _parquet_table(path: Path, options: ImportOptions, stack: ExitStack) -> Tabl
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: is not a Parquet file: {error}") from error
 
+    total, number = file.metadata.num_rows, 0
+
     def rows() -> Iterator[Row]:
-        number = 0
+        nonlocal number
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
             for cells in batch.to_pylist():
                 number += 1
@@ -478,7 +582,8 @@ def _parquet_table(path: Path, options: ImportOptions, stack: ExitStack) -> Tabl
         for column in file.schema_arrow
         if isinstance(column.type, pa.ListType | pa.LargeListType) and pa.types.is_struct(column.type.value_type)
     )
-    return Table(path, "Parquet", tuple(file.schema_arrow.names), rows(), of_objects)
+    columns = tuple(file.schema_arrow.names)
+    return Table(path, "Parquet", columns, rows(), of_objects, share=lambda: number / total if total else None)
 
 
 def _excel_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
