@@ -271,7 +271,7 @@ def test_the_run_measured_the_labels_of_the_taxonomy(folder: Path) -> None:
 
 def test_a_benchmark_in_acled_s_terms_is_left_out_and_said(folder: Path) -> None:
     benchmark = folder / "case.tsv"
-    benchmark.write_text("text\tsub_type\nRebels shelled a town.\tSHELL\n")
+    benchmark.write_text("text\tsub_type\nRebels shelled a town.\tART_MISS_ATTACK\n")
     done = tocsin("tocsin evaluate --release hazards --config recipe.toml --json --benchmark case.tsv", folder)
     assert done.returncode == 0, done.stderr
     assert "case2021" not in json.loads(done.stdout)
