@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 from tocsin_training.config import FinetuneSettings
 
-MOST_EVALUATIONS = 20
-"""Of a training that is made longer; each costs a checkpoint, and on few texts the best of many would be luck."""
+MOST_EVALUATIONS = 10
+"""Of a training that is made longer: a checkpoint takes longer than the few steps between, and on few texts the best of
+many would be luck."""
 
 
 @dataclass(frozen=True)
