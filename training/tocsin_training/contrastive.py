@@ -60,18 +60,12 @@ def contrastive_loss(vectors: Tensor, targets: Tensor) -> Tensor:
 class ContrastiveTrainer(EventTrainer):
     """Trains the encoder alone."""
 
-    def compute_loss(  # noqa: D102 - the Trainer documents it
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Tensor | Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(self, model: torch.nn.Module, inputs: dict[str, Tensor | Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The contrastive loss of a batch."""
         # The Trainer has wrapped the model's own call in this, and this is another one.
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
             vectors = self.event_model.vectors(inputs["input_ids"], inputs["attention_mask"])
-        loss = contrastive_loss(vectors.float(), inputs["labels"])
-        return (loss, {"loss": loss}) if return_outputs else loss
+        return contrastive_loss(vectors.float(), inputs["labels"]), {}
 
 
 def warm_up(prepared: DatasetDict, base: BaseModel, settings: Settings, out: Path, scratch: Path) -> list[float]:

@@ -128,6 +128,11 @@ class EventTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        loss, outputs = self.loss_of(model, inputs)
+        return (loss, {"loss": loss, **outputs}) if return_outputs else loss
+
+    def loss_of(self, model: torch.nn.Module, inputs: dict[str, Tensor | Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and what is evaluated besides."""
         logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         loss = event_loss(
             logits.float(),
@@ -138,7 +143,7 @@ class EventTrainer(Trainer):
             weights=inputs.get("weight"),
             main=inputs.get("main"),
         )
-        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+        return loss, {"logits": logits}
 
 
 def rate_groups(model: EventModel, rate: float, settings: FinetuneSettings) -> list[dict[str, Any]]:
@@ -291,8 +296,9 @@ def _inputs(prepared: DatasetDict, split: str, options: FinetuneSettings, labels
         data = data.add_column("teacher", _as_lists(teacher))
     if split == "train" and options.label_balance:
         data = data.add_column("weight", record_weights(_targets(data, labels), options.label_balance))
-    unused = ["id", "text"] if options.main_share is not None else ["id", "text", "main"]
-    return data.remove_columns(unused)
+    unused = {"id", "text"} if options.main_share is not None else {"id", "text", "main"}
+    # Runs that were prepared before there was a main label lack it, and go on without.
+    return data.remove_columns([name for name in data.column_names if name in unused])
 
 
 def _as_lists(matrix: NDArray[np.float32]) -> pa.ListArray:
