@@ -7,7 +7,9 @@ random weights because weights do not change the time a product takes; onnxrunti
 model's shapes; the batch job and the HTTP service on the same cores; and other people's runtimes, each in a virtual
 environment of its own (see peers.py), as far as these are there. `--peers` installs those that are missing first
 (gigabytes, and minutes the first time). Ratios are given in CPU time, too: that of all threads and processes, which
-other work on the machine hardly changes. `--save` writes the table, with date and machine, to benchmarks/speed.md.
+other work on the machine hardly changes. Runtimes differ in what they pay for padding, so they are compared on two kinds
+of text: the corpus's own, nearly all a sentence or two, and texts of all lengths as they stand in an archive.
+`--save` writes the table, with date and machine, to benchmarks/speed.md.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import random
 import re
 import resource
 import shlex
@@ -84,15 +87,22 @@ def rows(texts: Sequence[str], *, install: bool) -> Iterator[Row]:
     one_core = in_process(texts)
     yield speed_row("library, one thread", one_core)
     yield matrix_product_row(texts, one_core)
+    with peer_model() as folder:
+        yield from compared(folder, texts, install=install)
+        for what, measured, note in compared(folder, of_all_lengths(texts), install=install):
+            yield (f"all lengths: {what}", measured, note)
+    yield from tried("HTTP", lambda: http_rows(texts))
+
+
+def compared(folder: Path, texts: Sequence[str], *, install: bool) -> Iterator[Row]:
+    """The batch job and everybody else, on the same texts."""
     # Every fifth, so that what is slow reads fewer texts of the same lengths.
     few = texts[::5]
-    with peer_model() as folder:
-        pipeline = hugging_face_pipeline(folder, few)
-        yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
-        job, peak = batch_job(list(texts) * _JOB_ROUNDS)
-        yield from batch_job_rows(job, peak, pipeline)
-        yield from peer_rows(folder, few, job, install=install)
-    yield from tried("HTTP", lambda: http_rows(texts))
+    pipeline = hugging_face_pipeline(folder, few)
+    yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
+    job, peak = batch_job(list(texts) * _JOB_ROUNDS)
+    yield from batch_job_rows(job, peak, pipeline)
+    yield from peer_rows(folder, few, job, install=install)
 
 
 def tried(what: str, measure: Callable[[], Sequence[Row]]) -> Sequence[Row]:
@@ -108,6 +118,18 @@ def corpus_texts(count: int) -> list[str]:
     files = [path.read_bytes() for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl"))]
     texts = [json.loads(line)["text"] for file in files for line in file.splitlines()]
     return [texts[index % len(texts)] + (f" ({index})" if index >= len(texts) else "") for index in range(count)]
+
+
+def of_all_lengths(texts: Sequence[str]) -> list[str]:
+    """As many texts in no order: a third of them headlines of up to ten words, a third as they are, a third paragraphs
+    of three."""
+    shuffled = random.Random(0).sample(list(texts), len(texts))
+    following = shuffled[1:] + shuffled[:1]
+    after_those = shuffled[2:] + shuffled[:2]
+    return [
+        (" ".join(text.split()[:10]), text, f"{text} {second} {third}")[index % 3]
+        for index, (text, second, third) in enumerate(zip(shuffled, following, after_those, strict=True))
+    ]
 
 
 def measured(work: Callable[[], object], items: int, rounds: int = 3) -> Speed:

@@ -74,6 +74,18 @@ def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch)
     assert as_made("bench") == "make bench"
 
 
+def test_texts_of_all_lengths_are_headlines_texts_and_paragraphs_in_no_order() -> None:
+    texts = speed.corpus_texts(600)
+    mixed = speed.of_all_lengths(texts)
+    assert len(mixed) == len(texts)
+    assert max(len(text.split()) for text in mixed[::3]) <= 10
+    assert sorted(mixed[1::3]) != mixed[1::3] and set(mixed[1::3]) <= set(texts)
+    assert all(sum(text in paragraph for text in texts) >= 3 for paragraph in mixed[2::3][:20])
+    # What is slow reads every fifth: of all three kinds alike.
+    few = mixed[::5]
+    assert sum(len(text.split()) <= 10 for text in few) >= len(few) // 3
+
+
 @pytest.mark.parametrize("beside", [0, 200])
 @pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
 def test_a_file_is_of_the_size_that_was_asked_for(name: str, beside: int, tmp_path: Path) -> None:
