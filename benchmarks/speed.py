@@ -7,7 +7,7 @@ random weights because weights do not change the time a product takes; onnxrunti
 model's shapes; the batch job and the HTTP service on the same cores; and other people's runtimes, each in a virtual
 environment of its own (see peers.py), as far as these are there. `--peers` installs those that are missing first
 (gigabytes, and minutes the first time). Ratios are given in CPU time, too: that of all threads and processes, which
-other work on the machine hardly changes. Runtimes differ in what they pay for padding, so they are compared on two kinds
+other work on the machine hardly changes. Runtimes differ in what padding costs them, so they are compared on two kinds
 of text: the corpus's own, nearly all a sentence or two, and texts of all lengths as they stand in an archive.
 `--save` writes the table, with date and machine, to benchmarks/speed.md.
 """
