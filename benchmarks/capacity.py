@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 from servers import server as running_server
-from speed import CORES, ROOT, batch_job, corpus_texts, cpu_name, in_process, post, proportional_memory
+from speed import CORES, ROOT, batch_job, corpus_texts, cpu_name, in_process, in_turns, post, proportional_memory
 from speed import measured as timed
 
 from tocsin import EventClassifier
@@ -64,9 +64,7 @@ def main() -> None:
 
 def measure(texts: Sequence[str]) -> Measured:
     service, start_seconds, supervisor, worker = one_worker(texts)
-    # Numbered, for what stands in a chunk twice is scored once.
-    numbered = [f"{text} [{turn}]" for turn in range(_JOB_ROUNDS) for text in texts]
-    batch, batch_bytes = batch_job(numbered, "--workers", "1")
+    batch, batch_bytes = batch_job(in_turns(texts, _JOB_ROUNDS), "--workers", "1")
     return Measured(
         library=in_process(texts).texts_per_second,
         service=service,

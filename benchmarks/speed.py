@@ -45,14 +45,14 @@ from servers import service
 
 from tocsin import EventClassifier, Release
 from tocsin.encoder import Encoder, open_session
-from tocsin_serving.batch.chunks import CHUNK_ROWS
 from tocsin_serving.settings import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those that this process may use: containers and taskset give fewer than the machine has.
 CORES = available_cores()
 _HTTP_TEXTS = 64
-# How often the job meets each text: some minute and a half, so that start-up weighs little, as in a job of any size.
+# How often the job meets each text, with another number: some minute and a half, so that start-up weighs little, as in
+# a job of any size.
 _JOB_ROUNDS = 20
 # Seconds. To read a process's share of its pages the kernel goes through all of them, which takes time from the job
 # that is being timed.
@@ -68,8 +68,6 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/speed.md")
     arguments = parser.parse_args()
     texts = corpus_texts(arguments.texts)
-    if len(texts) < CHUNK_ROWS:
-        parser.error(f"--texts {arguments.texts}: give {CHUNK_ROWS} or more, or the job finds texts twice in a chunk")
     found: list[Row] = []
     whole = False
     try:
@@ -96,11 +94,12 @@ def rows(texts: Sequence[str], *, install: bool) -> Iterator[Row]:
 
 def compared(folder: Path, texts: Sequence[str], *, install: bool) -> Iterator[Row]:
     """The batch job and everybody else, on the same texts."""
-    # Every fifth, so that what is slow reads fewer texts of the same lengths.
-    few = texts[::5]
+    distinct = in_turns(texts, _JOB_ROUNDS)
+    # Every fifth of the first turn, so that what is slow reads fewer texts of the same lengths.
+    few = distinct[: len(texts) : 5]
     pipeline = hugging_face_pipeline(folder, few)
     yield speed_row(f"Hugging Face pipeline, fp32, batch 32, {CORES} threads", pipeline)
-    job, peak = batch_job(list(texts) * _JOB_ROUNDS)
+    job, peak = batch_job(distinct)
     yield from batch_job_rows(job, peak, pipeline)
     yield from peer_rows(folder, few, job, install=install)
 
@@ -118,6 +117,11 @@ def corpus_texts(count: int) -> list[str]:
     files = [path.read_bytes() for path in sorted((ROOT / "datasets/corpus/test").glob("*.jsonl"))]
     texts = [json.loads(line)["text"] for file in files for line in file.splitlines()]
     return [texts[index % len(texts)] + (f" ({index})" if index >= len(texts) else "") for index in range(count)]
+
+
+def in_turns(texts: Sequence[str], turns: int) -> list[str]:
+    """All texts, then all again, each with a number of its own: a job scores but once what it meets twice."""
+    return [f"{text} [{number}]" for number, text in enumerate(list(texts) * turns)]
 
 
 def of_all_lengths(texts: Sequence[str]) -> list[str]:
@@ -253,7 +257,7 @@ def hugging_face_pipeline(folder: Path, texts: Sequence[str]) -> Speed:
 def batch_job(texts: Sequence[str], *options: str) -> tuple[Speed, int]:
     """A whole job's speed, start-up included, and the most bytes its processes held.
 
-    :param texts: what stands twice in a chunk of the file is scored once.
+    :param texts: what stands there twice is scored once.
     :param options: of `tocsin score`.
     """
     with tempfile.TemporaryDirectory() as scratch:

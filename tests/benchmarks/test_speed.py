@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import speed
 from memory import Source, make
+from peers import Speed
 from speed import as_made, in_processes, peak_memory, tried
 
 # Notes when it is ready and when it begins; a text is the file for that, the first worker takes its time.
@@ -72,6 +74,22 @@ def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch)
     assert as_made("bench") == "make bench ARGS='--save --peers'"
     monkeypatch.setattr(sys, "argv", ["speed.py"])
     assert as_made("bench") == "make bench"
+
+
+def test_a_job_meets_no_text_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[list[str]] = []
+
+    def job(texts: Sequence[str]) -> tuple[Speed, int]:
+        jobs.append(list(texts))
+        return Speed(1, 1), 1
+
+    monkeypatch.setattr(speed, "batch_job", job)
+    monkeypatch.setattr(speed, "hugging_face_pipeline", lambda folder, texts: Speed(1, 1))
+    monkeypatch.setattr(speed, "PEERS", ())
+    texts = speed.corpus_texts(4000)
+    list(speed.compared(tmp_path, speed.of_all_lengths(texts), install=False))
+    (met,) = jobs
+    assert len(met) == len(set(met)) >= 10 * len(texts)
 
 
 def test_texts_of_all_lengths_are_headlines_texts_and_paragraphs_in_no_order() -> None:
