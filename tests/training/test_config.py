@@ -64,6 +64,21 @@ def test_the_teacher_s_recipes_point_at_the_shipped_corpus_and_at_batches_of_it(
     assert more.model == teacher.model
 
 
+def test_presets_are_what_the_shipped_recipes_of_their_encoders_say() -> None:
+    recipe, teacher = TRAINING / "train.toml", TRAINING / "teacher.toml"
+    assert load_settings(recipe, preset="small") == load_settings(recipe)
+    assert load_settings(teacher, preset="base").finetune == load_settings(teacher).finetune
+
+
+def test_a_share_of_the_main_label_is_put_off_by_a_zero(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALLEST + "[finetune]\nmain_share = 0.7\n")
+    assert load_settings(path).finetune.main_share == 0.7
+    assert load_settings(path, overrides={"finetune": {"main_share": 0}}).finetune.main_share is None
+    with pytest.raises(ConfigError, match=r"finetune.main_share"):
+        load_settings(path, overrides={"finetune": {"main_share": 0.3}})
+
+
 def test_a_model_to_start_from_lies_relative_to_the_recipe_and_is_not_warmed_up(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(SMALLEST + '[model]\nstart = "old/model"\n')

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tocsin import EventClassifier
 from tocsin.errors import InputError
-from tocsin.lineage import DataFile
+from tocsin.lineage import DataFile, Lineage
 from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.benchmark import NO_EVENT, Benchmark
@@ -23,6 +23,7 @@ from tocsin_training.card import HEADLINES, PICTURES, render_card, write_evaluat
 from tocsin_training.corpus import label_matrix, load_corpus
 from tocsin_training.distil import text_hash
 from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, tables
+from tocsin_training.lineage import lineage
 from tocsin_training.report import Grid
 from tocsin_training.run import Run
 
@@ -62,7 +63,7 @@ def test_an_unknown_split_is_refused(trained_run: Run) -> None:
 def test_evaluation_needs_no_torch(trained_run: Run) -> None:
     code = """
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from tocsin_training.config import load_settings
 from tocsin_training.evaluate import evaluate
 data = load_settings(sys.argv[1]).data
@@ -122,6 +123,26 @@ def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_ru
     stated = manifest.model_copy(update={"lineage": manifest.lineage.model_copy(update={"data": told})})
     card = render_card(stated, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
     assert "Songs of the sea." in card and "CC0" in card
+
+
+def test_the_card_of_a_model_that_went_on_tells_what_was_learned_before(
+    trained_run: Run, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest, settings = read_manifest(trained_run.release), trained_run.settings()
+    assert manifest.lineage is not None and manifest.lineage.started_from is None
+
+    def gone_on(start: Path) -> tuple[Lineage, str]:
+        model = settings.model.model_copy(update={"start": start})
+        origin = lineage(settings.model_copy(update={"model": model}), manifest.corpus.sha256)
+        return origin, render_as(trained_run, lineage=origin)
+
+    origin, card = gone_on(trained_run.model)
+    assert origin.started_from is not None
+    assert origin.started_from.records == {"train": 320, "validation": 100, "test": 100}
+    assert f"had read 320 records when it was last trained (corpus sha256 `{manifest.corpus.sha256}`" in card
+    _, card = gone_on(save_model(tmp_path / "bare" / "model", 0))
+    assert "went on from a trained model; what that had learned from is not recorded" in card
+    assert "went on" not in render_as(trained_run)
 
 
 def render_as(run: Run, *, data: dict[str, object] | None = None, **changed: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from babel import Locale
 from huggingface_hub import EvalResult, ModelCardData
 
+from tocsin.lineage import StartLineage
 from tocsin.release import LAYOUT, Manifest, Release, parts, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import robustness
@@ -257,7 +258,20 @@ def _data(manifest: Manifest) -> str:
         sentences.append(f"They span {data.first} to {data.last}{undated}.")
     sentences.append(f"{data.without_event:,} have no event.")
     sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
+    if origin.started_from is not None:
+        sentences.append(_start(origin.started_from))
     return " ".join(sentences)
+
+
+def _start(start: StartLineage) -> str:
+    """That there was a training before the one that all the rest is said of."""
+    said = "All this is of the last training, which went on from a trained model"
+    if start.records is None:
+        return f"{said}; what that had learned from is not recorded."
+    return (
+        f"{said}: that had read {start.records['train']:,} records when it was last trained (corpus sha256 "
+        f"`{start.corpus_sha256}`; licence, as stated then: {start.licence or 'none stated'})."
+    )
 
 
 def _data_name(manifest: Manifest) -> str:
