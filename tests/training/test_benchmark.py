@@ -129,6 +129,15 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str, complai
         csv.field_size_limit(limit)
 
 
+def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "case.tsv"
+    path.write_text("text\tsub_type\nRain.\tDIPLO\n", encoding="utf-8")
+    first = read_benchmark(path)
+    assert read_benchmark(path) is first
+    path.write_text("text\tsub_type\nMore rain.\tDIPLO\n", encoding="utf-8")
+    assert read_benchmark(path).texts == ("More rain.",)
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
     path = tmp_path / "case.tsv"
     path.write_text("text\tsub_type\nRain.\tDIPLO\n", encoding="utf-8-sig")
