@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin_training.config import load_settings, to_toml
+from tocsin_training.config import AugmentSettings, load_settings, to_toml
 from tocsin_training.errors import ConfigError
 
 TRAINING = Path(__file__).parents[2] / "training"
@@ -86,3 +86,9 @@ def test_a_model_to_start_from_lies_relative_to_the_recipe_and_is_not_warmed_up(
     path.write_text(SMALLEST + '[model]\nstart = "old/model"\n[finetune]\ncontrastive_epochs = 1\n')
     with pytest.raises(ConfigError, match=r"model.start and finetune.contrastive_epochs"):
         load_settings(path)
+
+
+@pytest.mark.parametrize("share", [name for name in AugmentSettings.model_fields if name.endswith("_share")])
+def test_every_kind_of_augmentation_makes_texts_and_a_seed_alone_makes_none(share: str) -> None:
+    assert AugmentSettings.model_validate({share: 0.1}).makes_texts
+    assert not AugmentSettings(seed=3).makes_texts

@@ -69,6 +69,11 @@ class AugmentSettings(_Section):
     cities_share: float = Field(0.0, ge=0, description="texts of another city of the same country, likewise")
     seed: int = 0
 
+    @property
+    def makes_texts(self) -> bool:
+        """Whether there is anything besides the records; the seed alone makes nothing."""
+        return self.model_copy(update={"seed": 0}) != AugmentSettings()
+
 
 class FinetuneSettings(_Section):
     """How it is trained."""

@@ -136,13 +136,13 @@ def with_seed(settings: Settings, seed: int) -> Settings:
 
 def measure(settings: Settings, variant: str, console: Console) -> Outcome:
     """Fine-tune as a recipe says, measure on the test split and the benchmark, and throw the run away."""
-    from tocsin_training.corpus import corpus_sha256, limit, load_corpus
+    from tocsin_training.corpus import corpus_sha256, load_split
 
     figures, _ = try_out(settings, "experiment", console)
     return Outcome(
         variant=variant,
         seed=settings.finetune.seed,
-        records=len(limit(load_corpus(settings.data.corpus), settings.data)["train"]),
+        records=len(load_split(settings.data, "train")),
         recipe_sha256=recipe_sha256(settings),
         corpus_sha256=corpus_sha256(settings.data.corpus),
         **figures,
@@ -202,7 +202,7 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
     import torch
 
     from tocsin_training.benchmark import forced_f1, read_benchmark
-    from tocsin_training.corpus import label_matrix, limit, load_corpus
+    from tocsin_training.corpus import label_matrix, load_split
     from tocsin_training.metrics import f1_figures
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
@@ -213,7 +213,7 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
         return predict_logits(model, tokenizer, list(texts), max_tokens=settings.model.max_tokens)
 
     taxonomy = Taxonomy.load(settings.data.taxonomy)
-    test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
+    test = load_split(settings.data, "test")
     truth = label_matrix(list(test["labels"]), taxonomy)
     figures = f1_figures(truth, logits(test["text"]).numpy() > 0)
     case = None if settings.data.benchmark is None else read_benchmark(settings.data.benchmark)
@@ -254,7 +254,7 @@ def _without_idle_settings(settings: Settings) -> Settings:
     finetune, augment, data = settings.finetune, settings.augment, settings.data
     if finetune.teacher_logits is None or not finetune.distillation_share:
         finetune = finetune.model_copy(update={name: _DEFAULTS[name] for name in _OF_THE_TEACHER})
-    if augment.model_copy(update={"seed": 0}) == AugmentSettings():
+    if not augment.makes_texts:
         augment = AugmentSettings()
     if not data.new_batches:
         data = data.model_copy(update={"replay_share": 1.0, "replay_seed": 0})

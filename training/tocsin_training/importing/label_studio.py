@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tocsin_training.importing.label_cells import names_in
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, Rows, cell
+from tocsin_training.importing.layouts import DISAGREE, NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, Rows, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import BadRow, Problem, Row, as_text, is_objects
 
-DISAGREE = "annotators disagree"
 _CHOICES = ("choices", "taxonomy")
 _TOGETHER = "\0annotations"
 # What JSON-MIN puts beside the data and the answers.
