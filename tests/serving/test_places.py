@@ -113,6 +113,8 @@ def test_pipes_carry_rows_and_stderr_the_rest(tmp_path: Path, tiny_release: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout == (tmp_path / "expected.csv").read_bytes()
     reject, counts, *summary = done.stderr.decode().splitlines()
+    # As docs/batch.md tells them apart.
+    assert [line for line in done.stderr.decode().splitlines() if line.startswith('{"file": ')] == [reject]
     assert json.loads(reject) == {"file": "stdin", "row": 2, "reason": "text is empty", "raw": "2,"}
     assert counts == "stdin: 3 rows read = 2 scored on stdout + 1 rejected on stderr"
     assert any("texts scored" in line for line in summary)
