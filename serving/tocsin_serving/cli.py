@@ -37,6 +37,15 @@ EscapeOption = Annotated[
 ]
 EncodingOption = Annotated[str, typer.Option(help="CSV: encoding, such as cp1252 or utf-16.")]
 
+PrefixOption = Annotated[
+    str,
+    typer.Option(
+        help="Before the names of the columns that are added, such as tocsin_: for inputs that have such names "
+        "themselves, ACLED's own among them.",
+        show_default="nothing",
+    ),
+]
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
@@ -110,7 +119,9 @@ def score(
             "a URL; - for stdout.",
         ),
     ],
-    text_column: Annotated[str, typer.Option(help="Column or field that holds the text.")] = "text",
+    text_column: Annotated[
+        str, typer.Option(help="Column or field that holds the text; its number with --no-header.")
+    ] = "text",
     split_sentences: Annotated[
         bool, typer.Option("--split-sentences", help="Write one row per sentence instead of one per text.")
     ] = False,
@@ -122,6 +133,7 @@ def score(
             "releases whose labels have them."
         ),
     ] = "tocsin",
+    prefix: PrefixOption = "",
     cascade: Annotated[
         bool,
         typer.Option(
@@ -130,7 +142,12 @@ def score(
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes of one thread each.", show_default="one per core")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Worker processes of one thread each; more than 16 may take more than 1 GB of memory.",
+            show_default="one per core",
+        ),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
@@ -172,6 +189,12 @@ def score(
     quote: QuoteOption = '"',
     escape: EscapeOption = None,
     encoding: EncodingOption = "utf-8",
+    no_header: Annotated[
+        bool,
+        typer.Option(
+            "--no-header", help="CSV: the first line is a row. The output names the columns column_1, column_2, ..."
+        ),
+    ] = False,
     work_dir: Annotated[
         Path | None,
         typer.Option(help="Where an output bound for a URL grows until it is complete.", show_default="user's cache"),
@@ -193,12 +216,14 @@ def score(
     ray_address = ray_address if engine == "ray" or _was_typed(context, "ray_address") else None
     if date_column is not None and report is None:
         raise UsageError("--date-column is for the report: add --report FILE.html, or leave it out")
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding, header=not no_header)
     options = JobOptions(
-        text_column=text_column,
-        date_column=date_column,
+        text_column=dialect.column(text_column),
+        date_column=None if date_column is None else dialect.column(date_column),
         split_sentences=split_sentences,
         scores=scores,
         acled=output_schema == "acled",
+        prefix=prefix,
         cascade=cascade,
         workers=workers,
         engine=engine,
@@ -210,7 +235,6 @@ def score(
     )
     # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
     pairs = plan(source, target, file_format, dialect)
     if report is not None:
         check_report(report, overwrite=overwrite, resume=resume)
@@ -266,6 +290,7 @@ def remap(
         Path | None, typer.Option(help="The new labels; by default those of --release.", show_default=False)
     ] = None,
     release: ReleaseOption = None,
+    prefix: PrefixOption = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     delimiter: DelimiterOption = None,
     quote: QuoteOption = '"',
@@ -285,5 +310,6 @@ def remap(
 
     new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
     dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
-    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite, dialect=dialect)
+    renaming = Renaming(read_names(names), new, prefix)
+    rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)

@@ -257,6 +257,20 @@ def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_releas
     assert "raw_base64" in found[2]
 
 
+def test_a_blank_line_of_csv_is_an_empty_text_where_there_is_one_column_and_else_no_row(
+    tmp_path: Path, tiny_release: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(b"text\nAn airstrike.\n\nA protest.\n")
+    summary = score_file(source, tmp_path / "one.csv", release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored) == (3, 2)
+    (reject,) = rejects(tmp_path / "one.csv")
+    assert (reject["row"], reject["reason"], reject["raw"]) == (2, "text is empty", "")
+    source.write_bytes(b"id,text\n1,An airstrike.\n\n2,A protest.\n")
+    summary = score_file(source, tmp_path / "two.csv", release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored) == (2, 2)
+
+
 def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = [b'{"text": "fine"}', b"", b"{", b'{"text": 1}', b'{"text": null}', b'{"t": "x"}', b'["text"]']
@@ -266,6 +280,34 @@ def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_rele
     assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (10, 1, 9)
     assert [reject["row"] for reject in rejects(target)] == [3, 4, 5, 6, 7, 8, 9, 10, 11]
     assert rejects(target)[0]["raw"] == "{"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_line_too_long_for_memory_is_rejected_with_its_hash_and_the_others_are_scored(
+    place: int, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._MAX_LINE", 3000)
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    # The last is read on in two pieces, and none but the last is without its end.
+    long = b'{"text": "' + b"long " * 300_000 + b'"}' + b"\n" * (place < 2)
+    lines = [b'{"text": "An airstrike."}\n', b'{"text": "%s"}\n' % (b"x" * 2987)]
+    source.write_bytes(b"".join([*lines[:place], long, *lines[place:]]))
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (3, 2, 1)
+    assert summary.reject_reasons == {"line is longer than ... bytes": 1}
+    (reject,) = rejects(target)
+    assert reject["row"] == place + 1
+    assert reject["raw"] == long[:1000].decode()
+    assert f"it has {len(long):,} with its end, their SHA-256 is {sha256(long).hexdigest()}," in reject["reason"]
+
+
+def test_one_array_too_long_for_memory_is_no_json_lines(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._MAX_LINE", 3000)
+    (tmp_path / "in.jsonl").write_text(json.dumps([{"text": "An airstrike."}] * 1000))
+    with pytest.raises(InputError, match="It looks like one JSON array"):
+        score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", release=tiny_release)
 
 
 @pytest.mark.parametrize(

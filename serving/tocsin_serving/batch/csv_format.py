@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ MAX_CELL = 64 * 1024 * 1024
 
 
 class CsvRecords:
-    """The records of a CSV file with a header.
+    """The records of a CSV file.
 
     :param source: whose format says what is known of the dialect.
     :param column: one that should be there; it tells the delimiter.
@@ -65,13 +66,27 @@ class CsvRecords:
             given = replace(given, delimiter=given.delimiter or named[1])
         self.dialect = replace(given, delimiter=given.delimiter or delimiter_of(first_line, column, given))
         self._records = self._checked(first_line)
-        self.header = next(self._records, _NO_RECORD).cells
+        self.header = next(self._records, _NO_RECORD).cells if given.header else self._numbered()
         if not _is_text(self.header):
             raise InputError(f"{source.name} is not {self._encoding_problem}, or save it as UTF-8")
 
     def __iter__(self) -> Iterator[CsvRecord]:
-        """All rows in order; blank lines are no rows."""
-        return (record for record in self._records if record.cells)
+        """All rows in order; a blank line is none, save where it is how an only column's empty cell is written."""
+        for record in self._records:
+            if record.cells:
+                yield record
+            elif len(self.header) == 1:
+                yield replace(record, cells=[""])
+
+    def _numbered(self) -> list[str]:
+        """Names for the columns of a file that has none, by its first row, which stays to be read."""
+        begun: list[CsvRecord] = []
+        for record in self._records:
+            begun.append(record)
+            if record.cells:
+                break
+        self._records = chain(begun, self._records)
+        return [f"column_{number}" for number in range(1, len(begun[-1].cells) + 1)] if begun else []
 
     def problem(self, record: CsvRecord) -> str | None:
         """Why a row is not what its writer meant, or none."""
@@ -155,7 +170,7 @@ class CsvRecords:
 
 
 class CsvReader:
-    """Reads a CSV file with a header."""
+    """Reads a CSV file."""
 
     def __init__(self, source: Input, columns: Columns) -> None:
         self._source = source
@@ -164,7 +179,7 @@ class CsvReader:
         self._text = self.records.header.index(columns.text)
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order; blank lines are no rows."""
+        """All rows in order."""
         before, batch, size = 0, _Batch(), 0
         for record in self.records:
             batch.add(record, self._problem(record), before + batch.read + 1)
@@ -260,7 +275,7 @@ class CsvWriter:
         self._start = records.mark + records.separator.encode(records.encoding)
         self._header = [*records.header, *added.names]
         self._dialect, self._encoding = records.dialect, records.encoding
-        self._encoders = [_encoder(field.type, ascii_only=records.encoding != UTF8) for field in added]
+        self._encoders = cell_encoders(added, records.encoding).values()
         bare = self._dialect.quote is None and self._dialect.escape is None
         if bare and not _may_stand_bare(self._dialect.delimiter or ""):
             raise UsageError(
@@ -338,6 +353,11 @@ def _is_text(cells: Iterable[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def cell_encoders(added: pa.Schema, encoding: str) -> dict[str, Callable[[Any], object]]:
+    """Name of a column -> what turns its values into cells of a file in an encoding."""
+    return {field.name: _encoder(field.type, ascii_only=encoding != UTF8) for field in added}
 
 
 def _encoder(kind: pa.DataType, *, ascii_only: bool) -> Callable[[Any], object]:

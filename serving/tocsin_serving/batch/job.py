@@ -69,6 +69,8 @@ class JobOptions:
     scores: bool = False
     acled: bool = False
     """A row per event under ACLED's column names; for releases whose labels have ACLED's names."""
+    prefix: str = ""
+    """What stands before the names of the columns that are added."""
     cascade: bool = False
     """Let the release's screen settle texts that plainly report nothing."""
     workers: int | None = 1
@@ -93,7 +95,7 @@ class JobOptions:
     def shape(self) -> Shape:
         """What an output row is."""
         notes = self.text_column != "notes" or self.split_sentences
-        return Shape(split_sentences=self.split_sentences, scores=self.scores, acled=self.acled, notes=notes)
+        return Shape(self.split_sentences, self.scores, self.acled, notes, self.prefix)
 
     @property
     def columns(self) -> Columns:
@@ -161,6 +163,7 @@ def score_file(
     split_sentences: bool = False,
     scores: bool = False,
     acled: bool = False,
+    prefix: str = "",
     cascade: bool = False,
     workers: int | None = 1,
     engine: Engine = "local",
@@ -174,15 +177,17 @@ def score_file(
     quote: str = '"',
     escape: str | None = None,
     encoding: str = "utf-8",
+    header: bool = True,
 ) -> FileSummary:
     """Label the texts of one CSV, JSON Lines or Parquet file.
 
     :param source: file to read: a path, a URL such as ``s3://bucket/reports.csv.gz``, or ``-`` for stdin.
     :param target: file to write, of the same kind; it appears only when it is complete.
-    :param text_column: column or field that holds the text.
+    :param text_column: column or field that holds the text; without a header its number.
     :param split_sentences: write a row per sentence, with its place in the text.
     :param scores: add every label's probability.
     :param acled: write a row per event, under ACLED's column names.
+    :param prefix: what to put before the names of the columns that are added, where the input has such names itself.
     :param cascade: let the release's screen settle texts that plainly report nothing.
     :param workers: processes of one thread each; 1 scores in this process, none means one per core.
     :param engine: ``local``, or ``ray`` for a cluster.
@@ -194,14 +199,17 @@ def score_file(
     :param quote: of CSV, around cells; ``none`` where quotes are characters like others.
     :param escape: of CSV, the character before quotes of a text; none where they are doubled.
     :param encoding: of CSV.
+    :param header: of CSV, whether its first row holds the columns' names; without, they are ``column_1`` and so on.
     :return: counts; rows that could not be scored are in ``<target>.rejects.jsonl``.
     :raises TocsinError: no output was written; the message says why.
     """
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding, header=header)
     options = JobOptions(
-        text_column=text_column,
+        text_column=dialect.column(text_column),
         split_sentences=split_sentences,
         scores=scores,
         acled=acled,
+        prefix=prefix,
         cascade=cascade,
         workers=workers,
         engine=engine,
@@ -211,7 +219,6 @@ def score_file(
         resume=resume,
         work_dir=None if work_dir is None else Path(work_dir),
     )
-    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
     (summary,) = run(_single(plan(source, target, file_format, dialect)), options)
     return summary
 
@@ -578,6 +585,7 @@ def _settings(pair: FilePair, options: JobOptions) -> dict[str, str | bool | Non
         "split_sentences": options.split_sentences,
         "scores": options.scores,
         "output_schema": "acled" if options.acled else "tocsin",
+        "prefix": options.prefix,
         "cascade": options.cascade,
         "input_format": str(pair.source_format),
         "output_format": str(pair.target_format),

@@ -117,14 +117,15 @@ def _in_dialect(pairs: Sequence[FilePair], dialect: Dialect) -> list[FilePair]:
     """
     if str(dialect) and all(pair.source_format.kind != "csv" for pair in pairs):
         raise UsageError(
-            f"{pairs[0].source_name} is {pairs[0].source_format.kind}: --delimiter, --quote, --escape and --encoding "
-            "are for CSV; leave them out"
+            f"{pairs[0].source_name} is {pairs[0].source_format.kind}: --delimiter, --quote, --escape, --encoding and "
+            "--no-header are for CSV; leave them out"
         )
     return [
         replace(
             pair,
             source_format=replace(pair.source_format, dialect=dialect),
-            target_format=replace(pair.target_format, dialect=dialect),
+            # What is added needs names, whatever the input has.
+            target_format=replace(pair.target_format, dialect=replace(dialect, header=True)),
         )
         if pair.source_format.kind == "csv"
         else pair
@@ -386,7 +387,9 @@ def check_content(source: Input) -> None:
         actual += ", or give --encoding utf-16"
     if kind != "parquet" and actual is not None:
         raise InputError(f"{name} is not {kind.upper()} but {actual}")
-    if kind == "csv" and start.lstrip(codecs.BOM_UTF8 + b" \r\n")[:1] in (b"{", b"["):
+    # A row may start so; the name of a column does not.
+    named = source.format.dialect.header
+    if kind == "csv" and named and start.lstrip(codecs.BOM_UTF8 + b" \r\n")[:1] in (b"{", b"["):
         raise InputError(f"{name} is not CSV: it looks like JSON")
     if kind == "csv" and _is_binary(start):
         raise InputError(f"{name} is not CSV: its bytes are no text")

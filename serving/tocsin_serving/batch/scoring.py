@@ -39,7 +39,8 @@ class ChunkScorer:
         if self._shape.acled:
             columns, places = event_rows(columns, texts, self._shape)
             parents = parents[places]
-        return Answers(columns.select(self._shape.schema.names), parents, tally)
+        columns = columns.select(self._shape.fields.names).rename_columns(self._shape.schema.names)
+        return Answers(columns, parents, tally)
 
     def _by_text(self, chunk: Chunk) -> tuple[pa.Table, NDArray[np.intp], list[str]]:
         columns = self._columns(chunk.texts).add_column(0, SENTENCE_FIELDS[0], [pa.array(chunk.numbers)])
