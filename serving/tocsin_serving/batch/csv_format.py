@@ -49,6 +49,7 @@ class CsvRecords:
     :param source: whose format says what is known of the dialect.
     :param column: one that should be there; it tells the delimiter.
     :raises InputError: the file cannot be read as CSV in its encoding.
+    :raises UsageError: nothing tells its delimiter.
     """
 
     def __init__(self, source: Input, column: str) -> None:
@@ -64,6 +65,8 @@ class CsvRecords:
         if named := _SEPARATOR.fullmatch(first_line):
             self.separator, self._before, first_line = first_line, 1, self._next_line()
             given = replace(given, delimiter=given.delimiter or named[1])
+        if given.delimiter is None and not given.header:
+            raise UsageError(f"{source.name}: --no-header needs --delimiter, for there are no names to tell it by")
         self.dialect = replace(given, delimiter=given.delimiter or delimiter_of(first_line, column, given))
         self._records = self._checked(first_line)
         self.header = next(self._records, _NO_RECORD).cells if given.header else self._numbered()

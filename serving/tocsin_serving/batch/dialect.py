@@ -47,8 +47,6 @@ class Dialect:
         :param quote: a character or ``none``.
         :raises UsageError: naming the option that cannot be.
         """
-        if not header and delimiter is None:
-            raise UsageError("--no-header needs --delimiter: without names there is nothing to tell it by")
         dialect = cls(
             delimiter=None if delimiter is None else _character("--delimiter", delimiter),
             quote=None if quote == "none" else _character("--quote", quote),
