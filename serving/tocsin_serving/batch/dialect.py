@@ -113,6 +113,7 @@ class Dialect:
 
 
 USUAL = Dialect()
+TABS = Dialect(delimiter="\t")
 
 
 class _LineFeeds:
