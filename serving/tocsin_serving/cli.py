@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tocsin_serving.batch import FileSummary, JobOptions
     from tocsin_serving.batch.outputs import FilePair
 
+# Files that are left out, of perhaps thousands.
+_NAMED = 10
 ReleaseOption = Annotated[
     str | None,
     typer.Option(help="Release to use instead of the shipped one: a folder or store:name.", show_default=False),
@@ -107,8 +109,8 @@ def score(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="A .csv, .jsonl (also .gz, .zst) or .parquet file, a folder of them, a glob in quotes, a URL such as "
-            "s3://bucket/folder, or - for stdin.",
+            help="A .csv, .tsv, .jsonl, .ndjson, .jl (also .gz, .zst) or .parquet file, a folder of them, a glob in "
+            "quotes, a URL such as s3://bucket/folder, or - for stdin.",
         ),
     ],
     target: Annotated[
@@ -183,7 +185,11 @@ def score(
     ] = False,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", metavar="csv|jsonl|parquet", help="For files whose names tell none, such as -."),
+        typer.Option(
+            "--format",
+            metavar="csv|jsonl|parquet",
+            help="For files whose names tell none, such as -; those of a folder or glob are then read too.",
+        ),
     ] = None,
     delimiter: DelimiterOption = None,
     quote: QuoteOption = '"',
@@ -208,7 +214,7 @@ def score(
     end stands a summary of what was found.
     """
     from tocsin import UsageError
-    from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan
+    from tocsin_serving.batch import JobOptions, check_scored, dry_run_with_estimate, plan
     from tocsin_serving.batch.dialect import Dialect
     from tocsin_serving.batch.report import check_report
 
@@ -235,7 +241,7 @@ def score(
     )
     # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    pairs = plan(source, target, file_format, dialect)
+    pairs = plan(source, target, file_format, dialect, left_out=_tell_left_out)
     if report is not None:
         check_report(report, overwrite=overwrite, resume=resume)
     if dry_run:
@@ -243,7 +249,13 @@ def score(
     elif report is not None:
         _score_and_report(pairs, options, report)
     else:
-        _score(pairs, options)
+        check_scored(_score(pairs, options))
+
+
+def _tell_left_out(names: Sequence[str]) -> None:
+    """Name on stderr the first few files that will not be read."""
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+    err.print(f"Left out, for their names tell no format: {shown}", markup=False, soft_wrap=True)
 
 
 def _was_typed(context: typer.Context, option: str) -> bool:
@@ -265,12 +277,15 @@ def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
 
 
 def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Path) -> None:
+    from tocsin_serving.batch import check_scored
     from tocsin_serving.batch.report import write_report
 
     # Only what went to stdout is not there to be read again.
     with tempfile.TemporaryDirectory() as folder:
         options = replace(options, stdout_copy=Path(folder) / "output")
-        write_report(report, _score(pairs, options), options)
+        summaries = _score(pairs, options)
+        write_report(report, [summary for summary in summaries if summary.failure is None], options)
+        check_scored(summaries)
 
 
 def _stopped(rows: int, *, resumable: bool) -> str:

@@ -69,7 +69,10 @@ class CsvRecords:
             raise UsageError(f"{source.name}: --no-header needs --delimiter, for there are no names to tell it by")
         self.dialect = replace(given, delimiter=given.delimiter or delimiter_of(first_line, column, given))
         self._records = self._checked(first_line)
-        self.header = next(self._records, _NO_RECORD).cells if given.header else self._numbered()
+        first = next(self._records, _NO_RECORD) if given.header else self._first_row()
+        if first.fault is not None:
+            raise InputError(f"{source.name}: {first.fault}")
+        self.header = first.cells if given.header else [f"column_{at}" for at in range(1, len(first.cells) + 1)]
         if not _is_text(self.header):
             raise InputError(f"{source.name} is not {self._encoding_problem}, or save it as UTF-8")
 
@@ -81,18 +84,20 @@ class CsvRecords:
             elif len(self.header) == 1:
                 yield replace(record, cells=[""])
 
-    def _numbered(self) -> list[str]:
-        """Names for the columns of a file that has none, by its first row, which stays to be read."""
+    def _first_row(self) -> CsvRecord:
+        """The first that is not blank, which stays to be read."""
         begun: list[CsvRecord] = []
         for record in self._records:
             begun.append(record)
             if record.cells:
                 break
         self._records = chain(begun, self._records)
-        return [f"column_{number}" for number in range(1, len(begun[-1].cells) + 1)] if begun else []
+        return begun[-1] if begun else _NO_RECORD
 
     def problem(self, record: CsvRecord) -> str | None:
         """Why a row is not what its writer meant, or none."""
+        if record.fault is not None:
+            return record.fault
         if not _is_text(record.cells):
             return f"not valid {self._encoding_problem}"
         if record.ran_together(self.dialect):
@@ -129,7 +134,7 @@ class CsvRecords:
     def _checked(self, first_line: str) -> Iterator[CsvRecord]:
         """Records with the lines they were made of.
 
-        :raises InputError: a quote is never closed.
+        Where a quote is never closed nobody can tell which lines behind it are rows: each is a record with a fault.
         """
         lines: list[str] = []
         ended = False
@@ -151,23 +156,25 @@ class CsvRecords:
                 # Only inside quotes, or behind an escape, does the reader ask for another line before it hands out a
                 # row.
                 if ended:
-                    raise InputError(f"{self._source.name}: {self._unended(cells, self._before + rows.line_num)}")
+                    fault = self._unended(cells, self._before + rows.line_num)
+                    break
                 yield CsvRecord(cells, tuple(lines), before + 1, self.encoding)
                 before = self._before + rows.line_num
                 lines.clear()
+            else:
+                return
         except csv.Error as error:
-            raise InputError(
-                f"{self._source.name}: {error} in the row that starts in line {before + 1}; "
-                "is a quote there never closed?"
-            ) from error
+            fault = f"{error}: in the row that starts in line {before + 1} a quote may never be closed"
+        for number, line in enumerate(chain(lines, iter(self._next_line, "")), before + 1):
+            yield CsvRecord([line], (line,), number, self.encoding, fault)
 
     def _unended(self, cells: list[str], last_line: int) -> str:
         if self.dialect.quote is None:
-            return f"line {last_line} ends with an escape, and nothing comes after it; the file may be cut off"
+            return f"line {last_line} ends with an escape, and nothing comes after it: the file may be cut off"
         opened = last_line - max(_count_lines(cells[-1]), 1) + 1
         escapes = "" if self.dialect.escape else "; where a backslash stands before quotes, give --escape '\\'"
         return (
-            f"the quote opened in line {opened} is never closed; "
+            f"the quote opened in line {opened} is never closed, so what follows cannot be told apart into rows: "
             f"close it or, if it belongs to the text, put the cell in quotes and double those inside{escapes}"
         )
 
@@ -210,6 +217,8 @@ class CsvRecord:
     """As they stand in the file, with their ends."""
     first_line: int
     encoding: str = UTF8
+    fault: str | None = None
+    """Why these lines cannot be told apart into rows."""
 
     @property
     def place(self) -> str:

@@ -122,6 +122,7 @@ class Dialect:
 
 
 USUAL = Dialect()
+TABS = Dialect(delimiter="\t")
 
 
 class _LineFeeds:

@@ -24,7 +24,7 @@ from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT, FIRST_EVENT_COLUMNS, Shape
 from tocsin_serving.batch.csv_format import CsvRecords, cell_encoders
 from tocsin_serving.batch.dialect import USUAL, Dialect
-from tocsin_serving.batch.files import FileFormat, Input, naming_faults
+from tocsin_serving.batch.files import PLAIN_SUFFIXES, Input, format_by_name, naming_faults
 from tocsin_serving.batch.jsonl_format import with_fields
 from tocsin_serving.batch.parquet_format import open_parquet
 
@@ -108,19 +108,18 @@ def remap(
     :raises UsageError: the two files do not go together, or the output exists.
     :raises InputError: the input is no batch output or damaged, or has a label that nothing is said about.
     """
-    kinds = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    kind = source.suffix.lower()
-    if kind not in kinds or target.suffix.lower() != kind:
-        raise UsageError(f"{source} and {target} must both end in one of: {', '.join(kinds)}")
+    kinds = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+    read_as = format_by_name(source.name)
+    if read_as is None or read_as.codec or target.suffix.lower() != source.suffix.lower():
+        raise UsageError(f"{source} and {target} must both end in one of: {', '.join(PLAIN_SUFFIXES)}")
     with naming_faults():
         if target.exists() and not overwrite:
             raise UsageError(f"{target} exists; --overwrite replaces it.")
         if target.exists() and target.samefile(source):
             raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
-    read_as = FileFormat(kind[1:], dialect=dialect or USUAL)
     try:
-        with closing(Input(source, read_as)) as file, atomic(target) as output:
-            return kinds[kind](file, output, renaming)
+        with closing(Input(source, read_as.spoken_in(dialect or USUAL))) as file, atomic(target) as output:
+            return kinds[read_as.kind](file, output, renaming)
     except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
         raise InputError(f"{source} to {target}: {reason}. No output was written.") from error
