@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -90,7 +90,8 @@ def passing_on(folder: Path) -> float:
     def score(chunks: Iterable[Chunk], _: object) -> Iterator[tuple[Chunk, Answers]]:
         for chunk in chunks:
             rows = len(chunk.texts)
-            yield chunk, Answers(scored.columns.slice(0, rows), scored.parents[:rows], scored.tally)
+            tally = replace(scored.tally, scored=rows)
+            yield chunk, Answers(scored.columns.slice(0, rows), scored.parents[:rows], tally)
 
     with patch("tocsin_serving.batch.job.scoring", lambda *_, **__: nullcontext(score)):
         begun = time.process_time()
