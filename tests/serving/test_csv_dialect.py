@@ -230,7 +230,7 @@ def test_a_job_in_a_dialect_that_was_stopped_goes_on_to_the_same_bytes(
     monkeypatch.setattr("tocsin_serving.batch.csv_format.CHUNK_ROWS", 2)
     rows = [f'{n}^"caf\xe9 \\"{n}\\" airstrike"' for n in range(9)]
     content = ("sep=^\nid^text\n" + "\n".join(rows) + "\n").encode("latin-1")
-    options = {"escape": "\\", "encoding": "latin-1"}
+    options: dict[str, Any] = {"escape": "\\", "encoding": "latin-1"}
     (tmp_path / "whole").mkdir()
     _, whole = scored(content, options, tmp_path / "whole", tiny_release)
     dialect = Dialect.of(delimiter=None, quote='"', **options)

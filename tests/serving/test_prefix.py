@@ -58,7 +58,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [{"scores": True}, {"acled": True}, {"acled": True, "split_sentences": True}])
 def test_acleds_own_columns_stay_and_the_answers_stand_beside_them(
-    kind: str, shape: dict[str, bool], tmp_path: Path, tiny_release: Path
+    kind: str, shape: dict[str, Any], tmp_path: Path, tiny_release: Path
 ) -> None:
     source = written(tmp_path / f"in.{kind}", export())
     bare = written(tmp_path / f"bare.{kind}", [{"text": row["notes"]} for row in export()])
@@ -101,7 +101,7 @@ def test_a_job_under_another_prefix_is_another_job(tmp_path: Path, tiny_release:
 @pytest.mark.parametrize("shape", [{}, {"acled": True}, {"split_sentences": True}])
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_report_tells_of_the_answers_and_not_of_the_columns_beside_them(
-    kind: str, shape: dict[str, bool], tmp_path: Path, tiny_release: Path
+    kind: str, shape: dict[str, Any], tmp_path: Path, tiny_release: Path
 ) -> None:
     source = written(tmp_path / f"in.{kind}", export())
     options = JobOptions(
