@@ -367,7 +367,7 @@ def test_a_file_that_cannot_be_read_keeps_no_other_from_being_scored(
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("a.csv", "d.csv", "e.csv"):
-        write_csv(folder / name, [f"{text} {name} {n}" for n in range(600) for text in TEXTS])
+        write_csv(folder / name, [f"{text} {name} {n}" for n in range(300) for text in TEXTS])
     (folder / "b.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes())[:-20])
     (folder / "c.csv").write_bytes(b"")
     (folder / "f.csv").write_text("body\nAn airstrike.\n")
@@ -386,7 +386,7 @@ def test_a_file_that_cannot_be_read_keeps_no_other_from_being_scored(
     options = JobOptions(release=str(tiny_release), workers=workers)
     told: list[FileSummary] = []
     summaries = job.run(plan(folder, output), options, lambda summary, share: told.append(summary))
-    assert begun == ["b.csv.gz", "a.csv", "d.csv", "e.csv"]
+    assert begun == ["a.csv", "d.csv", "e.csv"]
     failures = {summary.files.source.name: summary.failure for summary in summaries}
     assert [name for name, failure in failures.items() if failure is None] == ["a.csv", "e.csv"]
     assert [summary.failure for summary in told[:3]] == [failures[name] for name in ("b.csv.gz", "c.csv", "f.csv")]
