@@ -55,35 +55,34 @@ def test_without_a_terminal_a_line_comes_every_half_minute(tmp_path: Path) -> No
     first, second = pairs_of(tmp_path, "a.csv", "b.csv")
     written, clock = io.StringIO(), Clock()
     with Display([first, second], Console(file=written, width=300), clock=clock) as show:
-        for clock.now in range(10, 101, 10):
-            show(
-                FileSummary(first, rows_read=clock.now * 100, rows_rejected=clock.now, seconds=clock.now),
-                clock.now / 100,
-            )
-        clock.now = 130
+        for clock.now in range(16, 113, 16):
+            seen = FileSummary(first, rows_read=clock.now * 100, rows_rejected=clock.now, seconds=clock.now)
+            show(seen, clock.now / 128)
+        clock.now = 144
         show(FileSummary(second, rows_read=5000, rows_kept=2000, rows_rejected=7, seconds=30), 0.5)
         show(FileSummary(second, InputError("b.csv cannot be read")), 1.0)
     a, b = first.source_name, second.source_name
     assert written.getvalue().splitlines() == [
-        f"0 of 2 files: 3,000 rows, 30 rejected, 15%, 170 s to go; "
-        f"{a}: 3,000 rows, 30 rejected, 100 rows/s, 30%, 70 s to go",
-        f"0 of 2 files: 6,000 rows, 60 rejected, 30%, 2 min to go; "
-        f"{a}: 6,000 rows, 60 rejected, 100 rows/s, 60%, 40 s to go",
-        f"0 of 2 files: 9,000 rows, 90 rejected, 45%, 2 min to go; "
-        f"{a}: 9,000 rows, 90 rejected, 100 rows/s, 90%, 10 s to go",
-        f"1 of 2 files: 15,000 rows, 107 rejected, 75%, 43 s to go; {b}: 5,000 rows, 7 rejected, 100 rows/s, 50%",
+        "0 of 2 files: 3,200 rows, 32 rejected, 12%, 4 min to go; "
+        f"{a}: 3,200 rows, 32 rejected, 100 rows/s, 25%, 96 s to go",
+        "0 of 2 files: 6,400 rows, 64 rejected, 25%, 3 min to go; "
+        f"{a}: 6,400 rows, 64 rejected, 100 rows/s, 50%, 64 s to go",
+        "0 of 2 files: 9,600 rows, 96 rejected, 38%, 3 min to go; "
+        f"{a}: 9,600 rows, 96 rejected, 100 rows/s, 75%, 32 s to go",
+        f"1 of 2 files: 16,200 rows, 119 rejected, 75%, 47 s to go; {b}: 5,000 rows, 7 rejected, 100 rows/s, 50%",
         "Left out: b.csv cannot be read",
     ]
 
 
 def test_on_a_terminal_there_is_a_bar_for_all_files_and_one_for_the_one_at_work(tmp_path: Path) -> None:
     pairs = pairs_of(tmp_path, *(f"{n:02}.csv" for n in range(60)))
-    console = Console(file=io.StringIO(), width=300, force_terminal=True)
-    with Display(pairs, console) as show:
-        show(FileSummary(pairs[40], rows_read=3000, rows_rejected=30, seconds=10), 0.5)
-        with console.capture() as capture:
-            console.print(show._bars.get_renderable())
-    lines = capture.get().splitlines()
+    written = io.StringIO()
+    console = Console(file=written, width=300, force_terminal=True)
+    show = Display(pairs, console)
+    for pair in (pairs[39], pairs[40]):
+        show(FileSummary(pair, rows_read=3000, rows_rejected=30, seconds=10), 0.5)
+    console.print(show._bars.get_renderable())
+    lines = written.getvalue().splitlines()
     assert len(lines) == 2
     assert "40 of 60 files" in lines[0]
     assert pairs[40].source_name in lines[1]

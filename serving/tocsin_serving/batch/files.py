@@ -26,7 +26,7 @@ from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin.disk import atomic, sync
-from tocsin_serving.batch.dialect import TABS, USUAL, UTF8, Dialect
+from tocsin_serving.batch.dialect import TABS, USUAL, Dialect
 
 Place = Path | UPath
 """A file or folder, here or in a store."""
@@ -76,8 +76,8 @@ class FileFormat:
 
     @property
     def may_break_off(self) -> bool:
-        """Whether damage can keep the rest of a file from being read; plain lines can be read or rejected each."""
-        return self.codec is not None or self.kind == "parquet" or self.dialect.encoding != UTF8
+        """Whether a fault can keep the rest of a file from being read; lines of JSON are read or rejected each."""
+        return self.codec is not None or self.kind != "jsonl"
 
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.kind, self.codec, str(self.dialect))))

@@ -247,13 +247,12 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
 
     :raises TocsinError: no file can be read, or the job cannot go on; unfinished outputs are kept for ``resume``.
     """
-    progressed = progressed or _ignore
+    progressed, release = progressed or _ignore, open_release(options)
     unread = check_before(pairs, options)
     summaries = {pair: FileSummary(pair, error) for pair, error in unread.items()}
     for summary in summaries.values():
         progressed(summary, 1.0)
     others = [pair for pair in pairs if pair not in unread]
-    release = open_release(options)
     job = _Job(options, ReleaseRecord.of(release), progressed)
     with _engine(release, others, options) as score:
         for pair in others:

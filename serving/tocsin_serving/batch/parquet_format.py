@@ -128,8 +128,8 @@ class ParquetWriter:
         with target.open("wb") as file, pq.ParquetWriter(file, self._schema, compression="zstd") as writer:
             for group in _row_groups(_streams(spooled)):
                 writer.write_table(group)
-        with target.open("rb") as file:
-            written = pq.read_metadata(file).num_rows
+        with target.open("rb") as made:
+            written = pq.read_metadata(made).num_rows
         if written != rows:
             raise TocsinError(f"{written:,} of {rows:,} rows were written, so there is no output. Please report this.")
 
