@@ -436,9 +436,22 @@ def test_a_file_that_cannot_be_read_keeps_no_other_from_being_scored(
     score_file(folder / "e.csv", tmp_path / "alone.csv", release=tiny_release)
     assert (output / "e.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
     with pytest.raises(
-        InputError, match=r"^4 of 6 files were not scored:\n.*b\.csv\.gz cannot be read[^\n]*\n.*c\.csv is"
+        InputError, match=r"^Of 6 files 4 could not be scored:\n.*b\.csv\.gz cannot be read[^\n]*\n.*c\.csv is"
     ):
         check_scored(summaries)
+
+
+def test_the_command_lists_what_was_left_out_and_ends_with_1(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_csv(tmp_path / "in" / "a.csv", TEXTS)
+    for name in ("b.csv", "c.bz2"):
+        (tmp_path / "in" / name).touch()
+    command = [sys.executable, "-m", "tocsin.cli.main", "score", "in", "out", "--release", str(tiny_release)]
+    done = subprocess.run([*command, "--workers", "1"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Left out, for their names tell no format: in/c.bz2" in done.stderr
+    assert "in/a.csv: 6 rows read" in done.stderr
+    assert done.stderr.endswith("error: Of 2 files 1 could not be scored:\nin/b.csv is empty\n")
 
 
 def test_where_no_file_can_be_read_the_first_fault_is_said(tmp_path: Path, tiny_release: Path) -> None:

@@ -140,4 +140,4 @@ def check_scored(summaries: Sequence[FileSummary]) -> None:
     """
     failures = [str(summary.failure) for summary in summaries if summary.failure is not None]
     if failures:
-        raise InputError("\n".join([f"{len(failures):,} of {len(summaries):,} files were not scored:", *failures]))
+        raise InputError("\n".join([f"Of {len(summaries):,} files {len(failures):,} could not be scored:", *failures]))
