@@ -42,7 +42,7 @@ serve: $(VENV)/.serve  ## run the HTTP service and the page on http://127.0.0.1:
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.client  ## run every test
-	PATH="$$PATH:$(CLIENT)/bin" $(BIN)/python -m pytest $(ARGS)
+	PATH="$$PATH:$(CLIENT)/bin" $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## requests made up from the OpenAPI document, against servers with and without keys; CASES=1000 SEED=1

@@ -10,6 +10,12 @@ from support import make_tiny_release
 from tocsin import EventClassifier
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A room's tests stay in one process (`--dist loadgroup`): they share toy models and servers that take long to make."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).parts[0]))
+
+
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A keyword model as a complete release folder; do not change its files (copy it first)."""
