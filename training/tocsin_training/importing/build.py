@@ -41,12 +41,12 @@ from tocsin_training.importing.groups import (
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Foresight, Progress
-from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file, refusing
+from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, have_named, read_file, refusing
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, Together, UndecidedName
 from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 6
+_VERSION = 7
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
@@ -246,6 +246,7 @@ def _survey(work: _Work) -> None:
             rows=each.rows,
             bytes=each.size,
             sha256=each.sha256,
+            lacks=each.lacks,
         )
         for each in work.facts
     ]
@@ -264,6 +265,7 @@ def _read(work: _Work) -> None:
     """All rows of all files into the store."""
     begun, sizes = time.perf_counter(), [each.size for each in work.facts]
     foresight = Foresight(work.progress, work.scratch.parent, work.options)
+    lenient = have_named([each.path for each in work.facts], work.options)
     for number, facts in enumerate(work.facts):
         work.progress.begin(f"reading {facts.path.name}")
 
@@ -273,7 +275,7 @@ def _read(work: _Work) -> None:
             read = None if share is None else (sum(sizes[:number]) + share * sizes[number]) / sum(sizes)
             foresight.look(rows, read, work.store.bytes)
 
-        read_file(number, facts, work.options, work.store, told)
+        read_file(number, facts, work.options, work.store, told, lenient=lenient)
     work.report.read_seconds = round(time.perf_counter() - begun, 3)
 
 
