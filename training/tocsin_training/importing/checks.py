@@ -201,8 +201,8 @@ def _unknown_names(report: ImportReport) -> Iterator[str]:
         yield f"    and {len(ranked) - _MANY_NAMES} more"
     if 2 * sum(names[name] for name in meant) < sum(names.values()):
         yield (
-            "  if they are labels of another list, and no spellings of these: --taxonomy derive takes them as they are, "
-            "--taxonomy FILE names the list"
+            "  if they are labels of another list, and no spellings of these: --taxonomy derive takes them as they "
+            "are, --taxonomy FILE names the list"
         )
 
 
