@@ -22,6 +22,7 @@ _CHOICES = ("choices", "taxonomy")
 _TEXT, _ANNOTATIONS = "\0text", "\0annotations"
 # What JSON-MIN puts beside the data and the answers.
 _ITS_OWN = frozenset({"annotation_id", "annotator", "created_at", "updated_at", "lead_time", "id", "inner_id"})
+_NO_ANSWERS = _ITS_OWN | {"text"}
 
 
 class _Annotation(NamedTuple):
@@ -85,7 +86,7 @@ def _put_together(table: Table, text_column: str | None) -> Iterator[Row | BadRo
         # The text too: exports of several projects, put into one file, number their tasks alike.
         key: tuple[str, str] | int = (task, cell(row.cells, text_column) or text) if task else row.line
         first = tasks.setdefault(key, Row(row.line, row.cells | {_TEXT: text, _ANNOTATIONS: []}))
-        choices = [(key, value) for key, value in row.cells.items() if key not in _ITS_OWN and _is_answer(value)]
+        choices = [(key, value) for key, value in row.cells.items() if key not in _NO_ANSWERS and _is_answer(value)]
         first.cells[_ANNOTATIONS].append(_Annotation(choices, done=bool(as_text(row.cells.get("annotation_id")))))
     yield from tasks.values()
 
@@ -129,11 +130,7 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
 
 def _names(annotation: _Annotation, labels: frozenset[str], text: str) -> list[str]:
     """The labels that an annotator chose, in the choices that the user named or else in all."""
-    taken = (
-        value
-        for name, value in annotation.choices
-        if (name in labels if labels else name != "text" and as_text(value) != text)
-    )
+    taken = (value for name, value in annotation.choices if (name in labels if labels else as_text(value) != text))
     return [name for value in taken for name in names_in(value, "\0")]
 
 
