@@ -485,9 +485,9 @@ def _record(work: _Work, text: Text, labels: tuple[str, ...]) -> dict[str, Any]:
 
 def _mix(work: _Work, folder: Path, own: Path) -> None:
     """Records of the project's corpus beside the user's, to learn and to calibrate from; never to test on."""
-    share, report = work.options.mix_share, work.report
+    report = work.report
     for name in SPLITS[:2]:
-        wanted = round(report.splits[name] * share / (1 - share))
+        wanted = work.options.mixed_with(report.splits[name])
         paths = corpus_files(own)[name]
         there = sum(len(path.read_bytes().splitlines()) for path in paths)
         taken = {row * there // wanted for row in range(wanted)} if wanted < there else set(range(there))

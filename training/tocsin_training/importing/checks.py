@@ -27,8 +27,6 @@ _COMMON_SHARE = 0.2
 _FAR = 2
 """Times more texts than asked for, or fewer, from which on it is told."""
 _UNDATED_SHARE = 0.05
-_MIX_SLACK = 0.01
-"""Of a share that was asked for: records are whole."""
 _SHOWN_SPELLINGS = 3
 
 
@@ -226,8 +224,8 @@ def _warnings(report: ImportReport, options: ImportOptions, what_to_do: dict[str
 def _of_mix(report: ImportReport, options: ImportOptions) -> Iterator[str]:
     """That the project's corpus is too small for the share that was asked for."""
     for name, mixed in report.mixed.items():
-        share = mixed / (mixed + report.splits[name])
-        if share < options.mix_share - _MIX_SLACK:
+        if mixed < options.mixed_with(report.splits[name]):
+            share = mixed / (mixed + report.splits[name])
             yield (
                 f"--mix {options.mix} came to {share:.2g} of what is for {name}: the recipe's corpus has {mixed:,} "
                 f"records there, and all of them are beside your {report.splits[name]:,} texts"
