@@ -40,6 +40,15 @@ class DataLineage(_Section):
     licence: str | None = Field(description="as the recipe states it; none: not stated")
 
 
+class StartLineage(_Section):
+    """A trained model that a training went on from, as far as the folder that it lay in told."""
+
+    sha256: str = Field(description="of its encoder's weights")
+    corpus_sha256: str | None = Field(description="of the corpus that it was last trained on; none: not told")
+    records: dict[str, int] | None = Field(description="split -> records of that corpus that were used; none: not told")
+    licence: str | None = Field(description="of that corpus, as its recipe stated it; none: not stated")
+
+
 class CodeLineage(_Section):
     """The code that trained a release."""
 
@@ -52,6 +61,9 @@ class Lineage(_Section):
     """Everything needed to judge a release's origin, and to make it again from the same data."""
 
     data: DataLineage = Field(description="what it learned from and was measured on")
+    started_from: StartLineage | None = Field(
+        None, description="the trained model that it went on from; none: it did not"
+    )
     code: CodeLineage = Field(description="what trained it")
     settings: dict[str, Any] = Field(description="the recipe with every default written out, paths cut to their names")
 

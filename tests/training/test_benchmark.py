@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,25 @@ def test_every_figure_on_the_file_has_an_interval_that_holds_it() -> None:
     assert low < high
 
 
+def test_how_sure_answers_are_is_held_against_what_the_same_texts_came_to() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    read = scores(taxonomy, [("grenade", 0.9), ("grenade", 0.9), ("grenade", 0.1)])
+    half_read = replace(read, read=np.array([True, True, False]))
+    figures = benchmark_figures(half_read, ["Grenade", "Grenade", "Attack"], bootstrap_samples=10)
+    assert figures.mean_confidence == pytest.approx(0.9)
+    assert figures.read_accuracy == 1.0 > figures.exact_accuracy
+
+
+def test_a_share_of_nothing_is_no_figure() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    answers = scores(taxonomy, [("grenade", 0.9)] * 4)
+    unread = replace(answers, needs_review=np.ones(4, dtype=np.bool_), read=np.zeros(4, dtype=np.bool_))
+    figures = benchmark_figures(unread, ["Grenade"] * 4, bootstrap_samples=10)
+    nothing = ("no_event_recall", "accuracy_of_the_others", "read_accuracy", "mean_confidence")
+    assert [getattr(figures, name) for name in nothing] == [None] * 4
+    assert figures.intervals.keys().isdisjoint(nothing)
+
+
 def test_a_reader_that_is_sure_and_wrong_has_a_large_calibration_error() -> None:
     taxonomy = Taxonomy.load(SHIPPED)
     sure = benchmark_figures(scores(taxonomy, [("grenade", 0.99)] * 20), ["Grenade"] * 10 + ["Attack"] * 10)
@@ -108,6 +127,15 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str, complai
             read_benchmark(path)
     finally:
         csv.field_size_limit(limit)
+
+
+def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "case.tsv"
+    path.write_text("text\tsub_type\nRain.\tDIPLO\n", encoding="utf-8")
+    first = read_benchmark(path)
+    assert read_benchmark(path) is first
+    path.write_text("text\tsub_type\nMore rain.\tDIPLO\n", encoding="utf-8")
+    assert read_benchmark(path).texts == ("More rain.",)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from support import make_tiny_release
 from tocsin.calibration import Calibration
 from tocsin.classifier import EventClassifier
 from tocsin.drift import Profile
+from tocsin.encoder import Encoder
 from tocsin.release import Release
 from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main, too_few_to_promise
 from tocsin_training.config import CalibrateSettings, Settings
@@ -205,12 +208,20 @@ def test_a_precision_out_of_reach_takes_the_surest_labels_only(caplog: pytest.Lo
 
 
 def test_a_calibrated_release_carries_how_it_answers_the_validation_split(
-    settings: Settings, taxonomy_file: Path, tmp_path: Path
+    settings: Settings, taxonomy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.create(settings.model_copy(update={"runs": tmp_path}), "calibrated")
     for folder in (run.release, run.reference):
         make_tiny_release(folder, taxonomy_file=taxonomy_file)
+    read, encode = list[int](), Encoder.logits
+
+    def counted(self: Encoder, texts: Sequence[str], *more: Any) -> Any:  # noqa: ANN401
+        read.append(len(texts))
+        return encode(self, texts, *more)
+
+    monkeypatch.setattr(Encoder, "logits", counted)
     main(run)
+    assert read == [100], "the encoder reads the split once"
     lines = (settings.data.corpus / "validation" / "three.jsonl").read_text().splitlines()
     classifier = EventClassifier.load(run.release)
     scores = classifier.score_batch([json.loads(line)["text"] for line in lines])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tocsin.calibration import Calibration
 from tocsin.release import LAYOUT, read_manifest, write_manifest
+from tocsin_training.cli import _measured_on
 from tocsin_training.config import to_toml
 from tocsin_training.run import Run
 
@@ -96,6 +97,22 @@ def test_a_finished_run_is_evaluated_on_real_news_without_training_and_gets_a_ne
     again = tocsin("calibrate", run_copy.folder)
     assert again.returncode == 0, again.stderr
     assert read_manifest(run_copy.release).metrics["case2021"]["texts"] == 2
+
+
+def test_a_benchmark_is_measured_whatever_later_stage_is_to_be_run_again(run_copy: Run, tmp_path: Path) -> None:
+    case = tmp_path / "case.tsv"
+    case.write_text("id\ttext\tsub_type\n1\tThe storm came.\tAIR_STRIKE\n")
+    begun = {again_from: _measured_on(run_copy, case, again_from) for again_from in (None, "card", "export")}
+    assert begun == {None: "evaluate", "card": "evaluate", "export": "export"}
+    assert _measured_on(run_copy, None, "card") == "card"
+
+
+def test_an_estimate_of_a_run_undoes_none_of_its_stages(run_copy: Run, tmp_path: Path) -> None:
+    figures = run_copy.metrics.read_bytes()
+    for options in (("--from", "finetune"), ("--benchmark", tmp_path / "case.tsv")):
+        done = tocsin("train", "--resume", run_copy.folder, "--estimate", *options)
+        assert done.returncode != 0 and "make parts of it anew" in " ".join(done.stderr.split())
+    assert run_copy.metrics.read_bytes() == figures
 
 
 def test_a_benchmark_that_cannot_be_read_costs_no_training_and_is_not_put_into_a_run(

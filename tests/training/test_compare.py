@@ -16,7 +16,8 @@ from tocsin import EventClassifier, Release
 from tocsin.calibration import Calibration
 from tocsin.errors import InputError
 from tocsin.release import LAYOUT, read_manifest, write_manifest
-from tocsin_training.compare import Bools, Comparison, Figure, align, compare, mcnemar, missed_margins
+from tocsin_training.arrays import Bools
+from tocsin_training.compare import Comparison, Figure, align, compare, mcnemar, missed_margins
 from tocsin_training.compare_report import html, tables, verdict
 from tocsin_training.config import CompareSettings, Settings
 from tocsin_training.errors import ComparisonError

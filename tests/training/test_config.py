@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin_training.config import load_settings, to_toml
+from tocsin_training.config import AugmentSettings, load_settings, to_toml
 from tocsin_training.errors import ConfigError
 
 TRAINING = Path(__file__).parents[2] / "training"
@@ -64,6 +64,21 @@ def test_the_teacher_s_recipes_point_at_the_shipped_corpus_and_at_batches_of_it(
     assert more.model == teacher.model
 
 
+def test_presets_are_what_the_shipped_recipes_of_their_encoders_say() -> None:
+    recipe, teacher = TRAINING / "train.toml", TRAINING / "teacher.toml"
+    assert load_settings(recipe, preset="small") == load_settings(recipe)
+    assert load_settings(teacher, preset="base").finetune == load_settings(teacher).finetune
+
+
+def test_a_share_of_the_main_label_is_put_off_by_a_zero(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALLEST + "[finetune]\nmain_share = 0.7\n")
+    assert load_settings(path).finetune.main_share == 0.7
+    assert load_settings(path, overrides={"finetune": {"main_share": 0}}).finetune.main_share is None
+    with pytest.raises(ConfigError, match=r"finetune.main_share"):
+        load_settings(path, overrides={"finetune": {"main_share": 0.3}})
+
+
 def test_a_model_to_start_from_lies_relative_to_the_recipe_and_is_not_warmed_up(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(SMALLEST + '[model]\nstart = "old/model"\n')
@@ -71,3 +86,9 @@ def test_a_model_to_start_from_lies_relative_to_the_recipe_and_is_not_warmed_up(
     path.write_text(SMALLEST + '[model]\nstart = "old/model"\n[finetune]\ncontrastive_epochs = 1\n')
     with pytest.raises(ConfigError, match=r"model.start and finetune.contrastive_epochs"):
         load_settings(path)
+
+
+@pytest.mark.parametrize("share", [name for name in AugmentSettings.model_fields if name.endswith("_share")])
+def test_every_kind_of_augmentation_makes_texts_and_a_seed_alone_makes_none(share: str) -> None:
+    assert AugmentSettings.model_validate({share: 0.1}).makes_texts
+    assert not AugmentSettings(seed=3).makes_texts

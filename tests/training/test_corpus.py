@@ -10,7 +10,7 @@ import pytest
 from tocsin.errors import TaxonomyError
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import Settings
-from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, limit, load_corpus
+from tocsin_training.corpus import SPLITS, corpus_sha256, label_matrix, limit, load_corpus, load_split
 from tocsin_training.errors import CorpusError
 
 
@@ -20,6 +20,14 @@ def test_every_record_is_loaded_into_the_split_it_lies_in(sound_corpus: Path) ->
         lines = [line for path in sorted((sound_corpus / split).iterdir()) for line in path.read_text().splitlines()]
         assert list(loaded[split]["id"]) == [json.loads(line)["id"] for line in lines]
         assert list(loaded[split]["labels"]) == [json.loads(line)["labels"] for line in lines]
+
+
+def test_a_split_is_read_without_the_files_of_the_others(settings: Settings, corpus: Path) -> None:
+    (corpus / "train" / "one.jsonl").write_text("not json\n")
+    data = settings.data.model_copy(update={"corpus": corpus, "test_records": 7, "new_batches": ("two",)})
+    assert len(load_split(data, "test")) == 7
+    with pytest.raises(CorpusError, match="corpus check"):
+        load_split(data, "train")
 
 
 def test_split_membership_and_order_do_not_depend_on_the_file_system(sound_corpus: Path, tmp_path: Path) -> None:

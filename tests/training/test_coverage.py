@@ -62,6 +62,15 @@ def test_what_meets_nowhere_is_named_and_the_unknown_is_no_cell(taxonomy: Taxono
     assert "storm / 2000s" in row[3]
 
 
+def test_nowhere_is_counted_and_is_no_region_to_cover(taxonomy: Taxonomy) -> None:
+    lines = [line(["storm"], "A storm.", country="KEN"), line(["frost"], "A frost.", country="XXX")]
+    by_region = next(coverage for coverage in measure_coverage(lines, taxonomy) if coverage.by == "region")
+    assert {"Africa", "Nowhere"} <= set(by_region.values)
+    assert by_region.empty() == [("frost", "Africa"), ("wheat", "Africa"), ("apple", "Africa")]
+    (row,) = empty_grid([by_region]).rows
+    assert tuple(row[:3]) == ("region", "4", "3")
+
+
 def test_the_command_prints_every_table(
     sound_corpus: Path, taxonomy_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,6 @@ import torch
 from tocsin_training import device, estimate, finetune
 from tocsin_training.config import FinetuneSettings, Settings
 from tocsin_training.errors import ConfigError
-from tocsin_training.run import Run
 from tocsin_training.schedule import Schedule
 
 Gpus = Callable[..., None]
@@ -134,10 +133,10 @@ def test_memory_of_the_gpu_is_estimated_with_what_is_free_on_it(
     monkeypatch.setattr(estimate, "_short_trainer", short)
     prepared: Any = {"train": range(320), "validation": range(100)}
     on_gpu = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"device": "auto"})})
-    found = estimate.estimate(prepared, Mock(), on_gpu, Run(tmp_path))
+    found = estimate.estimate(prepared, Mock(), on_gpu)
     assert (found.gpu_memory_bytes, found.gpu_memory_free_bytes) == (6 * 10**9, 5 * 10**9)
     assert not found.fits_gpu and not found.fits
     assert "6.0 GB on the GPU (free: 5.0 GB)" in str(found)
-    found = estimate.estimate(prepared, Mock(), settings, Run(tmp_path))
+    found = estimate.estimate(prepared, Mock(), settings)
     assert found.gpu_memory_bytes is None and found.fits_gpu
     assert "GPU" not in str(found)

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from tocsin_training import distil
+from tocsin_training.base import WEIGHTS
 from tocsin_training.config import Settings, to_toml
 from tocsin_training.corpus import SPLITS, learned_records
-from tocsin_training.distil import mean_of, read_teacher, train_teachers
+from tocsin_training.distil import mean_of, read_teacher, train_teachers, write_teacher
 from tocsin_training.errors import BaseModelError
 from tocsin_training.model import EventModel
 from tocsin_training.run import Run
@@ -58,11 +60,11 @@ def test_one_teacher_is_trained_for_each_seed(
 ) -> None:
     seeds: list[int] = []
 
-    def pretend(recipe: Settings, name: str, console: Console, *, until: str) -> Run:
+    def pretend(stage: str, recipe: Settings, name: str, console: Console, *, without: Collection[str]) -> Run:
         seeds.append(recipe.finetune.seed)
         return Run(tmp_path / str(recipe.finetune.seed))
 
-    monkeypatch.setattr("tocsin_training.pipeline.train", pretend)
+    monkeypatch.setattr(distil, "run_until", pretend)
     assert train_teachers(settings, [3, 5], console) == [tmp_path / "3" / "model", tmp_path / "5" / "model"]
     assert seeds == [3, 5]
 
@@ -82,6 +84,25 @@ def test_a_teacher_that_goes_on_is_the_mean_of_before_and_after(
     before, after, found = (EventModel.load(each).head.weight for each in (trained_run.model, run.model, mean))
     assert not np.allclose(before.detach(), after.detach(), atol=1e-7)
     assert np.allclose(found.detach(), ((before + after) / 2).detach(), atol=1e-6)
+
+    trained = (run.model / WEIGHTS).stat().st_mtime_ns
+    assert train_teachers(recipe, [1], console) == [mean], "a call that was stopped after the training"
+    assert (run.model / WEIGHTS).stat().st_mtime_ns == trained
+
+
+def test_answers_that_could_not_be_written_leave_the_former_ones(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(table: object, file: BinaryIO, **_: object) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    out = tmp_path / "teacher.parquet"
+    out.write_bytes(b"former")
+    monkeypatch.setattr("pyarrow.parquet.write_table", stopped)
+    with pytest.raises(OSError, match="no space left"):
+        write_teacher(trained_run.settings(), [trained_run.model], out, max_tokens=32)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("teacher.parquet", b"former")]
 
 
 @pytest.mark.parametrize(

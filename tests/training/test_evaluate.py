@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from rich.table import Table
 
 from tocsin import EventClassifier
 from tocsin.errors import InputError
-from tocsin.lineage import DataFile
+from tocsin.lineage import DataFile, Lineage
 from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.benchmark import NO_EVENT, Benchmark
 from tocsin_training.card import HEADLINES, PICTURES, render_card, write_evaluation
 from tocsin_training.corpus import label_matrix, load_corpus
-from tocsin_training.distil import text_hash
-from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, tables
+from tocsin_training.distil import mean_of, text_hash
+from tocsin_training.errors import BaseModelError, ConfigError
+from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, split_figures, tables
+from tocsin_training.lineage import lineage
 from tocsin_training.report import Grid
 from tocsin_training.run import Run
 
@@ -62,7 +65,7 @@ def test_an_unknown_split_is_refused(trained_run: Run) -> None:
 def test_evaluation_needs_no_torch(trained_run: Run) -> None:
     code = """
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from tocsin_training.config import load_settings
 from tocsin_training.evaluate import evaluate
 data = load_settings(sys.argv[1]).data
@@ -124,12 +127,35 @@ def test_the_card_says_of_the_data_what_the_recipe_states_and_no_more(trained_ru
     assert "Songs of the sea." in card and "CC0" in card
 
 
-def render_as(run: Run, *, data: dict[str, object] | None = None, **changed: object) -> str:
-    """The card of a run whose manifest said something else, of its data too."""
+def test_the_card_of_a_model_that_went_on_tells_what_was_learned_before(
+    trained_run: Run, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest, settings = read_manifest(trained_run.release), trained_run.settings()
+    assert manifest.lineage is not None and manifest.lineage.started_from is None
+
+    def gone_on(start: Path) -> tuple[Lineage, str]:
+        model = settings.model.model_copy(update={"start": start})
+        origin = lineage(settings.model_copy(update={"model": model}), manifest.corpus.sha256)
+        return origin, render_as(trained_run, lineage=origin)
+
+    origin, card = gone_on(trained_run.model)
+    assert origin.started_from is not None
+    assert origin.started_from.records == {"train": 320, "validation": 100, "test": 100}
+    assert f"had read 320 records when it was last trained (corpus sha256 `{manifest.corpus.sha256}`" in card
+    _, card = gone_on(save_model(tmp_path / "bare" / "model", 0))
+    assert "went on from a trained model; what that had learned from is not recorded" in card
+    assert "went on" not in render_as(trained_run)
+
+
+def render_as(
+    run: Run, *, data: dict[str, object] | None = None, recipe: dict[str, object] | None = None, **changed: object
+) -> str:
+    """The card of a run whose manifest said something else, of its data and its recipe too."""
     figures, manifest = run.figures(), read_manifest(run.release)
     assert manifest.lineage is not None
     told = manifest.lineage.data.model_copy(update=data or {})
-    lineage = manifest.lineage.model_copy(update={"data": told})
+    settings = manifest.lineage.settings | (recipe or {})
+    lineage = manifest.lineage.model_copy(update={"data": told, "settings": settings})
     other = manifest.model_copy(update={"lineage": lineage, **changed})
     taxonomy = Taxonomy.load(run.release / LAYOUT.taxonomy)
     return render_card(other, taxonomy, figures["evaluate"], figures["verify"], size=10**6)
@@ -140,7 +166,10 @@ def test_the_card_counts_records_and_names_what_was_made_of_them_apart(
     counts: dict[str, int], trained_run: Run
 ) -> None:
     card = render_as(trained_run, corpus=CorpusInfo(sha256="0" * 64, **counts))
-    assert "320 records of" in card and "112 more texts were made of them" in card
+    assert "320 records of" in card and "112 more texts were made of them and learned too" in card
+    recipe = {"augment": {"joined_share": 0.1, "slips_share": 0.0, "cut_share": 0.2, "seed": 3}}
+    told = render_as(trained_run, recipe=recipe, corpus=CorpusInfo(sha256="0" * 64, **counts))
+    assert "112 more texts were made of them (two joined, cut off) and learned too" in told
     assert "more texts" not in render_as(trained_run), "nothing was augmented"
 
 
@@ -205,6 +234,32 @@ def test_the_card_says_what_happens_on_real_news_where_it_was_measured(trained_r
     assert f"{case['reviewed_share']:.1%} of texts go to review" in limits
     assert f"{1 - case['accuracy_of_the_others']:.1%} of first answers among the others" in limits
     assert "not measured" not in limits
+
+
+def test_the_card_claims_nothing_of_answers_that_were_all_sent_to_review(
+    trained_run: Run, case: dict[str, Any]
+) -> None:
+    intervals = {name: ends for name, ends in case["intervals"].items() if name != "accuracy_of_the_others"}
+    sent = case | {"reviewed_share": 1.0, "accuracy_of_the_others": None, "intervals": intervals}
+    limits = card_with(trained_run, case2021=sent).partition("## Limits")[2].partition("## By label")[0]
+    said = f"{case['mean_confidence']:.2f} on average are right in {case['read_accuracy']:.2f}."
+    assert f"100.0% of texts go to review, and first answers that say {said}" in limits
+    assert ("first answers right among the others", "there are none", "") in case_grid(sent).rows
+
+
+def test_a_table_has_no_interval_where_all_texts_go_to_review(trained_run: Run) -> None:
+    classifier, data = EventClassifier.load(trained_run.release), trained_run.settings().data
+    records = load_corpus(data.corpus)["test"]
+    truth = label_matrix(list(records["labels"]), classifier.taxonomy)
+    scores = replace(classifier.score_batch(records["text"]), needs_review=np.ones(len(truth), dtype=np.bool_))
+    figures = split_figures(scores, truth, records["reason"], bootstrap_samples=10)
+    assert "accuracy_of_the_others" not in figures["intervals"]
+    whole = trained_run.figures()["evaluate"] | figures
+    summary = tables(whole)[0]
+    assert isinstance(summary, Table)
+    row = list(summary.columns[0].cells).index("first answer right among the others")
+    assert [list(column.cells)[row] for column in summary.columns[1:]] == ["there are none", ""]
+    assert "All texts are sent to review." in card_with(trained_run, **whole)
 
 
 def test_the_card_says_so_where_real_news_was_not_measured(trained_run: Run) -> None:
@@ -290,6 +345,25 @@ def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
     data = trained_run.settings().data.model_copy(update={"robustness": tmp_path / "none"})
     with pytest.raises(InputError, match="none"):
         evaluate(trained_run.release, data)
+
+
+def test_a_teacher_that_cannot_be_held_against_the_release_is_told_before_anything_is_scored(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventClassifier, "score_batch", lambda *_: pytest.fail("scored"))
+    data, broken = trained_run.settings().data, tmp_path / "teacher.parquet"
+    broken.write_bytes(b"no Parquet")
+    with pytest.raises(ConfigError, match="cannot be read as a teacher's logits"):
+        evaluate(trained_run.release, data, teacher_logits=broken)
+    three = mean_of([trained_run.model], 3, max_tokens=32)
+    with pytest.raises(BaseModelError, match="answers with 4 labels; the taxonomy has 3"):
+        evaluate(trained_run.release, data, teacher_model=three)
+    head, *labels = data.taxonomy.read_text(encoding="utf-8").split("[[labels]]")
+    turned = tmp_path / "turned.toml"
+    turned.write_text("[[labels]]".join([head, *reversed(labels)]), encoding="utf-8")
+    other, four = data.model_copy(update={"taxonomy": turned}), mean_of([trained_run.model], 4, max_tokens=32)
+    with pytest.raises(InputError, match="or not in its order"):
+        evaluate(trained_run.release, other, teacher_model=four)
 
 
 def test_the_teacher_s_model_answers_the_benchmark_which_its_file_does_not(

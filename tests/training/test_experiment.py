@@ -13,7 +13,7 @@ from rich.table import Table
 from tocsin.errors import InputError, UsageError
 from tocsin_training import experiment
 from tocsin_training.base import HEAD, WEIGHTS, resolve_base
-from tocsin_training.config import AugmentSettings, FinetuneSettings, Settings
+from tocsin_training.config import AugmentSettings, FinetuneSettings, SearchSettings, Settings
 from tocsin_training.errors import ConfigError
 from tocsin_training.experiment import (
     AS_IT_IS,
@@ -150,6 +150,43 @@ def test_a_benchmark_that_cannot_be_read_is_told_before_the_first_training(tmp_p
         load_variants(TRAINING / "train.toml", {}, benchmark=tmp_path / "none.tsv")
 
 
+def gone_on(run: Run, *_: object, **__: object) -> Run:
+    return run
+
+
+def taught(settings: Settings, folder: Path, answers: bytes) -> Settings:
+    """A recipe with a teacher's file of this content, whatever it held before."""
+    path = folder / "teacher.parquet"
+    path.write_bytes(answers)
+    return settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"teacher_logits": path})})
+
+
+def test_what_was_left_by_another_state_of_corpus_or_teacher_blocks_no_experiment(
+    settings: Settings, console: Console, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_training.pipeline.go_on", gone_on)
+    data = settings.data.model_copy(update={"corpus": corpus})
+    recipe = settings.model_copy(update={"runs": tmp_path / "runs", "data": data})
+    begun = [run_until("finetune", taught(recipe, tmp_path, b"old"), "part", console)]
+    assert run_until("finetune", taught(recipe, tmp_path, b"old"), "part", console) == begun[0]
+    begun.append(run_until("finetune", taught(recipe, tmp_path, b"new"), "part", console))
+    path = corpus / "train" / "one.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    begun.append(run_until("finetune", taught(recipe, tmp_path, b"new"), "part", console))
+    assert len({run.folder for run in begun}) == 3
+
+
+def test_what_a_search_has_found_is_kept_where_an_experiment_goes_on(
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_training.pipeline.go_on", gone_on)
+    recipe = settings.model_copy(update={"runs": tmp_path, "search": SearchSettings(trials=2)})
+    run = run_until("finetune", recipe, "searched", console)
+    found = with_seed(recipe, 77)
+    run.change_settings(found)
+    assert run_until("finetune", recipe, "searched", console).settings() == found
+
+
 def test_a_run_goes_on_though_the_benchmark_s_file_has_moved(
     settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,9 +194,6 @@ def test_a_run_goes_on_though_the_benchmark_s_file_has_moved(
         return settings.model_copy(
             update={"runs": tmp_path, "data": settings.data.model_copy(update={"benchmark": tmp_path / name})}
         )
-
-    def gone_on(run: Run, *_: object, **__: object) -> Run:
-        return run
 
     monkeypatch.setattr("tocsin_training.pipeline.go_on", gone_on)
     begun = run_until("finetune", case("here.tsv"), "moved", console)
@@ -277,12 +311,30 @@ def test_models_to_go_on_from_are_told_apart_though_their_folders_are_called_ali
     assert len(hashes) == 3
 
 
+def test_answers_of_another_teacher_make_a_recipe_another(settings: Settings, tmp_path: Path) -> None:
+    old, new, again = (recipe_sha256(taught(settings, tmp_path, answers)) for answers in (b"old", b"new", b"old"))
+    assert old == again
+    assert len({old, new, recipe_sha256(settings)}) == 3
+    (tmp_path / "elsewhere").mkdir()
+    moved = taught(settings, tmp_path / "elsewhere", b"old")
+    assert recipe_sha256(moved) == old
+    (tmp_path / "elsewhere" / "teacher.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"teacher\.parquet: cannot be read; `make teacher`"):
+        recipe_sha256(moved)
+
+
 def test_variants_that_change_nothing_of_a_recipe_are_skipped_and_named() -> None:
     listed = read_variants(TRAINING / "ablations.toml")
     console = Console(file=io.StringIO(), width=200)
     kept = distinct(load_variants(TRAINING / "teacher.toml", listed), console)
     assert isinstance(console.file, io.StringIO)
-    skipped = ["without distillation", "without augmentation", "without joined texts", "without slips"]
+    skipped = [
+        "all labels of a text alike",
+        "without distillation",
+        "without augmentation",
+        "without joined texts",
+        "without slips",
+    ]
     assert [name for name in listed if name not in kept] == skipped
     told = console.file.getvalue().splitlines()
     assert told == [f"skipped: {name!r} changes nothing here, it would train 'the recipe' again" for name in skipped]

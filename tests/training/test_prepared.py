@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import stat
 import tracemalloc
 from collections.abc import Callable
@@ -82,6 +83,20 @@ def test_what_the_splits_are_made_of_makes_them_anew(
     edit_line(corpus / "train" / "one.jsonl", without, reason="foreign_language")
     made(own)
     assert tokenised.call_count == 5
+
+
+def test_texts_are_made_anew_by_code_that_was_changed(
+    recipe: Settings, tmp_path: Path, tokenised: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_ROOM", Path(shutil.copytree(prepare._ROOM, tmp_path / "room")))
+    made(recipe)
+    made(recipe)
+    assert tokenised.call_count == 1
+    for count, name in enumerate(("augment.py", "corpus.py", "gazetteer.toml"), 2):
+        with (tmp_path / "room" / name).open("a") as file:
+            file.write("# Otherwise.\n")
+        made(recipe)
+        assert tokenised.call_count == count
 
 
 def test_what_was_not_used_for_longest_is_thrown_away_and_the_run_keeps_its_own(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from tocsin.errors import UsageError
 from tocsin.release import LAYOUT, sha256
 from tocsin_training.config import FinetuneSettings, SearchSettings, Settings, load_settings, to_toml
 from tocsin_training.errors import ConfigError
+from tocsin_training.experiment import run_until
 from tocsin_training.finetune import last_checkpoint
 from tocsin_training.model import EventModel
 from tocsin_training.pipeline import go_on, train
@@ -129,6 +131,39 @@ def test_a_training_stopped_before_it_was_written_down_is_not_made_again(
     assert "going on from checkpoint-" in run.log.read_text()
     assert run.figures()["finetune"]["texts_per_second"] is None, "not a step was left to make"
     assert not run.checkpoints.exists()
+
+
+def test_an_experiment_that_was_stopped_goes_on_as_a_training_and_no_forecast_costs_its_checkpoints(
+    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = changed(settings, tmp_path, epochs=2)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
+        run_until("finetune", few, "part", console)
+    (recipe,) = tmp_path.glob("*/config.toml")
+    stopped = Run.open(recipe.parent)
+    asked = go_on(Run(Path(shutil.copytree(stopped.folder, tmp_path / "asked"))), console, until="estimate")
+    assert asked.figures()["estimate"]["steps"] == 40
+    for run in (asked, stopped):
+        go_on(run, console, until="finetune")
+        assert "going on from checkpoint-" in run.log.read_text()
+        assert not run.checkpoints.exists()
+    assert "estimate" not in stopped.figures(), "nobody asked, and its training had begun"
+
+
+def test_whoever_asks_again_what_a_training_takes_is_told_again(run_copy: Run, console: Console) -> None:
+    stages = list(run_copy.figures()["minutes"])
+    go_on(run_copy, console, until="estimate")
+    assert run_copy.log.read_text().count("fine-tuning: about") == 2
+    assert list(run_copy.figures()["minutes"]) == stages
+
+
+def test_a_run_without_a_forecast_is_begun_again_from_any_stage(run_copy: Run, console: Console) -> None:
+    minutes = run_copy.figures()["minutes"]
+    del minutes["estimate"]
+    run_copy.record("minutes", minutes)
+    go_on(run_copy, console, again_from="card")
+    assert list(run_copy.figures()["minutes"]) == list(minutes)
 
 
 def test_a_stage_that_a_run_has_not_come_to_is_not_run_again(run_copy: Run, console: Console) -> None:
@@ -257,6 +292,8 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_starts(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'tocsin\[mlflow\]'"):
         train(changed(settings, tmp_path / "runs", report_to=["mlflow"]), "tracked", console)
+    with pytest.raises(ConfigError, match=r"pip install 'tocsin\[mlflow\]'"):
+        run_until("finetune", changed(settings, tmp_path / "runs", report_to=["mlflow"]), "tracked", console)
     assert not (tmp_path / "runs").exists()
 
 

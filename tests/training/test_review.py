@@ -47,7 +47,7 @@ def test_what_goes_to_review_does_not_count_against_the_promise() -> None:
 
 def test_a_promise_of_answers_that_were_not_given_is_neither_held_nor_broken() -> None:
     figures = outcome(0, 0, 10)
-    assert figures["held"] is None
+    assert [figures[name] for name in ("held", "accuracy", "low", "high")] == [None] * 4
     assert promise_sentences(figures, "the test split")[1] == (
         "On the test split: not put to the test, for every text goes to review."
     )

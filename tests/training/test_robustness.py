@@ -67,6 +67,21 @@ def test_flips_and_mistakes_are_counted_by_side(taxonomy_file: Path) -> None:
     assert (mistaken["all"]["count"], mistaken["all"]["texts"]) == (1, 2)
 
 
+def test_frames_that_all_depend_on_the_side_have_no_flips_to_tell_of(taxonomy_file: Path) -> None:
+    depending = [frame for frame in WEATHER["frames"] if "by_side" in frame]
+    taxonomy, file = Taxonomy.load(taxonomy_file), ActorFile.model_validate(WEATHER | {"frames": depending})
+    given = answers(taxonomy, ("wheat",), ("wheat",))
+    actors = robustness.actor_figures(probes.fill(file), given, file.confusions, taxonomy)
+    figures: dict[str, Any] = {"kinds": {}, "altered": {}, "actors": actors}
+    assert "flipped_by_actor" not in robustness.summary(figures)
+    (said,) = robustness.cautions(figures)
+    assert "it is weakest for `warm`: 0 of 1" in said
+    sides = robustness.grids(figures)[2]
+    assert "read alike" not in sides.title
+    assert [row[0] for row in sides.rows] == ["cold", "warm", "all"]
+    assert sides.rows[1][1:6] == ("", "", "", "", "0 of 1")
+
+
 def test_an_interval_counts_frames_and_not_their_copies() -> None:
     file = ActorFile.model_validate(WEATHER | {"actors": WEATHER["actors"] * 50, "confusions": []})
     asked = [probe for probe in probes.fill(file) if not probe.depends]
@@ -167,10 +182,11 @@ def test_hand_written_sets_of_labels_that_a_release_lacks_are_left_out(
     records = load_corpus(trained_run.settings().data.corpus)["test"].select(range(20))
     scores = classifier.score_batch(list(records["text"]))
     truth = label_matrix(list(records["labels"]), classifier.taxonomy)
-    figures = robustness.measure_robustness(classifier, records, scores, truth, folder=SHIPPED, bootstrap_samples=10)
+    sets = probes.read_sets(SHIPPED)
+    figures = robustness.measure_robustness(classifier, records, scores, truth, sets=sets, bootstrap_samples=10)
     assert "actors" not in figures
     assert "no label" in caplog.text
-    assert figures["no_event"]["all"]["texts"] == len(probes.read_no_event(SHIPPED))
+    assert figures["no_event"]["all"]["texts"] == len(sets.no_event)
     assert robustness.grids(figures)
 
 

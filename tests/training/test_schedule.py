@@ -78,6 +78,12 @@ def test_recipes_that_say_nothing_of_many_texts_read_them_as_often_as_ever() -> 
     assert (schedule.epochs, schedule.evaluate_every, schedule.patience) == (3, None, None)
 
 
+def test_whole_intervals_that_make_an_epoch_longer_are_no_want_of_steps() -> None:
+    schedule = Schedule.of(FinetuneSettings(epochs=1, batch_size=16, evaluate_within=8), 320)
+    assert (schedule.steps, schedule.evaluate_every) == (21, 7)
+    assert str(schedule) == "1.05 epochs of 320 texts"
+
+
 def test_a_recipe_whose_most_steps_are_fewer_than_its_least_is_refused() -> None:
     with pytest.raises(ValueError, match="most_steps 200 is less than least_steps 300"):
         FinetuneSettings(least_steps=300, most_steps=200)

@@ -101,6 +101,21 @@ def test_the_worst_batch_and_the_worst_phrase_come_first() -> None:
     assert [tic.phrase for tic in find_tics(records, most=1)["loud"]] == ["fire and fury"]
 
 
+def test_batches_are_ranked_by_phrases_that_are_told() -> None:
+    records = [
+        *written("quiet", 60),
+        # "as the dust" scores higher than the whole of which it is a part, and is not told.
+        *written("four words", 10, "as the dust settled"),
+        *written("three words", 10, "fire and fury"),
+        *written("three words", 1),
+    ]
+    found = find_tics(records)
+    assert [(batch, tics[0].phrase) for batch, tics in found.items()] == [
+        ("three words", "fire and fury"),
+        ("four words", "as the dust settled"),
+    ]
+
+
 def test_the_command_reports_and_does_not_fail(
     corpus: Path, edit_line: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What each part of the recipe is worth: the recipe without it, several seeds each, against the recipe as it is.
+"""What parts of the recipe are worth: the recipe without each, several seeds each, against the recipe as it is.
 
     python -m tocsin_training.ablation training/train.toml ablation.json --benchmark FILE
     python -m tocsin_training.ablation training/teacher.toml teacher-ablation.json --benchmark FILE

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.taxonomy import Label, Taxonomy
+from tocsin_training.arrays import Bools, Floats
 from tocsin_training.benchmark import Benchmark, forced_f1
-from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms
+from tocsin_training.metrics import f1_figures, false_alarms
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer

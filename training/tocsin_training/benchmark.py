@@ -6,9 +6,9 @@ project: it is read where the user has it, for measuring, and nothing learns fro
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from tocsin.classifier import EventClassifier, Scores
+from tocsin.classifier import Scores
 from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
+from tocsin_training.arrays import Bools, Floats
 from tocsin_training.config import Settings
-from tocsin_training.metrics import NONE, Bools, bootstrap_ece, bootstrap_f1, proportion, top_answers
+from tocsin_training.metrics import NONE, Interval, bootstrap_ece, bootstrap_f1, proportion, review_shares, top_answers
+from tocsin_training.tsv import read_tsv
 
 # The organisers' names -> ACLED's sub-event types, the currency in which every release can answer.
 ACLED_TYPES = {
@@ -73,16 +75,19 @@ class BenchmarkFigures:
     forced_macro_f1: float
     abstaining_weighted_f1: float
     """As above, but "no event" may be answered, and is then wrong."""
-    no_event_recall: float
-    """Share of the other five kinds that get no label."""
+    no_event_recall: float | None
+    """Share of the other five kinds that get no label; none where the file has none of them."""
     all_weighted_f1: float
     """All texts, 25 types and no event."""
     exact_accuracy: float
     """Share of texts whose first answer, a type or no event, is the one in the file."""
     reviewed_share: float
-    accuracy_of_the_others: float
-    mean_confidence: float
-    """How sure the first answers say they are."""
+    accuracy_of_the_others: float | None
+    """None where all go to review."""
+    read_accuracy: float | None
+    """As ``exact_accuracy``, of the texts in a language that the release reads; none where it reads none."""
+    mean_confidence: float | None
+    """How sure the first answers to those say they are."""
     first_answer_ece: float
     """Calibration error of the first answers. The file has one type a text, and careful readers agree with it for nine
     in ten, so it counts right answers as wrong, too, and is an upper bound."""
@@ -95,20 +100,20 @@ def read_benchmark(path: Path) -> Benchmark:
 
     :raises InputError: it cannot be read, lacks a column, or holds an unknown type; the message has the line.
     """
-    texts, truth = [], []
     try:
-        # Some editors put a byte order mark first, which would be a part of the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            if missing := {"text", "sub_type"} - set(lines.fieldnames or ()):
-                raise InputError(f"{path}: has no column {', '.join(sorted(missing))}; it needs text and sub_type")
-            for row in lines:
-                texts.append(_text(row["text"], path, lines.line_num))
-                truth.append(_acled_type(row["sub_type"], path, lines.line_num))
-    except (OSError, UnicodeDecodeError) as error:
+        changed = path.stat()
+    except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except csv.Error as error:
-        raise InputError(f"{path}:{lines.line_num}: no line of a tab-separated table: {error}") from error
+    return _read_benchmark(path, changed.st_mtime_ns, changed.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read_benchmark(path: Path, changed: int, size: int) -> Benchmark:
+    """A file as it is now; whoever checks it before a training and whoever is measured on it after read it once."""
+    texts, truth = [], []
+    for number, row in read_tsv(path, "text", "sub_type"):
+        texts.append(_text(row["text"], path, number))
+        truth.append(_acled_type(row["sub_type"], path, number))
     if not texts:
         raise InputError(f"{path}: holds no texts")
     return Benchmark(tuple(texts), tuple(truth))
@@ -144,27 +149,24 @@ def _acled_type(name: str | None, path: Path, number: int) -> str:
         raise InputError(f"{path}:{number}: unknown sub_type {name!r}") from None
 
 
-def score_benchmark(classifier: EventClassifier, benchmark: Benchmark) -> BenchmarkFigures:
-    """Classify the texts and compare in ACLED's terms."""
-    return benchmark_figures(classifier.score_batch(list(benchmark.texts)), benchmark.truth)
-
-
 def benchmark_figures(scores: Scores, truth: Sequence[str], *, bootstrap_samples: int = 1000) -> BenchmarkFigures:
     """Figures from answers and true types."""
     gold, answered = np.array(truth), first_types(scores)
     events, right = gold != NO_EVENT, answered == gold
-    kept = right[~scores.needs_review]
+    review = review_shares(scores.needs_review, right)
     # Text that is not read says nothing, and its probabilities mean nothing.
     sure, came_true = scores.confidence[scores.read, None], right[scores.read, None]
     everything = np.ones_like(came_true)
     ece = bootstrap_ece(sure, everything, came_true, samples=bootstrap_samples)
     shares = {
-        "no_event_recall": proportion(int(right[~events].sum()), int((~events).sum()), of_none=1.0),
-        "exact_accuracy": proportion(int(right.sum()), len(gold)),
-        "reviewed_share": proportion(int(scores.needs_review.sum()), len(gold)),
-        "accuracy_of_the_others": proportion(int(kept.sum()), len(kept), of_none=1.0),
+        "no_event_recall": _share(right[~events]),
+        "exact_accuracy": _share(right),
+        "reviewed_share": review.sent,
+        "accuracy_of_the_others": review.right,
+        "read_accuracy": _share(came_true),
     }
-    intervals = {name: (share.low, share.high) for name, share in shares.items()}
+    values: dict[str, Any] = {name: None if share is None else share.value for name, share in shares.items()}
+    intervals = {name: (share.low, share.high) for name, share in shares.items() if share is not None}
     return BenchmarkFigures(
         texts=len(gold),
         event_texts=int(events.sum()),
@@ -172,13 +174,17 @@ def benchmark_figures(scores: Scores, truth: Sequence[str], *, bootstrap_samples
         forced_macro_f1=forced_f1(scores.probabilities, scores.taxonomy, truth, average="macro"),
         abstaining_weighted_f1=_f1(gold[events], answered[events], "weighted"),
         all_weighted_f1=_f1(gold, answered, "weighted"),
-        **{name: share.value for name, share in shares.items()},
-        mean_confidence=float(sure.mean()) if len(sure) else 0.0,
+        **values,
+        mean_confidence=float(sure.mean()) if len(sure) else None,
         first_answer_ece=ece.value,
         intervals=intervals
         | _f1_intervals(scores, gold, answered, samples=bootstrap_samples)
         | {"first_answer_ece": (ece.low, ece.high)},
     )
+
+
+def _share(right: Bools) -> Interval | None:
+    return proportion(int(right.sum()), len(right)) if len(right) else None
 
 
 def first_types(scores: Scores) -> NDArray[np.str_]:
@@ -213,9 +219,7 @@ def _one_hot(truth: NDArray[np.str_], answers: NDArray[np.str_]) -> tuple[Bools,
     return truth[:, None] == occurring, answers[:, None] == occurring
 
 
-def forced_f1(
-    ranking: NDArray[np.floating[Any]], taxonomy: Taxonomy, truth: Sequence[str], *, average: str = "weighted"
-) -> float:
+def forced_f1(ranking: Floats, taxonomy: Taxonomy, truth: Sequence[str], *, average: str = "weighted") -> float:
     """F1 over the event texts when each gets the type of its best label, however low that is.
 
     :param ranking: a score of shape (texts, labels), higher for likelier; of what kind does not matter.
@@ -232,8 +236,3 @@ def _f1(truth: NDArray[np.str_], answers: NDArray[np.str_], average: str) -> flo
     # Only types that occur are averaged: an answer outside them is an error of recall already.
     occurring = sorted(set(truth.tolist()))
     return float(f1_score(truth, answers, labels=occurring, average=average, zero_division=0))
-
-
-def main(release: Path, path: Path, threads: int = 1) -> dict[str, Any]:
-    """Figures of a release on the file."""
-    return asdict(score_benchmark(EventClassifier.load(release, threads=threads), read_benchmark(path)))

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 
 from tocsin.calibration import Calibration, ReviewPromise
-from tocsin.classifier import EventClassifier
+from tocsin.classifier import EventClassifier, Readings
 from tocsin.drift import Profile
-from tocsin.language import detect_language
 from tocsin.release import LAYOUT
-from tocsin_training.config import CalibrateSettings, Settings
-from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.arrays import Bools, Floats
+from tocsin_training.config import CalibrateSettings
+from tocsin_training.corpus import label_matrix, load_split
 from tocsin_training.metrics import (
     expected_calibration_error,
     least_count,
@@ -37,13 +35,7 @@ from tocsin_training.metrics import (
 )
 from tocsin_training.run import Run
 
-if TYPE_CHECKING:
-    from tocsin_training._datasets import Dataset
-
 _log = logging.getLogger(__name__)
-
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
 
 GRID = np.round(np.arange(0.10, 0.901, 0.01), 2)
 PRECISE_GRID = np.round(np.arange(0.10, 0.991, 0.01), 2)
@@ -230,19 +222,17 @@ def fit_review(
     return (float(ordered[cut]) + below) / 2, promise
 
 
-def calibrate(release: Path, validation: Dataset, settings: Settings) -> tuple[Calibration, dict[str, Any]]:
-    """A release's calibration by its own answers to the validation split, and how it then answers.
+def calibrate(
+    classifier: EventClassifier, readings: Readings, labels: list[list[str]], settings: CalibrateSettings
+) -> tuple[Calibration, dict[str, Any]]:
+    """A release's calibration by what it read of the validation split, and how it then answers.
 
-    :param release: folder; nothing is written into it.
+    :param labels: the true ones of each text.
     """
-    classifier = EventClassifier.load(release, threads=settings.evaluate.threads)
-    truth = label_matrix(list(validation["labels"]), classifier.taxonomy)
-    texts = list(validation["text"])
-    logits = classifier.logits(texts)
-    languages = classifier.languages
+    truth, logits = label_matrix(labels, classifier.taxonomy), readings.logits
     # What users meet: text in another language gets no label and always goes to review.
-    readable = np.array([detect_language(text, languages) in languages for text in texts], dtype=np.bool_)
-    calibration = fit_calibration(logits, truth, settings.calibrate, readable=readable)
+    readable = classifier.answers(readings).read
+    calibration = fit_calibration(logits, truth, settings, readable=readable)
     return calibration, {
         "ece_before": _ece(Calibration.identity(truth.shape[1]), logits[readable], truth[readable]),
         "ece_after": _ece(calibration, logits[readable], truth[readable]),
@@ -254,19 +244,16 @@ def calibrate(release: Path, validation: Dataset, settings: Settings) -> tuple[C
 def main(run: Run) -> None:
     """Calibrate the release on the validation split and record how it then answers; its fp32 twin gets the same."""
     settings = run.settings()
-    validation = limit(load_corpus(settings.data.corpus), settings.data)["validation"]
-    calibration, figures = calibrate(run.release, validation, settings)
+    validation = load_split(settings.data, "validation")
+    classifier = EventClassifier.load(run.release, threads=settings.evaluate.threads)
+    readings = classifier.read(validation["text"])
+    calibration, figures = calibrate(classifier, readings, list(validation["labels"]), settings.calibrate)
     run.amend(lambda folder: calibration.save(folder / LAYOUT.calibration))
-    profile = profile_of(run.release, list(validation["text"]), threads=settings.evaluate.threads)
+    # The same readings, answered as users will be answered.
+    profile = Profile.of(EventClassifier.load(run.release).answers(readings))
     run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
     run.record("calibrate", figures)
     _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
-
-
-def profile_of(release: Path, texts: Sequence[str], *, threads: int = 1) -> Profile:
-    """How a release answers some texts, read by the code that its users run."""
-    classifier = EventClassifier.load(release, threads=threads)
-    return Profile.of(classifier.score_batch(texts))
 
 
 def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from babel import Locale
 from huggingface_hub import EvalResult, ModelCardData
 
+from tocsin.lineage import StartLineage
 from tocsin.release import LAYOUT, Manifest, Release, parts, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import robustness
@@ -62,6 +63,14 @@ _PUBLISHED = (
     "attacks on civilians, and up to 67 % of answers flipped by phrases that disparage the actor "
     "([Muki and Owolabi 2026](https://arxiv.org/abs/2605.04177))."
 )
+_MADE_OF_RECORDS = {
+    "joined_share": "two joined",
+    "slips_share": "with typing errors",
+    "headlines_share": "clipped as headlines are",
+    "cut_share": "cut off",
+    "cities_share": "with other cities",
+}
+"""What augmentation makes of records, by its setting in ``[augment]`` of a recipe."""
 PICTURES = (LAYOUT.risk_coverage, LAYOUT.robustness, LAYOUT.reliability)
 """That a card shows; they lie beside it."""
 
@@ -99,7 +108,8 @@ is true: it says what the text reports.
 On the {split} split of that data ({texts} texts, {without} of them without event; {held_out}):
 
 {figures}
-Intervals are over texts drawn anew (bootstrap), those of shares Wilson's; that of a calibration error leans upwards.
+Intervals are over texts drawn anew (bootstrap); those of first answers and of the shares below the table are Wilson's.
+That of a calibration error leans upwards.
 
 {alarms} {review}
 
@@ -242,7 +252,9 @@ def _data(manifest: Manifest) -> str:
     sentences = [f"{records:,} records of {_data_name(manifest)}."]
     # Manifests that do not count augmented texts apart have them among the records; the sum is the same.
     if augmented := corpus.records + corpus.augmented - records:
-        sentences.append(f"{augmented:,} more texts were made of them (joined, or with typing errors) and learned too.")
+        recipe = origin.settings.get("augment", {})
+        kinds = ", ".join(said for name, said in _MADE_OF_RECORDS.items() if recipe.get(name))
+        sentences.append(f"{augmented:,} more texts were made of them{kinds and f' ({kinds})'} and learned too.")
     if data.description:
         sentences.append(data.description)
     if data.files:
@@ -257,7 +269,20 @@ def _data(manifest: Manifest) -> str:
         sentences.append(f"They span {data.first} to {data.last}{undated}.")
     sentences.append(f"{data.without_event:,} have no event.")
     sentences.append(f"Licence, as stated by whoever trained it: {data.licence or 'none stated'}.")
+    if origin.started_from is not None:
+        sentences.append(_start(origin.started_from))
     return " ".join(sentences)
+
+
+def _start(start: StartLineage) -> str:
+    """That there was a training before the one that all the rest is said of."""
+    said = "All this is of the last training, which went on from a trained model"
+    if start.records is None:
+        return f"{said}; what that had learned from is not recorded."
+    return (
+        f"{said}: that had read {start.records['train']:,} records when it was last trained (corpus sha256 "
+        f"`{start.corpus_sha256}`; licence, as stated then: {start.licence or 'none stated'})."
+    )
 
 
 def _data_name(manifest: Manifest) -> str:
@@ -383,12 +408,17 @@ def _real_limits(evaluation: dict[str, Any]) -> str:
         return (
             "How well real news is read, how much of it goes to review and what its probabilities mean is not measured."
         )
-    wrong = 1 - case["accuracy_of_the_others"]
+    said = [f"{percent(case['reviewed_share'])} of texts go to review"]
+    if (right := case["accuracy_of_the_others"]) is not None:
+        said.append(f"{percent(1 - right)} of first answers among the others are wrong")
+    # Figures that an earlier version measured lack it.
+    if (right := case.get("read_accuracy")) is not None:
+        said.append(f"first answers that say {case['mean_confidence']:.2f} on average are right in {right:.2f}")
+    *first, last = said
+    found = f"{', '.join(first)}, and {last}" if first else last
     return (
-        "What is promised of review, and calibration, are measured on the project's own text. On real news (CASE) "
-        f"{percent(case['reviewed_share'])} of texts go to review, {percent(wrong)} of first answers among the others "
-        f"are wrong, and first answers that say {case['mean_confidence']:.2f} on average are right in "
-        f"{case['exact_accuracy']:.2f}."
+        "What is promised of review, and calibration, are measured on the project's own text. "
+        f"On real news (CASE) {found}."
     )
 
 

@@ -109,9 +109,10 @@ def train(
         # The benchmark is no part of what is learned: it only adds figures.
         if ignored := _given(context, apart_from=("resume", "again_from", "estimate", "benchmark")):
             raise UsageError(f"--resume goes on with the run's own recipe and data; leave out: {', '.join(ignored)}")
+        if estimate and (again_from is not None or benchmark is not None):
+            raise UsageError("--estimate only says how long a run takes; --from and --benchmark make parts of it anew")
         run = Run.open(_latest_run() if resume == "latest" else Path(resume))
-        measured_from = _measured_on(run, benchmark)
-        again_from = again_from or measured_from
+        again_from = _measured_on(run, benchmark, again_from)
         go_on(run, err, until="estimate" if estimate else None, again_from=again_from)
     else:
         settings = with_benchmark(load_settings(config, preset=preset), benchmark)
@@ -140,14 +141,16 @@ def _changed(settings: Settings, *, search: int | None, device: Literal["cpu", "
     return settings
 
 
-def _measured_on(run: Run, benchmark: Path | None) -> str | None:
+def _measured_on(run: Run, benchmark: Path | None, again_from: str | None) -> str | None:
     """Put a benchmark into a run's recipe; the stage from which on it is then to go, none where it is still to come."""
     from tocsin_training.benchmark import with_benchmark
 
     if benchmark is None:
-        return None
+        return again_from
     run.change_settings(with_benchmark(run.settings(), benchmark))
-    return "evaluate" if "evaluate" in run.figures().get("minutes", {}) else None
+    measured = "evaluate" in run.figures().get("minutes", {})
+    # Of all stages the card alone comes after it, and tells what it measured.
+    return "evaluate" if measured and again_from in {None, "card"} else again_from
 
 
 def _given(context: typer.Context, *, apart_from: Collection[str]) -> list[str]:

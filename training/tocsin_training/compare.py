@@ -22,15 +22,16 @@ from scipy.stats import binomtest, false_discovery_control  # type: ignore[impor
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.release import Release
 from tocsin.taxonomy import Taxonomy
+from tocsin_training.arrays import Bools
 from tocsin_training.config import CompareSettings, DataSettings, Settings
 from tocsin_training.errors import ComparisonError
 from tocsin_training.evaluate import split_figures
 from tocsin_training.heldout import HeldOut, read_corpus, read_file
 from tocsin_training.importing.options import ImportOptions
-from tocsin_training.metrics import f1_figures, label_figures, reliability, top_answers, top_is_right
+from tocsin_training.metrics import f1_figures, label_figures, reliability
 from tocsin_training.resample import draw_texts, ece_by_draw, f1_by_draw, interval, share_by_draw
+from tocsin_training.review import first_answers_right
 
-Bools = NDArray[np.bool_]
 Verdict = Literal["better", "about the same", "no difference shown", "worse, but allowed", "worse", "not known"]
 
 _TIMED_TEXTS = 128
@@ -281,7 +282,7 @@ def _figures(
     yield _share("exactly right", lambda scores: np.all(scores.given == truth, axis=1), everyone, None, old, new, draws)
     yield _share(
         "first answer right",
-        lambda scores: top_is_right(truth, top_answers(scores.probabilities, scores.given)),
+        lambda scores: first_answers_right(scores, truth),
         everyone,
         settings.top_answer_accuracy,
         old,

@@ -69,6 +69,11 @@ class AugmentSettings(_Section):
     cities_share: float = Field(0.0, ge=0, description="texts of another city of the same country, likewise")
     seed: int = 0
 
+    @property
+    def makes_texts(self) -> bool:
+        """Whether there is anything besides the records; the seed alone makes nothing."""
+        return self.model_copy(update={"seed": 0}) != AugmentSettings()
+
 
 class FinetuneSettings(_Section):
     """How it is trained."""
@@ -105,7 +110,7 @@ class FinetuneSettings(_Section):
     binary_weight: float = Field(0.1, ge=0, description="of the binary term; at 1 it drowns the other")
     softmax_weight: float = Field(1.0, ge=0)
     main_share: float | None = Field(
-        None, ge=0.5, lt=1, description="of a text's softmax target, for the first of its labels; none: all alike"
+        None, ge=0.5, lt=1, description="of a text's softmax target, for the first of its labels; none, or 0: all alike"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of what labels say, not of what a teacher says")
     event_type_weight: float = Field(0.0, ge=0, description="of the term that asks for the event type; see ``loss``")
@@ -122,6 +127,12 @@ class FinetuneSettings(_Section):
     label_balance: float = Field(
         0.0, ge=0, le=1, description="0: every record counts alike; 1: every label counts alike, however rare"
     )
+
+    @field_validator("main_share", mode="before")
+    @classmethod
+    def _none_is_written_as_zero(cls, share: object) -> object:
+        # TOML has no word for none, and what is put over a recipe must be able to say it.
+        return None if share == 0 else share
 
     @model_validator(mode="after")
     def _batch_is_shared_out(self) -> FinetuneSettings:

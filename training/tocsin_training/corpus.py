@@ -104,8 +104,8 @@ def corpus_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def load_corpus(folder: Path, scratch: Path | None = None) -> DatasetDict:
-    """The three splits as Hugging Face datasets with the columns of ``Record``.
+def load_corpus(folder: Path, scratch: Path | None = None, *, splits: Sequence[str] = SPLITS) -> DatasetDict:
+    """Splits as Hugging Face datasets with the columns of ``Record``; the files of others are not opened.
 
     :param scratch: a folder for files that the splits then lie in, which must outlive them; none: they lie in memory.
     :raises CorpusError: the folder or a file in it cannot be read.
@@ -118,7 +118,8 @@ def load_corpus(folder: Path, scratch: Path | None = None) -> DatasetDict:
         load_dataset,
     )
 
-    files = {split: list(map(str, paths)) for split, paths in corpus_files(folder).items()}
+    there = corpus_files(folder)
+    files = {split: list(map(str, there[split])) for split in splits}
     loud = not are_progress_bars_disabled()
     disable_progress_bars()
     # A cache that dies with the call, or with the scratch folder: a stale cache is a silent error.
@@ -136,7 +137,15 @@ def load_corpus(folder: Path, scratch: Path | None = None) -> DatasetDict:
         finally:
             if loud:
                 enable_progress_bars()
-    return DatasetDict({split: loaded[split] for split in SPLITS})
+    return DatasetDict({split: loaded[split] for split in splits})
+
+
+def load_split(data: DataSettings, split: str) -> Dataset:
+    """The records that a recipe reads of one split.
+
+    :raises CorpusError: as with ``load_corpus`` and ``limit``.
+    """
+    return limit(load_corpus(data.corpus, splits=(split,)), data)[split]
 
 
 def _features() -> Features:
@@ -172,15 +181,15 @@ def _root_cause(error: BaseException) -> str:
 
 
 def limit(corpus: DatasetDict, data: DataSettings) -> DatasetDict:
-    """Only so many records of each split, evenly spread over its files, if the recipe asks for that.
+    """Only so many records of each split there is, evenly spread over its files, if the recipe asks for that.
 
     And of the training split the new batches with some of the others, if it asks for those.
 
     :raises CorpusError: there is no such batch.
     """
-    if data.new_batches:
+    if data.new_batches and "train" in corpus:
         corpus["train"] = corpus["train"].select(_new_and_replayed(corpus["train"], data))
-    for split in SPLITS:
+    for split in corpus:
         wanted, there = getattr(data, f"{split}_records"), len(corpus[split])
         if wanted is not None and wanted < there:
             corpus[split] = corpus[split].select([row * there // wanted for row in range(wanted)])

@@ -7,13 +7,13 @@ The writers of the first batches named no country. Where the text itself tells i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.corpus import SPLITS, Line, Record
 from tocsin_training.gazetteer import Accuracy, infer_country, measure
-from tocsin_training.regions import UNKNOWN, region
+from tocsin_training.regions import NOWHERE, UNKNOWN, region
 from tocsin_training.report import Grid
 
 _LENGTHS = ((10, "to 10"), (25, "11-25"), (40, "26-40"), (75, "41-75"))
@@ -33,10 +33,13 @@ class Coverage:
     inferred: Mapping[tuple[str, str], int]
     """Likewise, of the records that state no value."""
 
+    def cells(self) -> list[tuple[str, str]]:
+        """Rows and values that ought to meet."""
+        return [(row, value) for row in self.rows for value in known(self.values)]
+
     def empty(self) -> list[tuple[str, str]]:
-        """Rows and values that no record has together; an unknown value is none."""
-        known = [value for value in self.values if value != UNKNOWN]
-        return [(row, value) for row in self.rows for value in known if not self._count(row, value)]
+        """Those that no record has together."""
+        return [cell for cell in self.cells() if not self._count(*cell)]
 
     def _count(self, row: str, value: str) -> int:
         return self.stated.get((row, value), 0) + self.inferred.get((row, value), 0)
@@ -94,6 +97,11 @@ def ordered(by: str, names: set[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in names)
 
 
+def known(values: Iterable[str]) -> list[str]:
+    """The values of a property that a corpus ought to cover: neither unknown nor nowhere, which is no region."""
+    return [value for value in values if value not in (UNKNOWN, region(NOWHERE))]
+
+
 def row_names(record: Record) -> tuple[str, ...]:
     """The rows that a record is counted in: its labels, or its reason for having none."""
     return record.labels or (f"none: {record.reason}",)
@@ -117,10 +125,9 @@ def empty_grid(coverages: Sequence[Coverage]) -> Grid:
 
 
 def _empty_row(coverage: Coverage) -> tuple[str, ...]:
-    empty = coverage.empty()
-    cells = len(coverage.rows) * len([value for value in coverage.values if value != UNKNOWN])
+    cells, empty = coverage.cells(), coverage.empty()
     which = "; ".join(f"{row} / {value}" for row, value in empty)
-    return coverage.by, str(cells), str(len(empty)), which or "-"
+    return coverage.by, str(len(cells)), str(len(empty)), which or "-"
 
 
 def accuracy_grid(accuracy: Accuracy) -> Grid:

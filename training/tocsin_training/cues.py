@@ -74,7 +74,7 @@ class Cue:
 
 @cache
 def closing_forms(text: str) -> frozenset[str]:
-    """The forms in which a text's sentences close; a sentence without a weekday and a source has none."""
+    """The forms in which a text's sentences close; a sentence with neither a weekday nor a source has none."""
     return frozenset(form for sentence in split_sentences(text) if (form := _form(sentence.text)))
 
 

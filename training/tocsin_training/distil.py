@@ -3,7 +3,8 @@
     python -m tocsin_training.distil training/teacher.toml training/train.toml datasets/teacher.parquet
 
 Trains the teacher, unless it is given (``--model``), and writes its logits for every record that the student's recipe
-reads. Several teachers answer by the mean of their logits: several of ``--model``, or one training for each of
+reads. A training that was stopped goes on, and one that is done is not made again as long as recipe and corpus are the
+same. Several teachers answer by the mean of their logits: several of ``--model``, or one training for each of
 ``--seeds``. ``--start MODEL`` goes on from a teacher that there is, as with the new batches of
 ``training/teacher-more.toml``, and the mean of the weights before and after is the teacher.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from tocsin.disk import atomic
 from tocsin.errors import UsageError
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.base import head_of
 from tocsin_training.config import Settings, load_settings
 from tocsin_training.errors import BaseModelError, ConfigError
-from tocsin_training.experiment import run_for_people, with_seed
+from tocsin_training.experiment import run_for_people, run_until, with_seed
 
 Answer = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to logits of shape (texts, labels)."""
@@ -92,7 +95,8 @@ def write_teacher(student: Settings, models: Sequence[Path], out: Path, *, max_t
     # Two decimals of a logit are all a student can use: half floats, and their like bytes beside each other, keep the
     # file small.
     encodings = {"id": "DELTA_BYTE_ARRAY", "logits.list.element": "BYTE_STREAM_SPLIT"}
-    pyarrow.parquet.write_table(columns, out, compression="zstd", use_dictionary=False, column_encoding=encodings)
+    with atomic(out) as file:
+        pyarrow.parquet.write_table(columns, file, compression="zstd", use_dictionary=False, column_encoding=encodings)
 
 
 def text_hash(text: str) -> int:
@@ -140,14 +144,17 @@ def read_teacher(
 
 def train_teachers(settings: Settings, seeds: Sequence[int], console: Console) -> list[Path]:
     """One teacher for each seed: the folder of its model or, where the recipe goes on from one, of the mean of both."""
-    from tocsin_training.pipeline import train
     from tocsin_training.soup import average
 
     models = []
     for seed in seeds:
-        run = train(with_seed(settings, seed), "teacher", console, until="finetune")
-        start = settings.model.start
-        models.append(run.model if start is None else average([start, run.model], run.model.with_name("mean")))
+        run = run_until("finetune", with_seed(settings, seed), "teacher", console, without=())
+        models.append(run.model)
+        if settings.model.start is not None:
+            mean = run.model.with_name("mean")
+            # Of a call before, and perhaps half of one.
+            shutil.rmtree(mean, ignore_errors=True)
+            models[-1] = average([settings.model.start, run.model], mean)
         console.print(f"teacher: {models[-1]}", markup=False, soft_wrap=True)
     return models
 

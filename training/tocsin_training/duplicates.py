@@ -25,6 +25,8 @@ NEAR_DUPLICATE = 0.5
 
 _BANDS, _ROWS = 21, 3
 """A pair that is half alike shares a band with a probability of 94 %, one that is a fifth alike with 16 %."""
+SKETCH_BYTES = _BANDS * np.dtype(np.uint64).itemsize
+"""On the disk, of each text."""
 _BANDS_FILE = "bands.uint64"
 _BATCH = 2000
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import math
 import resource
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -82,17 +83,19 @@ class Estimate:
         )
 
 
-def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> Estimate:
+def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings) -> Estimate:
     """Time some steps and multiply."""
     options, validation = settings.finetune, prepared["validation"]
     schedule = Schedule.of(options, len(prepared["train"]))
     on_gpu = uses_gpu(options)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    trainer = _short_trainer(prepared, base, settings, run)
     timer = StepTimer()
-    trainer.add_callback(timer)
-    trainer.train()
+    # Never the run's own checkpoints: of a training that was stopped they are all there is.
+    with TemporaryDirectory() as scratch:
+        trainer = _short_trainer(prepared, base, settings, Path(scratch))
+        trainer.add_callback(timer)
+        trainer.train()
     few = cast("Dataset", trainer.eval_dataset).select(range(min(4 * options.batch_size, len(validation))))
     begun = time.perf_counter()
     trainer.evaluate(few)
@@ -101,7 +104,6 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
     evaluation = len(validation) / read
     # The first step warms everything up.
     a_step = float(np.mean(timer.seconds[1:]))
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
     return Estimate(
         steps=schedule.steps,
         schedule=str(schedule),
@@ -118,10 +120,10 @@ def estimate(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Ru
     )
 
 
-def _short_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, run: Run) -> EventTrainer:
+def _short_trainer(prepared: DatasetDict, base: BaseModel, settings: Settings, scratch: Path) -> EventTrainer:
     """The recipe's Trainer for four steps: the longest texts, which memory must suffice for, then a fair sample."""
     quiet = settings.finetune.model_copy(update={"report_to": (), "patience": None})
-    trainer = build_trainer(prepared, base, settings.model_copy(update={"finetune": quiet}), run.checkpoints)
+    trainer = build_trainer(prepared, base, settings.model_copy(update={"finetune": quiet}), scratch)
     trainer.remove_callback(EpochProgress)
     size = quiet.batch_size
     order = np.argsort(prepared["train"]["length"], kind="stable")
@@ -159,7 +161,7 @@ def estimate_run(run: Run, base: BaseModel) -> Estimate:
     """``estimate`` on what a run has prepared."""
     from tocsin_training._datasets import load_from_disk
 
-    return estimate(load_from_disk(run.prepared), base, run.settings(), run)
+    return estimate(load_from_disk(run.prepared), base, run.settings())
 
 
 def main(run: Run, base: BaseModel) -> None:

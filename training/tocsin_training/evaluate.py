@@ -20,7 +20,7 @@ from tocsin.taxonomy import Taxonomy
 from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.baselines import figures_of
 from tocsin_training.config import DataSettings
-from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, limit, load_corpus
+from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, load_split
 from tocsin_training.distil import Answer, read_teacher
 from tocsin_training.metrics import (
     Interval,
@@ -34,12 +34,12 @@ from tocsin_training.metrics import (
     pool_bins,
     proportion,
     reliability,
-    review_figures,
+    review_shares,
     top_answers,
-    top_is_right,
     top_truth,
     wilson,
 )
+from tocsin_training.probes import read_sets
 from tocsin_training.report import Grid, percent, percent_interval
 from tocsin_training.resample import draw_texts, f1_by_draw, interval
 from tocsin_training.run import Run
@@ -70,18 +70,23 @@ def evaluate(
     :param rivals: measure simple baselines, too, which are fitted on the training split for that.
     :param teacher_logits: file that ``distil`` wrote; the teacher is measured where it has read the split.
     :param teacher_model: the teacher itself; it also answers the benchmark, to which the file has no answers.
-    :raises InputError: there is no such split, or the benchmark's file or the sets made for measuring cannot be read.
+    :raises InputError: there is no such split, the benchmark's file or the sets made for measuring cannot be read, or
+        ``teacher_model`` answers for other labels than the release.
     """
     if split not in SPLITS:
         raise InputError(f"no split {split!r}; splits are: {', '.join(SPLITS)}")
     classifier = EventClassifier.load(release, threads=threads)
     # Before minutes of scoring that a fault in them would lose.
     case = _benchmark(data, classifier)
-    if data.robustness is not None:
-        robustness.check_probes(data.robustness)
-    corpus = limit(load_corpus(data.corpus), data)
-    records = corpus[split]
-    scores = classifier.score_batch(list(records["text"]))
+    sets = None if data.robustness is None else read_sets(data.robustness)
+    records = load_split(data, split)
+    ids, texts = list(records["id"]), list(records["text"])
+    if teacher_model is None:
+        teacher = _teacher_logits(teacher_logits, data, classifier, ids, texts)
+    else:
+        _check_teacher(data, classifier)
+        teacher = teacher_model(texts)
+    scores = classifier.score_batch(texts)
     truth = label_matrix(list(records["labels"]), classifier.taxonomy)
     reasons = list(records["reason"])
     figures: dict[str, Any] = {
@@ -90,16 +95,11 @@ def evaluate(
         **split_figures(scores, truth, reasons, bootstrap_samples=bootstrap_samples),
         **setting_figures(classifier, scores, truth, reasons),
         "robustness": robustness.measure_robustness(
-            classifier, records, scores, truth, folder=data.robustness, bootstrap_samples=bootstrap_samples
+            classifier, records, scores, truth, sets=sets, bootstrap_samples=bootstrap_samples
         ),
     }
     if case is not None:
         figures["case2021"] = case_figures(classifier, case, bootstrap_samples=bootstrap_samples)
-    ids, texts = list(records["id"]), list(records["text"])
-    if teacher_model is not None:
-        teacher: NDArray[np.float32] | None = teacher_model(texts)
-    else:
-        teacher = _teacher_logits(teacher_logits, data, classifier, ids, texts)
     if teacher is not None:
         figures["teacher"] = teacher_figures(teacher, scores.given, truth, reasons, samples=bootstrap_samples)
     if teacher_model is not None and case is not None:
@@ -108,8 +108,9 @@ def evaluate(
     if rivals:
         from tocsin_training.baselines import measure_baselines
 
-        learned = label_matrix(list(corpus["train"]["labels"]), classifier.taxonomy)
-        measured = measure_baselines(corpus["train"], learned, records, truth, classifier.taxonomy, case)
+        train = load_split(data, "train")
+        learned = label_matrix(list(train["labels"]), classifier.taxonomy)
+        measured = measure_baselines(train, learned, records, truth, classifier.taxonomy, case)
         figures["rivals"] = [asdict(rival) for rival in measured]
     if plot_folder is not None:
         draw(scores, truth, plot_folder)
@@ -126,7 +127,7 @@ def check_judges(data: DataSettings) -> None:
     if data.benchmark is not None:
         benchmark.read_benchmark(data.benchmark)
     if data.robustness is not None:
-        robustness.check_probes(data.robustness)
+        read_sets(data.robustness)
 
 
 def case_figures(classifier: EventClassifier, case: benchmark.Benchmark, *, bootstrap_samples: int) -> dict[str, Any]:
@@ -145,14 +146,26 @@ def _teacher_logits(
     path: Path | None, data: DataSettings, classifier: EventClassifier, ids: Sequence[str], texts: Sequence[str]
 ) -> NDArray[np.float32] | None:
     """The teacher's answers to the texts; none where it has not read them all, or knows other labels."""
-    labels = classifier.taxonomy.names
-    if path is None or not path.is_file() or Taxonomy.load(data.taxonomy).names != labels:
+    if path is None or not path.is_file() or not _same_labels(data, classifier):
         return None
-    logits = read_teacher(path, ids, texts, len(labels), missing_allowed=True)
+    logits = read_teacher(path, ids, texts, len(classifier.taxonomy.names), missing_allowed=True)
     if np.isnan(logits).any():
         _log.info("the teacher of %s has not read all of these texts, so it is not measured", path)
         return None
     return logits
+
+
+def _check_teacher(data: DataSettings, classifier: EventClassifier) -> None:
+    if not _same_labels(data, classifier):
+        raise InputError(
+            f"the teacher answers for the labels of {data.taxonomy}, which {classifier.version} has not, or not in its "
+            "order; leave the teacher out, or give the recipe of the release"
+        )
+
+
+def _same_labels(data: DataSettings, classifier: EventClassifier) -> bool:
+    """Whether a teacher of the recipe's labels can be held against the release."""
+    return Taxonomy.load(data.taxonomy).names == classifier.taxonomy.names
 
 
 def teacher_figures(
@@ -187,7 +200,7 @@ def setting_figures(
     """Whether what the release's calibration promises holds here: the review line, and each set of thresholds."""
     calibration = classifier.release.calibration
     promise = calibration.review_promise
-    right = top_is_right(truth, top_answers(scores.probabilities, scores.given))
+    right = review.first_answers_right(scores, truth)
     return {
         "review_promise": None if promise is None else review.promise_figures(promise, scores.needs_review, right),
         "objectives": review.objective_figures(calibration, scores, truth, reasons),
@@ -217,7 +230,8 @@ def split_figures(
     """
     given, probabilities = scores.given, scores.probabilities
     no_event: NDArray[np.bool_] = ~np.any(truth, axis=1)
-    right = top_is_right(truth, top_answers(probabilities, given))
+    right = review.first_answers_right(scores, truth)
+    reviewed = review_shares(scores.needs_review, right)
     own = np.array([reason != FOREIGN for reason in reasons])
     flagged = ~scores.read
     labels, ends = (
@@ -228,11 +242,10 @@ def split_figures(
         "top_answer_accuracy": proportion(int(right.sum()), len(right)),
         "ece": bootstrap_ece(probabilities, given, truth, samples=bootstrap_samples),
         "ece_no_event": _no_event_ece(scores, no_event, samples=bootstrap_samples),
-        "review_share": proportion(int(scores.needs_review.sum()), len(right)),
-        "accuracy_of_the_others": proportion(
-            int(right[~scores.needs_review].sum()), int((~scores.needs_review).sum()), of_none=1.0
-        ),
+        "review_share": reviewed.sent,
     }
+    if reviewed.right is not None:
+        intervals["accuracy_of_the_others"] = reviewed.right
     return {
         "texts": len(truth),
         "texts_without_event": int(no_event.sum()),
@@ -242,7 +255,10 @@ def split_figures(
         "ece": intervals["ece"].value,
         "ece_no_event": intervals["ece_no_event"].value,
         "false_alarms": false_alarms(given, reasons),
-        "review": review_figures(scores.needs_review, right),
+        "review": {
+            "share": reviewed.sent.value,
+            "accuracy_of_the_others": None if reviewed.right is None else reviewed.right.value,
+        },
         "language": {
             "own_flagged_as_other": float(flagged[own].mean()) if own.any() else 0.0,
             "other_flagged": float(flagged[~own].mean()) if not own.all() else None,
@@ -286,7 +302,7 @@ def draw_review(
     path: Path,
 ) -> None:
     """Risk-coverage curve of the first answers, with the release's setting on it."""
-    right = top_is_right(truth, top_answers(scores.probabilities, scores.given))
+    right = review.first_answers_right(scores, truth)
     confidence = review.answer_confidence(classifier.release.calibration, scores)
     kept = ~scores.needs_review
     point = (float(kept.mean()), float((~right[kept]).mean()) if kept.any() else 0.0)
@@ -316,7 +332,8 @@ _CASE_NAMES = {
     "reviewed_share": "sent to review",
     "accuracy_of_the_others": "first answers right among the others",
     "first_answer_ece": "calibration error (ECE, 15 bins) of first answers",
-    "mean_confidence": "how sure first answers say they are, on average",
+    "read_accuracy": "first answers right where the text's language is read",
+    "mean_confidence": "how sure those say they are, on average",
 }
 
 
@@ -343,7 +360,7 @@ def _summary(figures: dict[str, Any]) -> Table:
         (
             "first answer right among the others",
             reviewed["accuracy_of_the_others"],
-            intervals["accuracy_of_the_others"],
+            intervals.get("accuracy_of_the_others", ()),
         ),
     ):
         table.add_row(name, _number(value), " - ".join(map(_number, ends)))

@@ -13,7 +13,7 @@ import json
 import shutil
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tocsin.errors import TocsinError
+from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
 from tocsin.toml import read_toml
 from tocsin_training.base import head_of
@@ -30,6 +31,7 @@ from tocsin_training.config import AugmentSettings, FinetuneSettings, Settings, 
 from tocsin_training.errors import ConfigError
 from tocsin_training.lineage import shareable
 from tocsin_training.run import Run, report_file, write_json
+from tocsin_training.trackers import check_trackers
 
 _Measured = TypeVar("_Measured")
 
@@ -38,6 +40,8 @@ AS_IT_IS = "the recipe"
 # A release's number is raised without a weight of it changing, and measured trainings cost hours.
 _NAMES_AND_JUDGES = {"name", "version", "screen", "verify", "evaluate", "compare"}
 _WORDS = {"licence", "description", "robustness"}
+_LEARNED = "learned"
+"""What a run's figures have of ``_learned``."""
 _OF_THE_TEACHER = ("teacher_logits", "distillation_share", "distillation_temperature", "records_without_teacher")
 _DEFAULTS = FinetuneSettings().model_dump()
 
@@ -132,13 +136,13 @@ def with_seed(settings: Settings, seed: int) -> Settings:
 
 def measure(settings: Settings, variant: str, console: Console) -> Outcome:
     """Fine-tune as a recipe says, measure on the test split and the benchmark, and throw the run away."""
-    from tocsin_training.corpus import corpus_sha256, limit, load_corpus
+    from tocsin_training.corpus import corpus_sha256, load_split
 
     figures, _ = try_out(settings, "experiment", console)
     return Outcome(
         variant=variant,
         seed=settings.finetune.seed,
-        records=len(limit(load_corpus(settings.data.corpus), settings.data)["train"]),
+        records=len(load_split(settings.data, "train")),
         recipe_sha256=recipe_sha256(settings),
         corpus_sha256=corpus_sha256(settings.data.corpus),
         **figures,
@@ -156,24 +160,41 @@ def try_out(settings: Settings, name: str, console: Console) -> tuple[dict[str, 
     return figures, minutes
 
 
-def run_until(stage: str, settings: Settings, name: str, console: Console) -> Run:
-    """A run of these settings up to a stage, and with it; one that was stopped goes on."""
+def run_until(
+    stage: str, settings: Settings, name: str, console: Console, *, without: Collection[str] = ("estimate",)
+) -> Run:
+    """A run of these settings up to a stage, and with it; one that was stopped goes on, if it learns from the same.
+
+    :param without: stages to pass over.
+    """
     from tocsin_training.pipeline import go_on
 
+    learned = _learned(settings)
     begun = [Run(path.parent) for path in sorted(settings.runs.glob(f"*-{name}/config.toml"))]
-    same = [run for run in begun if _learns_alike(run.settings(), settings)]
+    same = [run for run in begun if run.figures().get(_LEARNED) == learned]
     if same:
-        same[-1].change_settings(settings)
-    return go_on(same[-1] if same else Run.create(settings, name), console, until=stage, without=("estimate",))
+        run = same[-1]
+        # What a search has found stands in the run alone.
+        found = {"finetune": run.settings().finetune} if settings.search.trials else {}
+        run.change_settings(settings.model_copy(update=found))
+    else:
+        check_trackers(settings.finetune.report_to)
+        run = Run.create(settings, name)
+        run.record(_LEARNED, learned)
+    return go_on(run, console, until=stage, without=without)
 
 
-def _learns_alike(one: Settings, other: Settings) -> bool:
-    """Whether they are the same but for the benchmark, of which nothing is learned."""
-    unmeasured = (
-        settings.model_copy(update={"data": settings.data.model_copy(update={"benchmark": None})})
-        for settings in (one, other)
-    )
-    return next(unmeasured) == next(unmeasured)
+def _learned(settings: Settings) -> dict[str, str]:
+    """Hashes of all that is learned; the benchmark is no part of it."""
+    from tocsin_training.corpus import corpus_sha256
+
+    data = settings.data
+    unmeasured = settings.model_copy(update={"data": data.model_copy(update={"benchmark": None})})
+    return {
+        "recipe_sha256": recipe_sha256(unmeasured),
+        "corpus_sha256": corpus_sha256(data.corpus),
+        "taxonomy_sha256": sha256(data.taxonomy),
+    }
 
 
 def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
@@ -181,7 +202,7 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
     import torch
 
     from tocsin_training.benchmark import forced_f1, read_benchmark
-    from tocsin_training.corpus import label_matrix, limit, load_corpus
+    from tocsin_training.corpus import label_matrix, load_split
     from tocsin_training.metrics import f1_figures
     from tocsin_training.model import EventModel, load_tokenizer, predict_logits
 
@@ -192,7 +213,7 @@ def figures_of(run: Run, settings: Settings) -> dict[str, Any]:
         return predict_logits(model, tokenizer, list(texts), max_tokens=settings.model.max_tokens)
 
     taxonomy = Taxonomy.load(settings.data.taxonomy)
-    test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
+    test = load_split(settings.data, "test")
     truth = label_matrix(list(test["labels"]), taxonomy)
     figures = f1_figures(truth, logits(test["text"]).numpy() > 0)
     case = None if settings.data.benchmark is None else read_benchmark(settings.data.benchmark)
@@ -209,13 +230,23 @@ def recipe_sha256(settings: Settings) -> str:
     Settings at their defaults are no part of it, so that one which is added later makes no recipe another; whoever
     changes a default has to measure anew.
     """
-    whole = shareable(_without_idle_settings(settings), exclude_defaults=True)
+    used = _without_idle_settings(settings)
+    whole = shareable(used, exclude_defaults=True)
     recipe = {key: value for key, value in whole.items() if key not in _NAMES_AND_JUDGES}
     recipe["data"] = {key: value for key, value in recipe["data"].items() if key not in _WORDS}
-    if settings.model.start is not None:
-        # Its folder is called alike in every run; the weights of its head are nobody else's.
-        recipe["model"]["start"] = hashlib.sha256(head_of(settings.model.start).read_bytes()).hexdigest()
+    # Other models and other answers go by the same name; what is in the file is nobody else's.
+    if used.model.start is not None:
+        recipe["model"]["start"] = sha256(head_of(used.model.start))
+    if used.finetune.teacher_logits is not None:
+        recipe["finetune"]["teacher_logits"] = _teacher_sha256(used.finetune.teacher_logits)
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _teacher_sha256(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read; `make teacher` writes a teacher's answers: {error}") from error
 
 
 def _without_idle_settings(settings: Settings) -> Settings:
@@ -223,7 +254,7 @@ def _without_idle_settings(settings: Settings) -> Settings:
     finetune, augment, data = settings.finetune, settings.augment, settings.data
     if finetune.teacher_logits is None or not finetune.distillation_share:
         finetune = finetune.model_copy(update={name: _DEFAULTS[name] for name in _OF_THE_TEACHER})
-    if augment.model_copy(update={"seed": 0}) == AugmentSettings():
+    if not augment.makes_texts:
         augment = AugmentSettings()
     if not data.new_batches:
         data = data.model_copy(update={"replay_share": 1.0, "replay_seed": 0})

@@ -1,4 +1,4 @@
-"""Stage 2: fine-tune the encoder with Hugging Face's Trainer; the epoch with the best validation macro F1 is kept."""
+"""Stage 2: fine-tune the encoder with Hugging Face's Trainer; what does best on validation (macro F1) is kept."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _LAYER = re.compile(r"\blayer\.(\d+)\.")
 
 
 class EpochProgress(ProgressCallback):
-    """The Trainer's progress bar; figures go to the log once an epoch instead of to stdout every few steps."""
+    """The Trainer's progress bar; figures of evaluations go to the log, and none to stdout every few steps."""
 
     def on_log(  # noqa: D102 - the Trainer documents it
         self,
@@ -360,7 +360,7 @@ def training_arguments(options: FinetuneSettings, schedule: Schedule, folder: Pa
 
 
 def validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """F1 of "logit above zero". Macro decides which epoch is kept: every label counts, however rare."""
+    """F1 of "logit above zero". Macro decides which evaluation's model is kept: every label counts, however rare."""
     given = np.asarray(prediction.predictions) > 0
     truth = np.asarray(prediction.label_ids) > 0
     return {"macro_f1": macro_f1(truth, given), "weighted_f1": weighted_f1(truth, given)}
@@ -379,8 +379,8 @@ def main(run: Run, base: BaseModel) -> None:
     """Train, keep the log and draw the curves."""
     settings = run.settings()
     found = side_by_side(settings.finetune.processes, finetune_run, run, base)
-    epochs = [entry for entry in found.history if "eval_macro_f1" in entry]
-    best = max(epochs, key=lambda entry: entry["eval_macro_f1"])
+    evaluations = [entry for entry in found.history if "eval_macro_f1" in entry]
+    best = max(evaluations, key=lambda entry: entry["eval_macro_f1"])
     run.record(
         "finetune",
         {

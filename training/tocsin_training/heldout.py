@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import DataSettings
-from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.corpus import label_matrix, load_split
 from tocsin_training.importing.checks import NO_FAULTS
+from tocsin_training.importing.layouts import NO_REASON
 from tocsin_training.importing.names import UNKNOWN_NAME, NameFinder
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import understood
 from tocsin_training.importing.store import text_key
 from tocsin_training.importing.tables import Problem, open_table
-
-_NO_REASON = "not stated"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def read_corpus(data: DataSettings, taxonomy: Taxonomy) -> HeldOut:
     :raises CorpusError: it cannot be read.
     :raises TaxonomyError: a record has a label that is not in the taxonomy.
     """
-    records = limit(load_corpus(data.corpus), data)["test"]
+    records = load_split(data, "test")
     truth = label_matrix(list(records["labels"]), taxonomy)
     return HeldOut(f"test split of {data.corpus.name}", list(records["text"]), truth, list(records["reason"]))
 
@@ -73,7 +72,7 @@ def read_file(path: Path, taxonomy: Taxonomy, options: ImportOptions | None = No
     if not texts:
         raise InputError(f"{path}: holds no text with labels")
     truth = label_matrix(labels, taxonomy)
-    reasons = [None if own else text.reason or _NO_REASON for text, own in zip(texts, labels, strict=True)]
+    reasons = [None if own else text.reason or NO_REASON for text, own in zip(texts, labels, strict=True)]
     return HeldOut(_named(path, left_out), [text.text for text in texts], truth, reasons)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.corpus import Line
-from tocsin_training.coverage import region_of, row_names
-from tocsin_training.regions import NOWHERE, UNKNOWN, region
+from tocsin_training.coverage import known, region_of, row_names
+from tocsin_training.regions import UNKNOWN
 from tocsin_training.report import Grid, percent
 
 THIN = 5
@@ -82,8 +82,8 @@ def _joint(of: str, by: str, lines: Sequence[Line], taxonomy: Taxonomy) -> Joint
     counts = Counter((row, region_of(line), value_of(line)) for line in lines for row in row_names(line.record))
     found = {row for row, _, _ in counts}
     rows = taxonomy.names if of == "label" else tuple(sorted(found))
-    regions = sorted({place for _, place, _ in counts} - {UNKNOWN, region(NOWHERE)})
-    values = sorted({value for _, _, value in counts} - {UNKNOWN})
+    regions = known(sorted({place for _, place, _ in counts}))
+    values = known(sorted({value for _, _, value in counts}))
     return Joint(of, by, tuple(rows), tuple(regions), tuple(values), counts)
 
 

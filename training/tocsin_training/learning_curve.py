@@ -127,7 +127,7 @@ def _point(settings: Settings, share: float, seed: int, **figures: Any) -> Point
         corpus_sha256=corpus_sha256(settings.data.corpus),
         recipe_sha256=curve_sha256(settings),
         epochs=settings.finetune.epochs,
-        augmented=is_augmented(settings),
+        augmented=settings.augment.makes_texts,
         **figures,
     )
 
@@ -135,11 +135,6 @@ def _point(settings: Settings, share: float, seed: int, **figures: Any) -> Point
 def curve_sha256(settings: Settings) -> str:
     """Hash of the recipe without what differs from point to point or says only where it is run and measured."""
     return variant_sha256(_part(settings, None, 0))
-
-
-def is_augmented(settings: Settings) -> bool:
-    """Whether more is learned than the records."""
-    return settings.augment.joined_share + settings.augment.slips_share > 0
 
 
 def _part(settings: Settings, records: int | None, seed: int) -> Settings:
@@ -274,7 +269,7 @@ def main() -> None:
     settings, console = _settings(arguments), Console(stderr=True)
     now = corpus_sha256(settings.data.corpus)
     mix = (arguments.mix or NO_MIX) if arguments.rows else None
-    how: Made = now, curve_sha256(settings), settings.finetune.epochs, is_augmented(settings), mix
+    how: Made = now, curve_sha256(settings), settings.finetune.epochs, settings.augment.makes_texts, mix
     # A point of another state of the corpus, or of another recipe, is not on this curve; it cost hours all the same.
     measured = read_points(arguments.out)
     others = [point for point in measured if point.made != how]

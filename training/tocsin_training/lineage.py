@@ -8,11 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tocsin.lineage import CodeLineage, DataFile, DataLineage, Lineage
+from tocsin.lineage import CodeLineage, DataFile, DataLineage, Lineage, StartLineage
+from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
+from tocsin.toml import read_toml
+from tocsin_training.base import WEIGHTS
 from tocsin_training.config import DataSettings, Settings
 from tocsin_training.corpus import IMPORTED, SPLITS, limit, load_corpus
+from tocsin_training.errors import ConfigError
 from tocsin_training.importing.report import FileReport, ImportReport
+from tocsin_training.run import Run
 
 if TYPE_CHECKING:
     from tocsin_training._datasets import Dataset
@@ -20,7 +25,13 @@ if TYPE_CHECKING:
 
 def lineage(settings: Settings, corpus_sha256: str) -> Lineage:
     """Where a release trained with these settings comes from."""
-    return Lineage(data=describe_data(settings.data, corpus_sha256), code=describe_code(), settings=shareable(settings))
+    start = settings.model.start
+    return Lineage(
+        data=describe_data(settings.data, corpus_sha256),
+        started_from=None if start is None else describe_start(start),
+        code=describe_code(),
+        settings=shareable(settings),
+    )
 
 
 def describe_data(data: DataSettings, corpus_sha256: str) -> DataLineage:
@@ -55,6 +66,20 @@ def _undated(train: Dataset) -> int:
 
 def _data_file(file: FileReport) -> DataFile:
     return DataFile(name=file.name, layout=file.layout, rows=file.rows, sha256=file.sha256)
+
+
+def describe_start(model: Path) -> StartLineage:
+    """A model that is gone on from, and what its last training read, where it still lies in the folder of its run."""
+    run = Run(model.parent)
+    prepared = run.figures().get("prepare", {})
+    # Not as settings: it may be of a time when there were others.
+    recipe = read_toml(run.config, "the recipe", error=ConfigError) if run.config.is_file() else {}
+    return StartLineage(
+        sha256=sha256(model / WEIGHTS),
+        corpus_sha256=prepared.get("corpus_sha256"),
+        records=prepared.get("records"),
+        licence=recipe.get("data", {}).get("licence"),
+    )
 
 
 def describe_code() -> CodeLineage:

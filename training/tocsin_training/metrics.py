@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from tocsin_training.arrays import Bools, Floats
 from tocsin_training.resample import (
     CALIBRATION_BINS,
     calibration_bin,
@@ -30,8 +30,6 @@ from tocsin_training.resample import (
     share_by_draw,
 )
 
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
 _NORMAL_95 = 1.959964
 """Standard deviations on either side that hold 95 % of a normal distribution."""
 NONE = -1
@@ -217,14 +215,25 @@ def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[
     }
 
 
-def review_figures(needs_review: Bools, right: Bools) -> dict[str, float | None]:
-    """Share of texts sent to review, and how often the first answer was right among the others and among all.
+@dataclass(frozen=True)
+class ReviewShares:
+    """How many texts go to review, and how often the first answer is right among the others."""
 
-    Among the others it is none where there are no others.
+    sent: Interval
+    kept: int
+    """Texts that do not go there."""
+    right: Interval | None
+    """Of those; none where all go."""
+
+
+def review_shares(needs_review: Bools, right: Bools) -> ReviewShares:
+    """What a review line does to texts.
+
+    :param right: whether the first answer to each holds, shape (texts,), as ``needs_review``.
     """
-    kept = ~needs_review
-    return {
-        "share": float(needs_review.mean()),
-        "accuracy_of_the_others": float(right[kept].mean()) if kept.any() else None,
-        "accuracy_of_all": float(right.mean()),
-    }
+    kept = right[~needs_review]
+    return ReviewShares(
+        sent=proportion(int(needs_review.sum()), len(needs_review)),
+        kept=len(kept),
+        right=proportion(int(kept.sum()), len(kept)) if len(kept) else None,
+    )

@@ -90,19 +90,27 @@ def go_on(
             run.record("minutes", minutes)
         _log.info("run %s, from %s%s", run.folder, base.name, f"; done: {', '.join(minutes)}" if minutes else "")
         for stage, action in _stages(run, base, console).items():
-            if stage not in minutes and stage not in without:
+            if stage not in without and _is_due(stage, run, minutes, until):
                 _log.info("--- %s", stage)
                 begun = time.perf_counter()
                 action()
                 minutes[stage] = round((time.perf_counter() - begun) / 60, 3)
                 run.record("minutes", minutes)
-                # Not before: whoever is stopped in between would train anew.
-                run.discard_checkpoints()
+                # Not before: whoever is stopped in between would train anew. The forecast is no reason to.
+                if stage != _FORECAST:
+                    run.discard_checkpoints()
             if stage == until:
                 break
         if until != _FORECAST:
             _log.info("done in %.1f minutes%s%s", sum(minutes.values()), _speed(run, minutes), _come_to(run, minutes))
     return run
+
+
+def _is_due(stage: str, run: Run, minutes: Collection[str], until: str | None) -> bool:
+    """Whether a stage is to be run. The forecast is, for whoever asks for it, and otherwise not of what has begun."""
+    if stage == _FORECAST:
+        return until == _FORECAST or not ({_FORECAST, "finetune"} & set(minutes) or run.checkpoints.exists())
+    return stage not in minutes
 
 
 def _speed(run: Run, minutes: dict[str, float]) -> str:
@@ -193,9 +201,10 @@ def _before(stage: str, minutes: dict[str, float], stages: list[str]) -> dict[st
     if stage not in stages:
         raise UsageError(f"no stage {stage!r}; stages are: {', '.join(stages)}")
     before = stages[: stages.index(stage)]
-    if missing := [name for name in before if name not in minutes]:
+    # Without the forecast an experiment comes to its end, and so does a training that it came too late for.
+    if missing := [name for name in before if name not in minutes and name != _FORECAST]:
         raise UsageError(f"the run has not come to {stage!r}: {', '.join(missing)} still to be done")
-    return {name: minutes[name] for name in before}
+    return {name: minutes[name] for name in before if name in minutes}
 
 
 def _base(settings: Settings, run: Run) -> BaseModel:

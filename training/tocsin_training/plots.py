@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from tocsin_training.arrays import Floats
+
 _DPI = 120
 
 Standing = Literal["front", "beaten", "out"]

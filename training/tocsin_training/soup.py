@@ -27,7 +27,7 @@ def average(models: Sequence[Path], out: Path) -> Path:
     """Write the mean of models' weights, with the tokenizer of the first.
 
     :return: ``out``.
-    :raises UsageError: the folder holds something, or is there only one model.
+    :raises UsageError: the folder holds something, or there is only one model.
     :raises BaseModelError: a model is missing, or they are not built alike.
     """
     from torch.optim.swa_utils import AveragedModel

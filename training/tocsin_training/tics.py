@@ -54,9 +54,8 @@ def find_tics(records: Sequence[Record], *, most: int = 20) -> dict[str, list[Ti
             everywhere.update(here)
         for batch, here in counts.items():
             found[batch] += _tics(kind, here, everywhere)
-    ranked = [(batch, sorted(tics, key=_worst_first)) for batch, tics in found.items() if tics]
-    ranked.sort(key=lambda item: _worst_first(item[1][0]))
-    return {batch: _without_parts(tics)[:most] for batch, tics in ranked}
+    told = [(batch, sorted(_without_parts(tics), key=_worst_first)[:most]) for batch, tics in found.items() if tics]
+    return dict(sorted(told, key=lambda item: _worst_first(item[1][0])))
 
 
 def _tics(kind: str, here: Counter[str], everywhere: Counter[str]) -> Iterator[Tic]:

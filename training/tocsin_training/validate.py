@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import unicodedata
@@ -21,6 +20,7 @@ from tocsin_training import published as promised
 from tocsin_training.corpus import REASONS, REGISTERS, Line, Record, corpus_files
 from tocsin_training.duplicates import find_alike, grams
 from tocsin_training.importing.report import ImportReport
+from tocsin_training.tsv import read_tsv
 
 MIN_WORDS, MAX_WORDS = 4, 75
 MAX_FILE_BYTES = 5_000_000
@@ -248,16 +248,12 @@ def leaks(lines: Sequence[Line], texts: Sequence[str]) -> Iterator[Fault]:
 def read_texts(path: Path) -> list[str]:
     """The ``text`` column of a TSV file.
 
-    :raises InputError: the file cannot be read or has no such column.
+    :raises InputError: the file cannot be read, has no such column or holds no texts.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a TSV file: {error}") from error
-    if not rows or "text" not in rows[0]:
-        raise InputError(f"{path}: a TSV file with a column called text is needed")
-    return [row["text"] or "" for row in rows]
+    texts = [row["text"] or "" for _, row in read_tsv(path, "text")]
+    if not texts:
+        raise InputError(f"{path}: holds no texts")
+    return texts
 
 
 def _fault(line: Line, rule: str, message: str) -> Fault:

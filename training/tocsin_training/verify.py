@@ -20,7 +20,7 @@ from tocsin.classifier import EventClassifier, Scores
 from tocsin.encoder import open_session
 from tocsin.release import LAYOUT, Release
 from tocsin_training.config import VerifySettings
-from tocsin_training.corpus import label_matrix, limit, load_corpus
+from tocsin_training.corpus import label_matrix, load_split
 from tocsin_training.errors import VerificationError
 from tocsin_training.metrics import weighted_f1
 from tocsin_training.model import EventModel, load_tokenizer, predict_logits
@@ -171,7 +171,7 @@ def main(run: Run) -> None:
     :raises VerificationError: a tolerance is exceeded; the message has the figures.
     """
     settings = run.settings()
-    test = limit(load_corpus(settings.data.corpus), settings.data)["test"]
+    test = load_split(settings.data, "test")
     # A verdict of an earlier attempt must not outlive what it was about.
     run.verification.unlink(missing_ok=True)
     verdict = verify(

@@ -38,6 +38,7 @@ from tocsin_training.importing.groups import (
     splits_by_hash,
     splits_by_share,
 )
+from tocsin_training.importing.layouts import NO_REASON, NO_SPLIT
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Foresight, Progress
@@ -53,12 +54,10 @@ LEFT_OUT = "left-out.jsonl"
 REFUSED = "refused"
 """Folder with such files of what was refused, each under its key."""
 _OWN = "own-corpus"
-_NO_REASON = "not stated"
 _KEPT_PROBLEMS, _KEPT_DOUBTS, _KEPT_NAMES, _KEPT_DATES, _KEPT_RIVALS = 100, 50, 300, 5, 3
 _MOST_WAITING = 10_000
 """Rows that are left out and not in the store yet: in a file of another codebook they are nearly all."""
 _LANGUAGES_OF = 20_000
-_NO_SPLIT = "no split"
 _OF_CODERS = frozenset({generic.LAYOUT.name, events.LAYOUT.name})
 """Layouts in which a row says all of a text: where two differ, two people may."""
 _SPLIT_NAMES = (
@@ -324,6 +323,8 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
     """Count the texts, and note of each what its split depends on."""
     report, labels = work.report, Counter[str]()
     dropped: list[tuple[int, int, str, str, int]] = []
+    # How rare a text's labels are is known when all are counted; until then each has the number of its set of labels.
+    sets, numbers = dict[tuple[str, ...], int](), array("q")
     report.both_orders = [each.path.name for each in work.facts if len(each.orders) > 1]
     for text in work.progress.over("understanding labels", work.store.texts(), work.store.size()):
         found = work.labels(text)
@@ -334,6 +335,8 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
                 dropped.clear()
             continue
         labels.update(found)
+        report.without_event.all += not found
+        numbers.append(sets.setdefault(found, len(sets)))
         day = work.day(text)
         report.first, report.last = _widened(report.first, report.last, day)
         if day is None:
@@ -350,9 +353,9 @@ def _number(work: _Work, faults: dict[tuple[str, ...], _Fault]) -> None:
     work.store.add_problems(dropped)
     report.texts = len(work.ids)
     report.labels = {name: LabelCount(all=labels[name]) for name in work.taxonomy.names}
-    report.without_event.all = sum(not work.labels(text) for text in work.usable())
     position = {name: number for number, name in enumerate(sorted(labels, key=lambda name: (labels[name], name)))}
-    work.strata.extend(min((position[name] for name in work.labels(text) or ()), default=-1) for text in work.usable())
+    rarest = [min((position[name] for name in names), default=-1) for names in sets]
+    work.strata = array("q", (rarest[number] for number in numbers))
 
 
 def _note_undated(report: ImportReport, text: Text) -> None:
@@ -383,7 +386,7 @@ def _dropped(work: _Work, text: Text, fault: _Fault | None) -> tuple[int, int, s
     if fault is None:
         there = ", ".join(f"'{shown(part)}'" for part in text.parts or ("",))
         reason = f"the column {work.options.split_by} names no split but {there}"
-        return text.file, text.line, _NO_SPLIT, reason, text.copies
+        return text.file, text.line, NO_SPLIT, reason, text.copies
     row = text.coding_with(fault.name)
     return row.file, row.line, fault.problem.kind, fault.problem.reason, text.copies
 
@@ -479,7 +482,7 @@ def _record(work: _Work, text: Text, labels: tuple[str, ...]) -> dict[str, Any]:
         "origin": work.place(text),
     }
     if not labels:
-        record["reason"] = text.reason or _NO_REASON
+        record["reason"] = text.reason or NO_REASON
     return record | ({"date": day} if (day := work.day(text)) else {})
 
 

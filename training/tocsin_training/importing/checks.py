@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tocsin.language import UNKNOWN
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.corpus import SPLITS
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, UNSOUND
+from tocsin_training.importing.layouts import DISAGREE, NO_LABELS, NO_SPLIT, NO_TEXT, NOT_CODED, UNSOUND
 from tocsin_training.importing.names import UNKNOWN_NAME, suggest_merges
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE
@@ -43,9 +43,9 @@ def hints(odd_bytes: bytes) -> dict[str, str]:
         UNKNOWN_NAME: 'give the label of each such name ("" for no event) in a --names file; --suggest-names FILE '
         "writes a beginning",
         "annotations": "export the tasks from Label Studio again",
-        "no labels": "give every row the field; empty means no event",
-        "no split": "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
-        "annotators disagree": "decide these tasks, or export one annotation of each",
+        NO_LABELS: "give every row the field; empty means no event",
+        NO_SPLIT: "say in each row whether it is for train, validation (dev, eval) or test (holdout)",
+        DISAGREE: "decide these tasks, or export one annotation of each",
         NOT_CODED: "code them, or say what an empty cell means: --empty no-event",
         UNSOUND: "decide such names in a --names file (--suggest-names FILE writes a beginning), give a --taxonomy "
         "that has them (datasets/taxonomies/acled-nine-types.toml has ACLED's of before 2019), or leave these rows out",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tocsin_training.importing.label_cells import names_in
-from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.layouts import NO_LABELS, NO_TEXT, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
 
@@ -27,7 +27,7 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
         if not found:
             return NO_TEXT
         if labels not in cells:
-            return Problem("no labels", "has no field or column `labels`; leave it empty where there is no event")
+            return Problem(NO_LABELS, "has no field or column `labels`; leave it empty where there is no event")
         names = names_in(cells[labels], options.separator)
         events = tuple(name for name in names if name.casefold() not in no_event)
         return Draft(found, events, reason=cell(cells, reason))

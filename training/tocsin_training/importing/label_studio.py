@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tocsin_training.importing.label_cells import names_in
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.layouts import DISAGREE, NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import BadRow, Problem, Row, Table, as_text, is_objects
 
-DISAGREE = "annotators disagree"
 _CHOICES = ("choices", "taxonomy")
 _TEXT, _ANNOTATIONS = "\0text", "\0annotations"
 # What JSON-MIN puts beside the data and the answers.

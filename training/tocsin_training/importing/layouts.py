@@ -89,7 +89,14 @@ def cell(cells: Mapping[str, Any], column: str | None) -> str:
     return "" if column is None else as_text(cells.get(column))
 
 
+NO_REASON = "not stated"
+"""Reason of a text without event whose file gives none."""
 NO_TEXT = Problem("no text", "has no text")
+NO_LABELS = "no labels"
+"""Kind of rows in a layout of the project's own that lack the field."""
+NO_SPLIT = "no split"
+"""Kind of rows that name no split where most do."""
+DISAGREE = "annotators disagree"
 NOT_CODED = "not coded"
 """Kind of rows that nobody has labelled yet; they are counted, and are no fault of the file."""
 UNSOUND = "may be several labels"

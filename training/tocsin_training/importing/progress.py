@@ -19,6 +19,7 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from tocsin.errors import InputError
+from tocsin_training.duplicates import SKETCH_BYTES
 from tocsin_training.importing.options import ImportOptions
 
 Item = TypeVar("Item")
@@ -34,8 +35,6 @@ _LONG_SECONDS, _LARGE_BYTES = 120.0, 1_000_000_000
 # `make bench-prepare` measures of an export in ACLED's layout.
 _REST, _NEAR_DUPLICATES = 1.4, 2.1
 _CORPUS = 1.1
-_SKETCH_BYTES = 21 * 8
-"""Of each text, while near-duplicates are looked for."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Forecast:
         """:param share: of the files that was read, in these seconds, to get these rows."""
         longer = 1 + _REST + (_NEAR_DUPLICATES if options.near_duplicates else 0)
         found = round(rows / share)
-        beside = max(_CORPUS * store_bytes / share, _SKETCH_BYTES * found if options.near_duplicates else 0)
+        beside = max(_CORPUS * store_bytes / share, SKETCH_BYTES * found if options.near_duplicates else 0)
         return cls(found, longer * seconds / share, round(store_bytes / share + beside))
 
     @property
