@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import DOCS, with_table
+from pages import DOCS, publish
 from speed import ROOT, as_made, cpu_name
 
 from tocsin import EventClassifier, TocsinError, UsageError
@@ -62,16 +62,14 @@ def main() -> None:
     parser.add_argument("--no-event-share", type=float, default=0.8, help="share of texts without event in the mix")
     parser.add_argument("--save", action="store_true", help="write the table into docs/batch.md")
     arguments = parser.parse_args()
-    if arguments.save:
-        # Now, and not after minutes of measuring.
-        with_table(PAGE, _PROGRAM, "")
+
+    def table() -> str:
+        return as_table(measure(arguments.release, arguments.corpus, arguments.no_event_share))
+
     try:
-        table = as_table(measure(arguments.release, arguments.corpus, arguments.no_event_share))
+        publish(table, PAGE, _PROGRAM, save=arguments.save)
     except TocsinError as error:
         raise SystemExit(str(error)) from None
-    print(table)
-    if arguments.save:
-        PAGE.write_text(with_table(PAGE, _PROGRAM, table), encoding="utf-8")
 
 
 def measure(release: Path | None, corpus: Path, no_event_share: float) -> Figures:

@@ -14,19 +14,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
-from pages import DOCS, with_table
+import numpy as np
+from pages import DOCS, publish
 from peers import output, reason
 from speed import corpus_texts, cpu_name
 
+from tocsin import EventClassifier
+from tocsin_serving.batch import score_file
+from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk
+from tocsin_serving.batch.columns import Shape
+from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.settings import available_cores
 
 PAGE = DOCS / "distributed.md"
 _PROGRAM = "benchmarks/distributed.py"
 _JOB_SECONDS = 3600
+_ROWS_PASSED_ON = 40_000
 
 
 @dataclass(frozen=True)
@@ -43,25 +53,50 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--save", action="store_true", help="write the table into docs/distributed.md")
     arguments = parser.parse_args()
-    if arguments.save:
-        # Now, and not after an hour of measuring.
-        with_table(PAGE, _PROGRAM, "")
-    texts = corpus_texts(arguments.texts)
+    publish(lambda: table(arguments.texts, arguments.workers), PAGE, _PROGRAM, save=arguments.save)
+
+
+def table(count: int, workers: list[int]) -> str:
+    """Measure, with so many texts."""
+    texts = corpus_texts(count)
     with tempfile.TemporaryDirectory() as scratch:
-        whole, part = Path(scratch) / "whole", Path(scratch) / "part"
-        for folder, count in ((whole, len(texts)), (part, part_of(len(texts)))):
-            folder.mkdir()
-            lines = (json.dumps({"text": text}) + "\n" for text in texts[:count])
-            (folder / "in.jsonl").write_text("".join(lines), encoding="utf-8")
+        whole, part = (written(Path(scratch) / str(rows), texts[:rows]) for rows in (count, part_of(count)))
         jobs = {
-            (engine, workers): Job(measured(whole, engine, workers), measured(part, engine, workers))
+            (engine, number): Job(measured(whole, engine, number), measured(part, engine, number))
             for engine in ("local", "ray")
-            for workers in arguments.workers
+            for number in workers
         }
-    table = as_table(jobs, len(texts), arguments.workers)
-    print(table)
-    if arguments.save:
-        PAGE.write_text(with_table(PAGE, _PROGRAM, table), encoding="utf-8")
+        return as_table(jobs, count, workers, passing_on(Path(scratch) / "passed on"))
+
+
+def written(folder: Path, texts: Sequence[str]) -> Path:
+    """A folder with the texts as a file."""
+    folder.mkdir()
+    lines = (json.dumps({"text": text}) + "\n" for text in texts)
+    (folder / "in.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+def passing_on(folder: Path) -> float:
+    """CPU seconds a text of the process with the command: what it reads and writes, by a scorer that costs nothing.
+
+    Any chunk gets the answers to the first one's texts.
+    """
+    texts = corpus_texts(_ROWS_PASSED_ON)
+    written(folder, texts)
+    numbers = np.arange(CHUNK_ROWS)
+    scored = ChunkScorer(EventClassifier.load(), Shape())(Chunk(None, texts[:CHUNK_ROWS], numbers, [], CHUNK_ROWS))
+
+    def score(chunks: Iterable[Chunk], _: object) -> Iterator[tuple[Chunk, Answers]]:
+        for chunk in chunks:
+            rows = len(chunk.texts)
+            tally = replace(scored.tally, scored=rows)
+            yield chunk, Answers(scored.columns.slice(0, rows), scored.parents[:rows], tally)
+
+    with patch("tocsin_serving.batch.job.scoring", lambda *_, **__: nullcontext(score)):
+        begun = time.process_time()
+        score_file(folder / "in.jsonl", folder / "out.jsonl")
+        return (time.process_time() - begun) / len(texts)
 
 
 def part_of(texts: int) -> int:
@@ -87,7 +122,8 @@ def measured(folder: Path, engine: str, workers: int) -> float:
     return seconds
 
 
-def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int]) -> str:
+def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int], passed_on: float) -> str:
+    """:param passed_on: CPU seconds that a text costs the process with the command."""
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, {texts:,} texts. Texts a second with "
         f"start-up; core seconds and hours without it, from what these texts took longer than {part_of(texts):,}:",
@@ -109,7 +145,13 @@ def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int]) -
             "-" if cost is None else f"{cost * 1e9 / 3600:,.0f}",
         )
         lines.append(f"| {' | '.join(map(str, row))} |")
-    return "\n".join(lines)
+    costs = [cost for count in workers if (cost := core_seconds(jobs["ray", count], texts, count)) is not None]
+    cores = f": as many as {min(costs) / passed_on:,.0f} cores score" if costs else ""
+    told = (
+        f"The process with the command took {passed_on * 1000:.3f} CPU seconds to read and write 1,000 texts, which "
+        f"makes {1 / passed_on:,.0f} a second{cores}. What Ray itself does there comes on top of that."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def core_seconds(job: Job, texts: int, workers: int) -> float | None:

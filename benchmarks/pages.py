@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def publish(make: Callable[[], str], page: Path, program: str, *, save: bool) -> None:
+    """Print a table, and if asked to write it into a page, whose marks are looked for before the table is made."""
+    if save:
+        # Now, and not after minutes of measuring.
+        with_table(page, program, "")
+    table = make()
+    print(table)
+    if save:
+        page.write_text(with_table(page, program, table), encoding="utf-8")
 
 
 def with_table(page: Path, program: str, table: str) -> str:

@@ -28,7 +28,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 
-from pages import DOCS, with_table
+from pages import DOCS, publish
 from speed import CORES, ROOT, as_made, cpu_name, own_memory, peak_memory
 
 from tocsin.taxonomy import Taxonomy
@@ -70,15 +70,13 @@ def main() -> None:
     parser.add_argument("--no-near-duplicates", action="store_true", help="leave out the search for these")
     parser.add_argument("--save", action="store_true", help="write the table into docs/retraining.md")
     arguments = parser.parse_args()
-    if arguments.save:
-        # Now, and not after minutes of measuring.
-        with_table(PAGE, _PROGRAM, "")
     options = ["--no-near-duplicates"] if arguments.no_near_duplicates else []
-    part, whole = (measured(rows, options) for rows in (arguments.rows // _PARTS, arguments.rows))
-    table = as_table(part, whole, projected(part, whole, round(arguments.gigabytes * 1e9)))
-    print(table)
-    if arguments.save:
-        PAGE.write_text(with_table(PAGE, _PROGRAM, table), encoding="utf-8")
+
+    def table() -> str:
+        part, whole = (measured(rows, options) for rows in (arguments.rows // _PARTS, arguments.rows))
+        return as_table(part, whole, projected(part, whole, round(arguments.gigabytes * 1e9)))
+
+    publish(table, PAGE, _PROGRAM, save=arguments.save)
 
 
 def measured(rows: int, options: list[str]) -> Taken:

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pages import DOCS, with_table
+from pages import DOCS, publish
 from prepare import write_export
 from speed import CORES, ROOT, cpu_name, own_memory, peak_memory
 
@@ -69,15 +69,12 @@ def main() -> None:
     if arguments.run:
         run_stages(Path(arguments.run[0]), arguments.run[1])
         return
-    if arguments.save:
-        # Now, and not after minutes of measuring.
-        with_table(PAGE, _PROGRAM, "")
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = list(measured(Path(scratch), arguments.rows))
-    table = as_table(rows, arguments.rows)
-    print(table)
-    if arguments.save:
-        PAGE.write_text(with_table(PAGE, _PROGRAM, table), encoding="utf-8")
+
+    def table() -> str:
+        with tempfile.TemporaryDirectory() as scratch:
+            return as_table(list(measured(Path(scratch), arguments.rows)), arguments.rows)
+
+    publish(table, PAGE, _PROGRAM, save=arguments.save)
 
 
 def measured(scratch: Path, rows: int) -> Iterator[Row]:

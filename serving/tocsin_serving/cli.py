@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tocsin_serving.batch import FileSummary, JobOptions
     from tocsin_serving.batch.outputs import FilePair
 
+# Files that are left out, of perhaps thousands.
+_NAMED = 10
 ReleaseOption = Annotated[
     str | None,
     typer.Option(help="Release to use instead of the shipped one: a folder or store:name.", show_default=False),
@@ -36,6 +38,15 @@ EscapeOption = Annotated[
     ),
 ]
 EncodingOption = Annotated[str, typer.Option(help="CSV: encoding, such as cp1252 or utf-16.")]
+
+PrefixOption = Annotated[
+    str,
+    typer.Option(
+        help="Before the names of the columns that are added, such as tocsin_: for inputs that have such names "
+        "themselves, ACLED's own among them.",
+        show_default="nothing",
+    ),
+]
 
 
 def serve(
@@ -98,8 +109,8 @@ def score(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="A .csv, .jsonl (also .gz, .zst) or .parquet file, a folder of them, a glob in quotes, a URL such as "
-            "s3://bucket/folder, or - for stdin.",
+            help="A .csv, .tsv, .jsonl, .ndjson, .jl (also .gz, .zst) or .parquet file, a folder of them, a glob in "
+            "quotes, a URL such as s3://bucket/folder, or - for stdin.",
         ),
     ],
     target: Annotated[
@@ -110,7 +121,9 @@ def score(
             "a URL; - for stdout.",
         ),
     ],
-    text_column: Annotated[str, typer.Option(help="Column or field that holds the text.")] = "text",
+    text_column: Annotated[
+        str, typer.Option(help="Column or field that holds the text; its number with --no-header.")
+    ] = "text",
     split_sentences: Annotated[
         bool, typer.Option("--split-sentences", help="Write one row per sentence instead of one per text.")
     ] = False,
@@ -122,6 +135,7 @@ def score(
             "releases whose labels have them."
         ),
     ] = "tocsin",
+    prefix: PrefixOption = "",
     cascade: Annotated[
         bool,
         typer.Option(
@@ -130,7 +144,12 @@ def score(
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes of one thread each.", show_default="one per core")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Worker processes of one thread each; more than 16 may take more than 1 GB of memory.",
+            show_default="one per core",
+        ),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
@@ -166,12 +185,22 @@ def score(
     ] = False,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", metavar="csv|jsonl|parquet", help="For files whose names tell none, such as -."),
+        typer.Option(
+            "--format",
+            metavar="csv|jsonl|parquet",
+            help="For files whose names tell none, such as -; those of a folder or glob are then read too.",
+        ),
     ] = None,
     delimiter: DelimiterOption = None,
     quote: QuoteOption = '"',
     escape: EscapeOption = None,
     encoding: EncodingOption = "utf-8",
+    no_header: Annotated[
+        bool,
+        typer.Option(
+            "--no-header", help="CSV: the first line is a row. The output names the columns column_1, column_2, ..."
+        ),
+    ] = False,
     work_dir: Annotated[
         Path | None,
         typer.Option(help="Where an output bound for a URL grows until it is complete.", show_default="user's cache"),
@@ -185,7 +214,7 @@ def score(
     end stands a summary of what was found.
     """
     from tocsin import UsageError
-    from tocsin_serving.batch import JobOptions, dry_run_with_estimate, plan
+    from tocsin_serving.batch import JobOptions, check_scored, dry_run_with_estimate, plan
     from tocsin_serving.batch.dialect import Dialect
     from tocsin_serving.batch.report import check_report
 
@@ -193,12 +222,14 @@ def score(
     ray_address = ray_address if engine == "ray" or _was_typed(context, "ray_address") else None
     if date_column is not None and report is None:
         raise UsageError("--date-column is for the report: add --report FILE.html, or leave it out")
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding, header=not no_header)
     options = JobOptions(
-        text_column=text_column,
-        date_column=date_column,
+        text_column=dialect.column(text_column),
+        date_column=None if date_column is None else dialect.column(date_column),
         split_sentences=split_sentences,
         scores=scores,
         acled=output_schema == "acled",
+        prefix=prefix,
         cascade=cascade,
         workers=workers,
         engine=engine,
@@ -210,8 +241,7 @@ def score(
     )
     # Schedulers stop jobs with SIGTERM; it is to end like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
-    pairs = plan(source, target, file_format, dialect)
+    pairs = plan(source, target, file_format, dialect, left_out=_tell_left_out)
     if report is not None:
         check_report(report, overwrite=overwrite, resume=resume)
     if dry_run:
@@ -219,7 +249,13 @@ def score(
     elif report is not None:
         _score_and_report(pairs, options, report)
     else:
-        _score(pairs, options)
+        check_scored(_score(pairs, options))
+
+
+def _tell_left_out(names: Sequence[str]) -> None:
+    """Name on stderr the first few files that will not be read."""
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+    err.print(f"Left out, for their names tell no format: {shown}", markup=False, soft_wrap=True)
 
 
 def _was_typed(context: typer.Context, option: str) -> bool:
@@ -241,12 +277,15 @@ def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
 
 
 def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Path) -> None:
+    from tocsin_serving.batch import check_scored
     from tocsin_serving.batch.report import write_report
 
     # Only what went to stdout is not there to be read again.
     with tempfile.TemporaryDirectory() as folder:
         options = replace(options, stdout_copy=Path(folder) / "output")
-        write_report(report, _score(pairs, options), options)
+        summaries = _score(pairs, options)
+        write_report(report, [summary for summary in summaries if summary.failure is None], options)
+        check_scored(summaries)
 
 
 def _stopped(rows: int, *, resumable: bool) -> str:
@@ -266,6 +305,7 @@ def remap(
         Path | None, typer.Option(help="The new labels; by default those of --release.", show_default=False)
     ] = None,
     release: ReleaseOption = None,
+    prefix: PrefixOption = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     delimiter: DelimiterOption = None,
     quote: QuoteOption = '"',
@@ -285,5 +325,6 @@ def remap(
 
     new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
     dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
-    rows = write(source, target, Renaming(read_names(names), new), overwrite=overwrite, dialect=dialect)
+    renaming = Renaming(read_names(names), new, prefix)
+    rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)

@@ -9,7 +9,7 @@ import distributed
 import memory
 import pytest
 import train_scale
-from pages import with_table
+from pages import publish, with_table
 
 BEGINS, ENDS = (f"<!-- benchmarks/a.py {word} -->" for word in ("begins", "ends"))
 
@@ -26,6 +26,24 @@ def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
     page.write_text("a page\n")
     with pytest.raises(SystemExit, match=r"marks of benchmarks/a\.py, found 0"):
         with_table(page, "benchmarks/a.py", "a table")
+
+
+def test_a_page_is_looked_at_before_anything_is_measured_and_written_only_if_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGINS}\n{ENDS}\n")
+    publish(lambda: "a table", page, "benchmarks/a.py", save=False)
+    assert page.read_text() == f"{BEGINS}\n{ENDS}\n"
+    publish(lambda: "a table", page, "benchmarks/a.py", save=True)
+    assert page.read_text() == f"{BEGINS}\na table\n{ENDS}\n"
+    assert capsys.readouterr().out == "a table\n" * 2
+
+    def measured() -> str:
+        raise AssertionError("measured for a page that has no place for it")
+
+    with pytest.raises(SystemExit):
+        publish(measured, page, "benchmarks/b.py", save=True)
 
 
 @pytest.mark.parametrize("program", [cascade, distributed, memory, train_scale])

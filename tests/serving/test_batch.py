@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import struct
@@ -24,8 +25,11 @@ import pytest
 from support import assert_same_predictions
 
 from tocsin import EventClassifier, InputError, Prediction, TocsinError, UsageError
-from tocsin_serving.batch import JobOptions, chunks, job, plan, score_file
+from tocsin_serving.batch import FileSummary, JobOptions, check_scored, chunks, job, plan, score_file
+from tocsin_serving.batch.chunks import Answers, Chunk, Reader
 from tocsin_serving.batch.files import FileFormat, Input, format_by_name
+from tocsin_serving.batch.parquet_format import ParquetWriter
+from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.workspace import Spool
 
 TEXTS = [
@@ -257,6 +261,20 @@ def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path: Path, tiny_releas
     assert "raw_base64" in found[2]
 
 
+def test_a_blank_line_of_csv_is_an_empty_text_where_there_is_one_column_and_else_no_row(
+    tmp_path: Path, tiny_release: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(b"text\nAn airstrike.\n\nA protest.\n")
+    summary = score_file(source, tmp_path / "one.csv", release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored) == (3, 2)
+    (reject,) = rejects(tmp_path / "one.csv")
+    assert (reject["row"], reject["reason"], reject["raw"]) == (2, "text is empty", "")
+    source.write_bytes(b"id,text\n1,An airstrike.\n\n2,A protest.\n")
+    summary = score_file(source, tmp_path / "two.csv", release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored) == (2, 2)
+
+
 def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_release: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = [b'{"text": "fine"}', b"", b"{", b'{"text": 1}', b'{"text": null}', b'{"t": "x"}', b'["text"]']
@@ -266,6 +284,34 @@ def test_bad_json_lines_are_rejected_with_their_reason(tmp_path: Path, tiny_rele
     assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (10, 1, 9)
     assert [reject["row"] for reject in rejects(target)] == [3, 4, 5, 6, 7, 8, 9, 10, 11]
     assert rejects(target)[0]["raw"] == "{"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_line_too_long_for_memory_is_rejected_with_its_hash_and_the_others_are_scored(
+    place: int, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._MAX_LINE", 3000)
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    # The last is read on in two pieces, and none but the last is without its end.
+    long = b'{"text": "' + b"long " * 300_000 + b'"}' + b"\n" * (place < 2)
+    lines = [b'{"text": "An airstrike."}\n', b'{"text": "%s"}\n' % (b"x" * 2987)]
+    source.write_bytes(b"".join([*lines[:place], long, *lines[place:]]))
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (3, 2, 1)
+    assert summary.reject_reasons == {"line is longer than ... bytes": 1}
+    (reject,) = rejects(target)
+    assert reject["row"] == place + 1
+    assert reject["raw"] == long[:1000].decode()
+    assert f"it has {len(long):,} with its end, their SHA-256 is {sha256(long).hexdigest()}," in reject["reason"]
+
+
+def test_one_array_too_long_for_memory_is_no_json_lines(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_serving.batch.jsonl_format._MAX_LINE", 3000)
+    (tmp_path / "in.jsonl").write_text(json.dumps([{"text": "An airstrike."}] * 1000))
+    with pytest.raises(InputError, match="It looks like one JSON array"):
+        score_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", release=tiny_release)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +402,95 @@ def test_a_folder_goes_to_a_folder(tmp_path: Path, tiny_release: Path) -> None:
     assert [pair.source.name for pair in plan(str(folder / "**" / "*.jsonl"), output)] == ["b.jsonl"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_scored(
+    workers: int, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "d.csv", "e.csv"):
+        write_csv(folder / name, [f"{text} {name} {n}" for n in range(300) for text in TEXTS])
+    (folder / "b.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes())[:-20])
+    (folder / "c.csv").write_bytes(b"")
+    (folder / "f.csv").write_text("body\nAn airstrike.\n")
+    begun: list[str] = []
+    chunks_of = job._chunks
+
+    def breaking(reader: Reader, source: Input) -> Iterator[Chunk]:
+        """As if `d.csv` broke after it was looked through."""
+        begun.append(Path(source.name).name)
+        for number, chunk in enumerate(chunks_of(reader, source)):
+            if begun.count("d.csv") == 2 and source.name.endswith("d.csv") and number == 3:
+                raise InputError(f"{source.name} cannot be read: broken")
+            yield chunk
+
+    monkeypatch.setattr(job, "_chunks", breaking)
+    options = JobOptions(release=str(tiny_release), workers=workers)
+    told: list[FileSummary] = []
+    summaries = job.run(plan(folder, output), options, lambda summary, share: told.append(summary))
+    assert begun == ["a.csv", "d.csv", "e.csv"] * 2
+    failures = {summary.files.source.name: summary.failure for summary in summaries}
+    assert [name for name, failure in failures.items() if failure is None] == ["a.csv", "e.csv"]
+    assert [summary.failure for summary in told[:3]] == [failures[name] for name in ("b.csv.gz", "c.csv", "f.csv")]
+    assert sorted(path.name for path in output.iterdir() if not path.name.endswith(".json")) == ["a.csv", "e.csv"]
+    score_file(folder / "e.csv", tmp_path / "alone.csv", release=tiny_release)
+    assert (output / "e.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    with pytest.raises(
+        InputError, match=r"^Of 6 files 4 could not be scored:\n.*b\.csv\.gz cannot be read[^\n]*\n.*c\.csv is"
+    ):
+        check_scored(summaries)
+
+
+def test_the_command_lists_what_was_left_out_and_ends_with_1(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_csv(tmp_path / "in" / "a.csv", TEXTS)
+    for name in ("b.csv", "c.bz2"):
+        (tmp_path / "in" / name).touch()
+    command = [sys.executable, "-m", "tocsin.cli.main", "score", "in", "out", "--release", str(tiny_release)]
+    done = subprocess.run([*command, "--workers", "1"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Left out, for their names tell no format: in/c.bz2" in done.stderr
+    assert "in/a.csv: 6 rows read" in done.stderr
+    assert done.stderr.endswith("error: Of 2 files 1 could not be scored:\nin/b.csv is empty\n")
+
+
+def test_where_no_file_can_be_read_the_first_fault_is_said(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "in" / name).write_text("body\nAn airstrike.\n")
+    with pytest.raises(UsageError, match=r"'text' is not in .*a\.csv"):
+        job.run(plan(tmp_path / "in", tmp_path / "out"), JobOptions(release=str(tiny_release)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.parquet"])
+def test_a_fault_late_in_a_file_is_found_before_it_is_scored(
+    name: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / name, tmp_path / f"out{name[2:]}"
+    texts = [f"An airstrike {n}." for n in range(100_000)]
+    if name.endswith("csv"):
+        monkeypatch.setattr("tocsin_serving.batch.csv_format.MAX_CELL", 100)
+        write_csv(source, [*texts, "An airstrike." * 10])
+    elif name.endswith("gz"):
+        write_csv(tmp_path / "plain", texts)
+        source.write_bytes(gzip.compress((tmp_path / "plain").read_bytes())[:-20])
+    else:
+        pq.write_table(pa.table({"text": texts}), source, compression="zstd", use_dictionary=False)
+        content = bytearray(source.read_bytes())
+        middle = len(content) * 3 // 4
+        content[middle : middle + 1000] = bytes(1000)
+        source.write_bytes(content)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("rows were scored that would be thrown away")
+
+    monkeypatch.setattr(ChunkScorer, "__call__", refuse)
+    with pytest.raises(InputError, match=name):
+        score_file(source, target, release=tiny_release)
+    assert not target.exists()
+
+
 def test_a_glob_does_not_read_its_own_outputs_again(tmp_path: Path, tiny_release: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("a.csv", "deep/b.csv"):
@@ -434,23 +569,54 @@ def test_csv_that_is_no_utf8_or_no_text_is_told_apart(tmp_path: Path, tiny_relea
 
 
 @pytest.mark.parametrize(
-    ("content", "line"),
+    ("content", "good", "line", "tail"),
     [
-        ('id,text\n1,"Army shelled town\n2,more\n3,more\n', 2),
-        ('id,text\r\n1,"closed\r\nhere"\r\n"2\r\n3","open\r\n4,more', 5),
-        ('id,text\n1,fine\n2,"', 3),
-        ('id,text\n1,"doubled ""\n', 2),
-        ('id,"text\n1,fine\n', 1),
+        ('id,text\n1,"Army shelled town\n2,more\n3,more\n', 0, 2, ['1,"Army shelled town', "2,more", "3,more"]),
+        (
+            'id,text\r\n1,"closed\r\nhere"\r\n"2\r\n3","open\r\n4,more',
+            1,
+            5,
+            ['"2', '3","open', "4,more"],
+        ),
+        ('id,text\n1,fine\n2,"', 1, 3, ['2,"']),
+        ('id,text\n1,"doubled ""\n', 0, 2, ['1,"doubled ""']),
     ],
 )
-def test_a_quote_that_is_never_closed_is_refused_with_its_line(
-    content: str, line: int, tmp_path: Path, tiny_release: Path
+def test_a_quote_that_is_never_closed_rejects_the_lines_from_its_row_on_and_no_others(
+    content: str, good: int, line: int, tail: list[str], tmp_path: Path, tiny_release: Path
 ) -> None:
-    source = tmp_path / "in.csv"
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_bytes(content.encode())
-    with pytest.raises(InputError, match=rf"in\.csv: the quote opened in line {line} is never closed"):
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (good + len(tail), good, len(tail))
+    found = rejects(target)
+    assert [reject["raw"] for reject in found] == tail
+    assert [reject["row"] for reject in found] == list(range(good + 1, good + len(tail) + 1))
+    assert {reject["reason"].partition(",")[0] for reject in found} == {
+        f"the quote opened in line {line} is never closed"
+    }
+    assert len(summary.reject_reasons) == 1
+
+
+def test_a_quote_that_is_never_closed_in_the_header_is_refused(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text('id,"text\n1,fine\n')
+    with pytest.raises(InputError, match=r"in\.csv: the quote opened in line 1 is never closed"):
         score_file(source, tmp_path / "out.csv", release=tiny_release)
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_cell_beyond_all_measure_rejects_the_lines_from_it_on(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin_serving.batch.csv_format.MAX_CELL", 50)
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    tail = ['2,"open', *(f"{n},An airstrike." for n in range(3, 20))]
+    source.write_text("\n".join(["id,text", "1,fine", *tail]) + "\n")
+    summary = score_file(source, target, release=tiny_release)
+    assert (summary.rows_scored, summary.rows_rejected) == (1, len(tail))
+    assert [reject["raw"] for reject in rejects(target)] == tail
+    assert "starts in line 3" in rejects(target)[0]["reason"]
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
@@ -532,6 +698,45 @@ def test_the_command_counts_on_stderr_and_keeps_stdout_clean(tmp_path: Path, tin
     assert (again.returncode, again.stdout) == (2, "")
     assert "--overwrite" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("lost", ["row", "parent", "event", "sentence"])
+def test_a_row_that_is_lost_while_it_is_scored_is_noticed(
+    lost: str, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = _one_csv(tmp_path), tmp_path / "out.csv"
+    scored = ChunkScorer.__call__
+
+    def losing(self: ChunkScorer, chunk: Chunk) -> Answers:
+        answers = scored(self, chunk)
+        if lost == "parent":
+            # As many rows as there should be, one of them another's.
+            return Answers(answers.columns, np.array([0, *answers.parents[:-1]]), answers.tally)
+        return Answers(answers.columns.slice(1), answers.parents[1:], answers.tally)
+
+    options: dict[str, bool] = {"event": {"acled": True}, "sentence": {"split_sentences": True}}.get(lost, {})
+    score_file(source, tmp_path / "fine.csv", release=tiny_release, **options)  # type: ignore[arg-type]
+    monkeypatch.setattr(ChunkScorer, "__call__", losing)
+    with pytest.raises(TocsinError, match="Of rows 1 to 6 some were lost while they were scored"):
+        score_file(source, target, release=tiny_release, **options)  # type: ignore[arg-type]
+    assert not target.exists()
+
+
+def test_a_row_that_parquet_loses_is_noticed(
+    tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in.parquet"
+    write_parquet(source, [f"An airstrike {n}." for n in range(1000)])
+    with monkeypatch.context() as patch:
+        encode = ParquetWriter.encode
+        patch.setattr(ParquetWriter, "encode", lambda self, rows, answers: list(encode(self, rows, answers))[:-1])
+        with pytest.raises(TocsinError, match="0 of 1,000 rows were written"):
+            score_file(source, tmp_path / "out.parquet", release=tiny_release)
+    batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda self, **given: list(batches(self, **given))[1:])
+    with pytest.raises(InputError, match=r"in\.parquet holds 488 rows, and says that it has 1,000"):
+        score_file(source, tmp_path / "other.parquet", release=tiny_release)
+    assert not list(tmp_path.glob("o*"))
 
 
 def test_lost_rows_are_noticed(tmp_path: Path) -> None:

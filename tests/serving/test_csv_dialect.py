@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from support import make_tiny_release
+from typer.testing import CliRunner
 
 from tocsin import InputError, UsageError
+from tocsin.cli.main import app
 from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
 from tocsin_serving.batch.dialect import Dialect
 from tocsin_serving.batch.report import output_rows
@@ -151,15 +153,58 @@ def test_utf16_that_is_cut_off_or_not_announced_is_refused(tmp_path: Path, tiny_
         ({"delimiter": '"'}, "--delimiter and --quote are the same character"),
         ({"encoding": "klingon"}, "--encoding klingon: no such encoding. Common ones"),
         ({"encoding": "hex"}, "--encoding hex: no such encoding"),
+        ({"header": False}, "--no-header needs --delimiter"),
         ({"quote": "none"}, "--quote none: .* Give --escape as well"),
     ],
 )
 def test_a_dialect_that_cannot_be_is_refused(
-    options: dict[str, str], message: str, tmp_path: Path, tiny_release: Path
+    options: dict[str, Any], message: str, tmp_path: Path, tiny_release: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
         scored(b"id,text\n1,An airstrike.\n", options, tmp_path, tiny_release)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["in.csv"])
+
+
+@pytest.mark.parametrize("column", ["2", "column_2"])
+def test_a_file_without_a_header_is_read_whole_and_its_output_names_the_columns(
+    column: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    content = b"\n[1]\tAn airstrike hit.\t\n2\tA protest.\tx\n3\n4\t\tx\n"
+    options = {"delimiter": "tab", "header": False, "text_column": column}
+    summary, target = scored(content, options, tmp_path, tiny_release)
+    assert (summary.rows_read, summary.rows_scored, summary.rows_rejected) == (4, 2, 2)
+    header, *rows = read(target.read_bytes(), "utf-8", {"delimiter": "\t"})
+    assert header[:4] == ["column_1", "column_2", "column_3", "events"]
+    assert [row[:3] for row in rows] == [["[1]", "An airstrike hit.", ""], ["2", "A protest.", "x"]]
+    assert [reject["row"] for reject in rejects(target)] == [3, 4]
+    assert json.loads((tmp_path / "out.csv.manifest.json").read_bytes())["settings"]["input_format"].endswith(
+        "header False"
+    )
+    assert scored(content, options, tmp_path, tiny_release, resume=True)[0] == summary
+
+
+def test_a_column_of_texts_without_a_header_loses_no_line(tmp_path: Path, tiny_release: Path) -> None:
+    options = {"delimiter": ",", "header": False, "text_column": "1"}
+    summary, target = scored(b"\nAn airstrike.\n\nA protest.\n", options, tmp_path, tiny_release)
+    assert (summary.rows_read, summary.rows_scored) == (4, 2)
+    assert [reject["row"] for reject in rejects(target)] == [1, 3]
+
+
+def test_a_column_that_is_not_there_is_named_without_a_header_too(tmp_path: Path, tiny_release: Path) -> None:
+    with pytest.raises(UsageError, match=r"'column_3' is not in .*Its columns: column_1, column_2\."):
+        scored(b"1,a\n", {"delimiter": ",", "header": False, "text_column": "3"}, tmp_path, tiny_release)
+
+
+def test_the_command_takes_files_without_a_header(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in.csv").write_text("2024-03-05;An airstrike hit the market.\n")
+    command = ["score", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), "--no-header", "--text-column", "2"]
+    report = ["--report", str(tmp_path / "report.html"), "--date-column", "1"]
+    more = ["--delimiter", ";", "--workers", "1", "--release", str(tiny_release), *report]
+    done = CliRunner().invoke(app, [*command, *more])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "An airstrike hit the market." in page
+    assert "Over time" in page
 
 
 def test_dialects_are_for_csv(tmp_path: Path) -> None:
@@ -185,7 +230,7 @@ def test_a_job_in_a_dialect_that_was_stopped_goes_on_to_the_same_bytes(
     monkeypatch.setattr("tocsin_serving.batch.csv_format.CHUNK_ROWS", 2)
     rows = [f'{n}^"caf\xe9 \\"{n}\\" airstrike"' for n in range(9)]
     content = ("sep=^\nid^text\n" + "\n".join(rows) + "\n").encode("latin-1")
-    options = {"escape": "\\", "encoding": "latin-1"}
+    options: dict[str, Any] = {"escape": "\\", "encoding": "latin-1"}
     (tmp_path / "whole").mkdir()
     _, whole = scored(content, options, tmp_path / "whole", tiny_release)
     dialect = Dialect.of(delimiter=None, quote='"', **options)

@@ -19,6 +19,7 @@ from support import ROOT
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import SparkSession
 
 PAGE = ROOT / "docs" / "distributed.md"
@@ -54,11 +55,33 @@ def test_the_spark_recipe_gives_the_librarys_answers(spark: SparkSession) -> Non
     pq.write_table(table, "reports.parquet")
     (recipe,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(recipe, str(PAGE), "exec"), {"__name__": "__main__"})
-    labelled = pq.read_table("labelled.parquet").sort_by("id")
-    expected = score_table(table)
+    assert_scored(pq.read_table("labelled.parquet"), score_table(table))
+
+
+@pytest.mark.spark
+@pytest.mark.filterwarnings("ignore")
+def test_frames_of_pandas_give_the_same_in_spark(spark: SparkSession) -> None:
+    from tocsin_serving.batch import score_table
+
+    def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for frame in frames:
+            yield score_table(frame).to_pandas()
+
+    table = pa.table({"id": range(len(TEXTS)), "text": TEXTS})
+    reports = spark.createDataFrame(table)
+    schema = spark.createDataFrame(score_table(table.slice(0, 1))).schema
+    assert_scored(reports.mapInPandas(score, schema).toArrow(), score_table(table))
+
+
+def assert_scored(labelled: pa.Table, expected: pa.Table) -> None:
+    """The same rows, in whatever order."""
     assert labelled.column_names == expected.column_names
+    labelled = labelled.sort_by("id")
     for name in ("label", "event_type", "probability", "needs_review", "reject_reason", "text_sha256"):
         assert labelled.column(name).to_pylist() == expected.column(name).to_pylist()
+    assert [len(events or ()) for events in labelled.column("events").to_pylist()] == [
+        len(events or ()) for events in expected.column("events").to_pylist()
+    ]
 
 
 def test_the_manifest_for_kubernetes_is_a_ray_job_of_the_same_ray() -> None:

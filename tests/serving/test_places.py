@@ -50,10 +50,25 @@ def unpacked(path: Path) -> bytes:
         ("A.B.CSV.GZ", "csv", "gzip"),
         ("a.jsonl.zst", "jsonl", "zstd"),
         ("a.parquet", "parquet", None),
+        ("a.ndjson.gz", "jsonl", "gzip"),
+        ("a.jl", "jsonl", None),
     ],
 )
 def test_a_name_tells_the_format(name: str, kind: str, codec: str | None) -> None:
     assert format_by_name(name) == FileFormat(kind, codec)
+
+
+def test_tsv_is_csv_with_tabs_whatever_its_header(tmp_path: Path, tiny_release: Path) -> None:
+    source = tmp_path / "in.tsv"
+    source.write_text("text\nAn airstrike, then more.\n")
+    assert score_file(source, tmp_path / "out.tsv", release=tiny_release).rows_scored == 1
+    assert (tmp_path / "out.tsv").read_text().startswith("text\tevents\t")
+    source.write_text("id,text\n1,An airstrike.\n")
+    # What is said goes before the name.
+    assert score_file(source, tmp_path / "said.tsv", release=tiny_release, delimiter=",").rows_scored == 1
+    source.rename(tmp_path / "in.csv")
+    with pytest.raises(UsageError, match=r"new\.tsv is tab-separated by its name; call it \.csv"):
+        score_file(tmp_path / "in.csv", tmp_path / "new.tsv", release=tiny_release)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.gz", "a.parquet.gz", "csv", ".csv"])
@@ -113,6 +128,8 @@ def test_pipes_carry_rows_and_stderr_the_rest(tmp_path: Path, tiny_release: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout == (tmp_path / "expected.csv").read_bytes()
     reject, counts, *summary = done.stderr.decode().splitlines()
+    # As docs/batch.md tells them apart.
+    assert [line for line in done.stderr.decode().splitlines() if line.startswith('{"file": ')] == [reject]
     assert json.loads(reject) == {"file": "stdin", "row": 2, "reason": "text is empty", "raw": "2,"}
     assert counts == "stdin: 3 rows read = 2 scored on stdout + 1 rejected on stderr"
     assert any("texts scored" in line for line in summary)

@@ -81,6 +81,30 @@ def test_a_link_to_nothing_is_refused_where_it_is_called_like_an_input(pattern: 
         plan(str(folder / pattern), tmp_path / "out")
 
 
+@pytest.mark.parametrize("pattern", ["", "**/*"])
+def test_files_that_are_left_out_are_named(pattern: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    ours = ("a.csv.manifest.json", "a.csv.rejects.jsonl", ".hidden.txt")
+    files(*(folder / name for name in ("a.csv", "b.tsv", "c.ndjson", "d.txt", "deep/e.csv.bz2", *ours)))
+    left_out: list[str] = []
+    found = plan(str(folder / pattern), tmp_path / "out", left_out=left_out.extend)
+    assert names(found, folder) == ["a.csv", "b.tsv", "c.ndjson"]
+    assert left_out == [str(folder / "d.txt"), str(folder / "deep" / "e.csv.bz2")]
+
+
+@pytest.mark.parametrize("pattern", ["", "*"])
+def test_a_format_that_is_given_holds_for_all_files_of_a_folder(pattern: str, tmp_path: Path) -> None:
+    folder, left_out = tmp_path / "in", list[str]()
+    files(folder / "a.csv", folder / "b.txt", folder / "c", folder / "a.csv.manifest.json")
+    found = plan(str(folder / pattern), tmp_path / "out", "csv", left_out=left_out.extend)
+    assert names(found, folder) == ["a.csv", "b.txt", "c"]
+    assert {(str(pair.source_format), str(pair.target_format)) for pair in found} == {("csv", "csv")}
+    assert left_out == []
+    files(folder / "d.jsonl")
+    with pytest.raises(UsageError, match=r"d\.jsonl is jsonl by its name; leave --format csv out"):
+        plan(folder, tmp_path / "out", "csv")
+
+
 def test_linked_folders_are_read_once_for_each_name_and_never_in_circles(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     files(folder / "a.csv", folder / "deep" / "b.csv", tmp_path / "elsewhere" / "c.csv")

@@ -98,7 +98,9 @@ def test_a_cluster_that_loses_a_machine_gives_the_local_engines_bytes(
 def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path, tmp_path: Path, release: Path) -> None:
     engines: tuple[Literal["local", "ray"], ...] = ("local", "ray")
     for number, engine in enumerate(engines):
-        options = JobOptions(release=str(release), split_sentences=True, acled=True, engine=engine, workers=1)
+        options = JobOptions(
+            release=str(release), split_sentences=True, acled=True, engine=engine, workers=1, prefix="x_"
+        )
         job.run(plan(folder / "b.csv", tmp_path / f"{number}.csv"), options)
     assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
 

@@ -295,6 +295,34 @@ def test_a_dry_run_estimates_and_writes_nothing(source: Path, tiny_release: Path
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_dry_run_says_that_the_job_would_be_refused_and_writes_nothing(
+    source: Path, tiny_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "new" / "out.jsonl"
+    options = JobOptions(release=str(tiny_release))
+    dry_run.dry_run_with_estimate(plan(source, target), options)
+    assert not target.parent.exists()
+    target.parent.mkdir()
+    target.write_text("mine")
+    with pytest.raises(UsageError, match=r"^the job would be refused: .*out\.jsonl exists; --overwrite replaces it"):
+        dry_run.dry_run_with_estimate(plan(source, target), options)
+    assert capsys.readouterr().err.count("rows/s with") == 2
+    dry_run.dry_run_with_estimate(plan(source, target), replace(options, overwrite=True))
+
+
+def test_a_dry_run_leaves_out_what_the_job_would(
+    source: Path, tiny_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("")
+    (folder / "b.csv").write_text("text\n" + "An airstrike hit.\n" * 10)
+    dry_run.dry_run_with_estimate(plan(folder, tmp_path / "out"), JobOptions(release=str(tiny_release)))
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"Left out: {folder / 'a.csv'} is empty" in said
+    assert "about 10 rows at" in said
+
+
 def test_files_that_hold_no_text_at_their_start_are_estimated_too(tmp_path: Path, tiny_release: Path) -> None:
     options = JobOptions(release=str(tiny_release))
     folder = tmp_path / "in"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -100,7 +101,13 @@ def examples() -> list[str]:
 def test_examples_of_the_page_run(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"id": [1, 2], "text": ["Rebels shelled the town.", None]}), "reports.parquet")
-    exec(compile(example, "docs/python.md", "exec"), {"__name__": "__main__"})
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(example, "docs/python.md", "exec"), names)
+    file = Path("labelled.parquet")
+    labelled = pq.read_table(file) if file.exists() else pa.table(names["labelled"])
+    found = dict(zip(labelled.column("id").to_pylist(), labelled.column("label").to_pylist(), strict=True))
+    # A file's rows without an answer are elsewhere.
+    assert found in ({1: "shelling_artillery_missile_attack", 2: None}, {1: "shelling_artillery_missile_attack"})
 
 
 def test_the_page_shows_how_to_score_a_table_and_a_file() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,7 @@ class Columns:
     others: tuple[str, ...] = ()
     """Further columns that must be there."""
 
-    def check(self, names: Iterable[str], file: object) -> Self:
+    def check(self, names: Iterable[str], file: object) -> None:
         """Refuse a file without the text column or with one that the job would add.
 
         :raises UsageError: naming the file and the columns.
@@ -126,9 +126,9 @@ class Columns:
         clash = [name for name in self.added.names if name in names]
         if clash:
             raise UsageError(
-                f"{file} already has a column of a name that scoring adds: {', '.join(clash)}. Rename or drop it."
+                f"{file} already has a column of a name that scoring adds: {', '.join(clash)}. Put a prefix "
+                "before what is added, such as --prefix tocsin_, or rename or drop it."
             )
-        return self
 
 
 def text_problem(value: object) -> str | None:

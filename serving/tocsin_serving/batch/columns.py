@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tocsin import Label, Scores
+from tocsin import Label, Scores, UsageError
 
 _LABEL_COLUMNS = ("label", "name", "sub_event_type", "event_type", "disorder_type")
-# Columns of the first event beside the list of all: what people filter and count by.
-_FIRST_EVENT_COLUMNS = ("label", "sub_event_type", "event_type", "disorder_type")
+# Of the first event, beside the list of all: what people filter and count by.
+FIRST_EVENT_COLUMNS = ("label", "sub_event_type", "event_type", "disorder_type")
 
 EVENT = pa.struct([*((name, pa.string()) for name in _LABEL_COLUMNS), ("probability", pa.float32())])
 SENTENCE_FIELDS = (
@@ -27,7 +28,7 @@ SENTENCE_FIELDS = (
 )
 ANSWER_FIELDS = (
     pa.field("events", pa.list_(EVENT)),
-    *(pa.field(name, pa.string()) for name in _FIRST_EVENT_COLUMNS),
+    *(pa.field(name, pa.string()) for name in FIRST_EVENT_COLUMNS),
     pa.field("probability", pa.float32()),
     pa.field("no_event_probability", pa.float32()),
     pa.field("needs_review", pa.bool_()),
@@ -65,10 +66,22 @@ class Shape:
     """A row per event, under ACLED's column names; a text without event has no row."""
     notes: bool = True
     """With ACLED's `notes`; not when the input's text column goes by that name already."""
+    prefix: str = ""
+    """What stands before the names of the columns, where the input has such names itself."""
+
+    def __post_init__(self) -> None:
+        """:raises UsageError: the prefix would make names that other programs, or a dialect of CSV, do not take."""
+        if not re.fullmatch(r"\w*", self.prefix, re.ASCII):
+            raise UsageError(f"--prefix takes letters, digits and underscores, such as tocsin_; not {self.prefix!r}")
 
     @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns a job adds, in order."""
+        return pa.schema([field.with_name(self.prefix + field.name) for field in self.fields])
+
+    @property
+    def fields(self) -> pa.Schema:
+        """The same under their own names, as they are made."""
         fields = list(SENTENCE_FIELDS if self.split_sentences else ())
         fields += [field for field in self._answer_fields if field not in fields]
         return pa.schema([*fields, *((SCORES_FIELD,) if self.scores else ())])
@@ -114,14 +127,14 @@ def event_rows(columns: pa.Table, texts: Sequence[str], shape: Shape) -> tuple[p
 
     :param columns: what `answer_columns` gives, with those about sentences or at least `document_row`.
     :param texts: what goes into `notes`.
-    :return: the columns of `shape` and for each event the position of its text.
+    :return: the fields of `shape` and for each event the position of its text.
     """
     events = columns.column("events").combine_chunks()
     parents = pc.list_parent_indices(events)
     found = dict(zip(EVENT.names, events.flatten().flatten(), strict=True))
     rows = columns.append_column("notes", pa.array(texts, pa.string())).take(parents)
-    taken = [found.get(name, rows.column(name) if name in rows.column_names else None) for name in shape.schema.names]
-    return pa.Table.from_arrays(taken, schema=shape.schema), parents.to_numpy().astype(np.intp)
+    taken = [found.get(name, rows.column(name) if name in rows.column_names else None) for name in shape.fields.names]
+    return pa.Table.from_arrays(taken, schema=shape.fields), parents.to_numpy().astype(np.intp)
 
 
 def _ranked(answers: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
@@ -139,7 +152,7 @@ def _events(labels: Sequence[Label], positions: NDArray[np.intp], probabilities:
 
 
 def _first_event(events: pa.StructArray, first: pa.Array) -> dict[str, pa.Array]:
-    return {name: events.field(name).take(first) for name in (*_FIRST_EVENT_COLUMNS, "probability")}
+    return {name: events.field(name).take(first) for name in (*FIRST_EVENT_COLUMNS, "probability")}
 
 
 def _score_map(answers: Scores) -> pa.MapArray:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,12 @@ MAX_CELL = 64 * 1024 * 1024
 
 
 class CsvRecords:
-    """The records of a CSV file with a header.
+    """The records of a CSV file.
 
     :param source: whose format says what is known of the dialect.
     :param column: one that should be there; it tells the delimiter.
     :raises InputError: the file cannot be read as CSV in its encoding.
+    :raises UsageError: nothing tells its delimiter.
     """
 
     def __init__(self, source: Input, column: str) -> None:
@@ -63,18 +65,39 @@ class CsvRecords:
         if named := _SEPARATOR.fullmatch(first_line):
             self.separator, self._before, first_line = first_line, 1, self._next_line()
             given = replace(given, delimiter=given.delimiter or named[1])
+        if given.delimiter is None and not given.header:
+            raise UsageError(f"{source.name}: --no-header needs --delimiter, for there are no names to tell it by")
         self.dialect = replace(given, delimiter=given.delimiter or delimiter_of(first_line, column, given))
         self._records = self._checked(first_line)
-        self.header = next(self._records, _NO_RECORD).cells
+        first = next(self._records, _NO_RECORD) if given.header else self._first_row()
+        if first.fault is not None:
+            raise InputError(f"{source.name}: {first.fault}")
+        self.header = first.cells if given.header else [f"column_{at}" for at in range(1, len(first.cells) + 1)]
         if not _is_text(self.header):
             raise InputError(f"{source.name} is not {self._encoding_problem}, or save it as UTF-8")
 
     def __iter__(self) -> Iterator[CsvRecord]:
-        """All rows in order; blank lines are no rows."""
-        return (record for record in self._records if record.cells)
+        """All rows in order; a blank line is none, save where it is how an only column's empty cell is written."""
+        for record in self._records:
+            if record.cells:
+                yield record
+            elif len(self.header) == 1:
+                yield replace(record, cells=[""])
+
+    def _first_row(self) -> CsvRecord:
+        """The first that is not blank, which stays to be read."""
+        begun: list[CsvRecord] = []
+        for record in self._records:
+            begun.append(record)
+            if record.cells:
+                break
+        self._records = chain(begun, self._records)
+        return begun[-1] if begun else _NO_RECORD
 
     def problem(self, record: CsvRecord) -> str | None:
         """Why a row is not what its writer meant, or none."""
+        if record.fault is not None:
+            return record.fault
         if not _is_text(record.cells):
             return f"not valid {self._encoding_problem}"
         if record.ran_together(self.dialect):
@@ -111,7 +134,7 @@ class CsvRecords:
     def _checked(self, first_line: str) -> Iterator[CsvRecord]:
         """Records with the lines they were made of.
 
-        :raises InputError: a quote is never closed.
+        Where a quote is never closed nobody can tell which lines behind it are rows: each is a record with a fault.
         """
         lines: list[str] = []
         ended = False
@@ -133,29 +156,31 @@ class CsvRecords:
                 # Only inside quotes, or behind an escape, does the reader ask for another line before it hands out a
                 # row.
                 if ended:
-                    raise InputError(f"{self._source.name}: {self._unended(cells, self._before + rows.line_num)}")
+                    fault = self._unended(cells, self._before + rows.line_num)
+                    break
                 yield CsvRecord(cells, tuple(lines), before + 1, self.encoding)
                 before = self._before + rows.line_num
                 lines.clear()
+            else:
+                return
         except csv.Error as error:
-            raise InputError(
-                f"{self._source.name}: {error} in the row that starts in line {before + 1}; "
-                "is a quote there never closed?"
-            ) from error
+            fault = f"{error}: in the row that starts in line {before + 1} a quote may never be closed"
+        for number, line in enumerate(chain(lines, iter(self._next_line, "")), before + 1):
+            yield CsvRecord([line], (line,), number, self.encoding, fault)
 
     def _unended(self, cells: list[str], last_line: int) -> str:
         if self.dialect.quote is None:
-            return f"line {last_line} ends with an escape, and nothing comes after it; the file may be cut off"
+            return f"line {last_line} ends with an escape, and nothing comes after it: the file may be cut off"
         opened = last_line - max(_count_lines(cells[-1]), 1) + 1
         escapes = "" if self.dialect.escape else "; where a backslash stands before quotes, give --escape '\\'"
         return (
-            f"the quote opened in line {opened} is never closed; "
+            f"the quote opened in line {opened} is never closed, so what follows cannot be told apart into rows: "
             f"close it or, if it belongs to the text, put the cell in quotes and double those inside{escapes}"
         )
 
 
 class CsvReader:
-    """Reads a CSV file with a header."""
+    """Reads a CSV file."""
 
     def __init__(self, source: Input, columns: Columns) -> None:
         self._source = source
@@ -164,7 +189,7 @@ class CsvReader:
         self._text = self.records.header.index(columns.text)
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order; blank lines are no rows."""
+        """All rows in order."""
         before, batch, size = 0, _Batch(), 0
         for record in self.records:
             batch.add(record, self._problem(record), before + batch.read + 1)
@@ -192,6 +217,8 @@ class CsvRecord:
     """As they stand in the file, with their ends."""
     first_line: int
     encoding: str = UTF8
+    fault: str | None = None
+    """Why these lines cannot be told apart into rows."""
 
     @property
     def place(self) -> str:
@@ -260,7 +287,7 @@ class CsvWriter:
         self._start = records.mark + records.separator.encode(records.encoding)
         self._header = [*records.header, *added.names]
         self._dialect, self._encoding = records.dialect, records.encoding
-        self._encoders = [_encoder(field.type, ascii_only=records.encoding != UTF8) for field in added]
+        self._encoders = cell_encoders(added, records.encoding).values()
         bare = self._dialect.quote is None and self._dialect.escape is None
         if bare and not _may_stand_bare(self._dialect.delimiter or ""):
             raise UsageError(
@@ -338,6 +365,11 @@ def _is_text(cells: Iterable[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def cell_encoders(added: pa.Schema, encoding: str) -> dict[str, Callable[[Any], object]]:
+    """Name of a column -> what turns its values into cells of a file in an encoding."""
+    return {field.name: _encoder(field.type, ascii_only=encoding != UTF8) for field in added}
 
 
 def _encoder(kind: pa.DataType, *, ascii_only: bool) -> Callable[[Any], object]:

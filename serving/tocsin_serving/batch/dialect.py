@@ -34,9 +34,13 @@ class Dialect:
     """Takes its meaning from the character behind it. None: a quote in a quoted cell is doubled."""
     encoding: str = UTF8
     """As Python names it; ``utf-16`` is told from the byte order mark."""
+    header: bool = True
+    """The first row holds the columns' names; without, they are called ``column_1`` and so on."""
 
     @classmethod
-    def of(cls, *, delimiter: str | None, quote: str, escape: str | None, encoding: str) -> Dialect:
+    def of(
+        cls, *, delimiter: str | None, quote: str, escape: str | None, encoding: str, header: bool = True
+    ) -> Dialect:
         r"""A dialect from the words of a command.
 
         :param delimiter: a character, ``tab``, ``space`` or one written like ``\x01``; none to tell it from the file.
@@ -48,12 +52,17 @@ class Dialect:
             quote=None if quote == "none" else _character("--quote", quote),
             escape=None if escape is None else _character("--escape", escape),
             encoding=_encoding(encoding),
+            header=header,
         )
         given = {"--delimiter": dialect.delimiter, "--quote": dialect.quote, "--escape": dialect.escape}
         for (one, left), (other, right) in combinations(given.items(), 2):
             if left is not None and left == right:
                 raise UsageError(f"{one} and {other} are the same character, {left!r}; give another for one of them")
         return dialect
+
+    def column(self, given: str) -> str:
+        """A column's name, from its number where there are no names."""
+        return given if self.header or not given.isdecimal() else f"column_{given}"
 
     def __str__(self) -> str:
         """What is not as it mostly is."""
@@ -113,6 +122,7 @@ class Dialect:
 
 
 USUAL = Dialect()
+TABS = Dialect(delimiter="\t")
 
 
 class _LineFeeds:

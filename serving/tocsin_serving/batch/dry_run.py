@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tocsin import EventClassifier
+from tocsin import EventClassifier, TocsinError, UsageError
 from tocsin.cli.console import err
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Chunk
 from tocsin_serving.batch.files import Input, readable
 from tocsin_serving.batch.job import (
     FileSummary,
     JobOptions,
+    check_before,
     disk_errors,
     finished_rows,
     open_reader,
@@ -23,6 +24,7 @@ from tocsin_serving.batch.job import (
     unfinished_rows,
 )
 from tocsin_serving.batch.outputs import FilePair
+from tocsin_serving.batch.progress import duration
 from tocsin_serving.batch.records import ReleaseRecord
 from tocsin_serving.batch.scoring import ChunkScorer, scoring
 from tocsin_serving.batch.summary import summary_table
@@ -63,8 +65,8 @@ class Estimate:
         if self.rows is None:
             cost = _core_hours(1_000_000 / self.rows_per_second)
             return f"about {rate:,.0f} rows/s with {of}, {cost} a million rows; {rows}"
-        time_taken = _duration(self.rows / rate) + (" divided by the number of workers" if workers is None else "")
-        starting = "" if start_up is None else f" and {_duration(start_up)} to start"
+        time_taken = duration(self.rows / rate) + (" divided by the number of workers" if workers is None else "")
+        starting = "" if start_up is None else f" and {duration(start_up)} to start"
         cost = _core_hours(self.rows / self.rows_per_second)
         return f"{rows} at about {rate:,.0f} rows/s with {of}: about {time_taken}{starting}, {cost}"
 
@@ -127,14 +129,26 @@ def start_up(options: JobOptions, workers: int) -> float:
 
 
 def dry_run_with_estimate(files: Sequence[FilePair], options: JobOptions) -> None:
-    """Print on stderr what the first rows hold and what the job would take."""
-    found = estimate(files, options)
+    """Print on stderr what the first rows hold and what the job would take.
+
+    :raises UsageError: the job would be refused, which is said after the estimate.
+    """
+    unread, refused = dict[FilePair, TocsinError](), None
+    try:
+        unread = check_before(files, options, trial=True)
+    except UsageError as error:
+        refused = error
+    for failure in unread.values():
+        err.print(f"Left out: {failure}", markup=False)
+    found = estimate([pair for pair in files if pair not in unread], options)
     if found.sample.rows_read:
         err.print(summary_table([found.sample], title=f"The first rows of {found.sample.files.source_name}"))
     workers = options.workers or (available_cores() if options.engine == "local" else None)
     left = found.rows != 0 and found.rows_per_second is not None
     starting = start_up(options, workers) if left and workers and options.engine == "local" else None
     err.print(f"{found.in_words(workers, starting)}. Nothing was written.", markup=False)
+    if refused is not None:
+        raise UsageError(f"the job would be refused: {refused}")
 
 
 def _look(pair: FilePair, options: JobOptions, limit: int) -> tuple[Chunk, int | None]:
@@ -177,8 +191,3 @@ def _beginning(chunk: Chunk, count: int) -> Chunk:
 def _core_hours(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours:,.1f} core-hours" if hours >= 0.1 else "less than 0.1 core-hours"
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

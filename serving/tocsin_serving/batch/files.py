@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -26,7 +26,7 @@ from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin.disk import atomic, sync
-from tocsin_serving.batch.dialect import USUAL, Dialect
+from tocsin_serving.batch.dialect import TABS, USUAL, Dialect
 
 Place = Path | UPath
 """A file or folder, here or in a store."""
@@ -35,9 +35,18 @@ STREAM = Path("-")
 """Stands for stdin as an input and for stdout as an output."""
 
 KINDS = ("csv", "jsonl", "parquet")
-_KIND_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+_KIND_BY_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".jl": "jsonl",
+    ".parquet": "parquet",
+}
 _CODEC_BY_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
-SUFFIXES = (*_KIND_BY_SUFFIX, *(kind + codec for kind in (".csv", ".jsonl") for codec in _CODEC_BY_SUFFIX))
+PLAIN_SUFFIXES = tuple(_KIND_BY_SUFFIX)
+SUFFIXES = f"{', '.join(PLAIN_SUFFIXES)} (but for .parquet also with {' or '.join(_CODEC_BY_SUFFIX)} behind it)"
+"""The names of files that tell their format, in words."""
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 # Stores in which an upload shows only once it is complete, so that it needs no temporary name.
@@ -59,6 +68,17 @@ class FileFormat:
     dialect: Dialect = USUAL
     """Of CSV."""
 
+    def spoken_in(self, dialect: Dialect) -> FileFormat:
+        """The same format, CSV in a dialect; its delimiter, if none is said, is what the name tells."""
+        if self.kind != "csv":
+            return self
+        return replace(self, dialect=replace(dialect, delimiter=dialect.delimiter or self.dialect.delimiter))
+
+    @property
+    def may_break_off(self) -> bool:
+        """Whether a fault can keep the rest of a file from being read; lines of JSON are read or rejected each."""
+        return self.codec is not None or self.kind != "jsonl"
+
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.kind, self.codec, str(self.dialect))))
 
@@ -67,9 +87,12 @@ def format_by_name(name: str) -> FileFormat | None:
     """The format that a file's name tells, or none."""
     path = PurePosixPath(name.lower())
     codec = _CODEC_BY_SUFFIX.get(path.suffix)
-    kind = _KIND_BY_SUFFIX.get((path.with_suffix("") if codec else path).suffix)
+    suffix = (path.with_suffix("") if codec else path).suffix
+    kind = _KIND_BY_SUFFIX.get(suffix)
     # Compressed once more, Parquet could not be read at its end first.
-    return None if kind is None or (codec and kind == "parquet") else FileFormat(kind, codec)
+    if kind is None or (codec and kind == "parquet"):
+        return None
+    return FileFormat(kind, codec, TABS if suffix == ".tsv" else USUAL)
 
 
 def is_packed_parquet(name: str) -> bool:

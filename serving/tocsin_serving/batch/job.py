@@ -5,25 +5,24 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 from upath import UPath
 
 from tocsin import InputError, Release, TocsinError, UsageError
-from tocsin.cli.console import err
 from tocsin.disk import atomic, sync
 from tocsin.release import default_release_folder
 from tocsin.stores import resolve_release
-from tocsin_serving.batch.chunks import Chunk, Columns, Reader, Writer
+from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reader, Writer
 from tocsin_serving.batch.columns import Shape
 from tocsin_serving.batch.csv_format import CsvReader, CsvWriter
 from tocsin_serving.batch.dialect import Dialect
@@ -50,8 +49,7 @@ from tocsin_serving.batch.records import (
     ReleaseRecord,
     package_versions,
 )
-from tocsin_serving.batch.scoring import ScoreChunks, scoring
-from tocsin_serving.batch.summary import summary_table
+from tocsin_serving.batch.scoring import ScoreChunks, check_answers, scoring
 from tocsin_serving.batch.workspace import Spool, Workspace
 from tocsin_serving.settings import available_cores
 
@@ -69,6 +67,8 @@ class JobOptions:
     scores: bool = False
     acled: bool = False
     """A row per event under ACLED's column names; for releases whose labels have ACLED's names."""
+    prefix: str = ""
+    """What stands before the names of the columns that are added."""
     cascade: bool = False
     """Let the release's screen settle texts that plainly report nothing."""
     workers: int | None = 1
@@ -93,7 +93,7 @@ class JobOptions:
     def shape(self) -> Shape:
         """What an output row is."""
         notes = self.text_column != "notes" or self.split_sentences
-        return Shape(split_sentences=self.split_sentences, scores=self.scores, acled=self.acled, notes=notes)
+        return Shape(self.split_sentences, self.scores, self.acled, notes, self.prefix)
 
     @property
     def columns(self) -> Columns:
@@ -107,6 +107,17 @@ class FileSummary(Counts):
     """What became of one file's rows."""
 
     files: FilePair
+    failure: TocsinError | None = None
+    """Why the file was not scored; none: it was."""
+    rows_kept: int = field(default=0, compare=False)
+    """Of the rows read, those that an earlier run had done."""
+    seconds: float = field(default=0.0, compare=False)
+    """That the others have taken."""
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows that this run has done in a second, scored or rejected."""
+        return (self.rows_read - self.rows_kept) / self.seconds if self.seconds else 0.0
 
     def check(self) -> None:
         """Refuse to finish when a row was lost.
@@ -148,6 +159,14 @@ class Reading:
                 reader = open_reader(source, self.columns)
             yield from islice(_chunks(reader, source), self.begin, None)
 
+    def check(self) -> None:
+        """Read a file to its end if damage could keep what is behind it from being read: scoring it takes much longer.
+
+        :raises InputError: the file cannot be read to its end.
+        """
+        if self.file_format.may_break_off:
+            deque(self(), maxlen=0)
+
 
 Progressed = Callable[[FileSummary, float], None]
 """Called after each chunk with the counts so far and the share of the file that has been read."""
@@ -161,6 +180,7 @@ def score_file(
     split_sentences: bool = False,
     scores: bool = False,
     acled: bool = False,
+    prefix: str = "",
     cascade: bool = False,
     workers: int | None = 1,
     engine: Engine = "local",
@@ -174,15 +194,17 @@ def score_file(
     quote: str = '"',
     escape: str | None = None,
     encoding: str = "utf-8",
+    header: bool = True,
 ) -> FileSummary:
     """Label the texts of one CSV, JSON Lines or Parquet file.
 
     :param source: file to read: a path, a URL such as ``s3://bucket/reports.csv.gz``, or ``-`` for stdin.
     :param target: file to write, of the same kind; it appears only when it is complete.
-    :param text_column: column or field that holds the text.
+    :param text_column: column or field that holds the text; without a header its number.
     :param split_sentences: write a row per sentence, with its place in the text.
     :param scores: add every label's probability.
     :param acled: write a row per event, under ACLED's column names.
+    :param prefix: what to put before the names of the columns that are added, where the input has such names itself.
     :param cascade: let the release's screen settle texts that plainly report nothing.
     :param workers: processes of one thread each; 1 scores in this process, none means one per core.
     :param engine: ``local``, or ``ray`` for a cluster.
@@ -194,14 +216,17 @@ def score_file(
     :param quote: of CSV, around cells; ``none`` where quotes are characters like others.
     :param escape: of CSV, the character before quotes of a text; none where they are doubled.
     :param encoding: of CSV.
+    :param header: of CSV, whether its first row holds the columns' names; without, they are ``column_1`` and so on.
     :return: counts; rows that could not be scored are in ``<target>.rejects.jsonl``.
     :raises TocsinError: no output was written; the message says why.
     """
+    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding, header=header)
     options = JobOptions(
-        text_column=text_column,
+        text_column=dialect.column(text_column),
         split_sentences=split_sentences,
         scores=scores,
         acled=acled,
+        prefix=prefix,
         cascade=cascade,
         workers=workers,
         engine=engine,
@@ -211,19 +236,34 @@ def score_file(
         resume=resume,
         work_dir=None if work_dir is None else Path(work_dir),
     )
-    dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
     (summary,) = run(_single(plan(source, target, file_format, dialect)), options)
     return summary
 
 
 def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed | None = None) -> list[FileSummary]:
-    """Score files one after the other with the same workers; see `score_file`."""
-    for pair in pairs:
-        _check_before(pair, options)
-    release = open_release(options)
-    job = _Job(options, ReleaseRecord.of(release), progressed or _ignore)
-    with _engine(release, pairs, options) as score:
-        return [job.stream(pair, score) if pair.target == STREAM else job.file(pair, score) for pair in pairs]
+    """Score files one after the other with the same workers; see `score_file`.
+
+    A file that cannot be read keeps no others from being scored: its summary says why.
+
+    :raises TocsinError: no file can be read, or the job cannot go on; unfinished outputs are kept for ``resume``.
+    """
+    progressed, release = progressed or _ignore, open_release(options)
+    unread = check_before(pairs, options)
+    summaries = {pair: FileSummary(pair, error) for pair, error in unread.items()}
+    for summary in summaries.values():
+        progressed(summary, 1.0)
+    others = [pair for pair in pairs if pair not in unread]
+    job = _Job(options, ReleaseRecord.of(release), progressed)
+    with _engine(release, others, options) as score:
+        for pair in others:
+            try:
+                summaries[pair] = job.stream(pair, score) if pair.target == STREAM else job.file(pair, score)
+            except InputError as error:
+                if len(pairs) == 1:
+                    raise
+                summaries[pair] = FileSummary(pair, error)
+                progressed(summaries[pair], 1.0)
+    return [summaries[pair] for pair in pairs]
 
 
 def open_release(options: JobOptions) -> Release:
@@ -263,52 +303,24 @@ def _engine(release: Release, pairs: Sequence[FilePair], options: JobOptions) ->
 
 
 def _expected(pairs: Sequence[FilePair], options: JobOptions) -> Iterator[Reading]:
-    """What there will be to read, as far as can be told before outputs are locked and inputs hashed."""
+    """What there will be to read."""
     for pair in pairs:
-        if STREAM in (pair.source, pair.target):
-            continue
-        progress = _workspace(pair, options).progress() if options.resume else None
-        with reaching(pair.target):
-            done = progress.finished if progress else options.resume and not options.overwrite and pair.target.exists()
-        if not done:
-            yield _reading(pair, pair.source, options, progress.chunks if progress else 0)
+        if STREAM not in (pair.source, pair.target) and (reading := _missing(pair, options)):
+            yield reading
+
+
+def _missing(pair: FilePair, options: JobOptions) -> Reading | None:
+    """What is to be read of a file, as far as can be told before its output is locked and it is hashed."""
+    progress = _workspace(pair, options).progress() if options.resume else None
+    with reaching(pair.target):
+        done = progress.finished if progress else options.resume and not options.overwrite and pair.target.exists()
+    return None if done else _reading(pair, pair.source, options, progress.chunks if progress else 0)
 
 
 def _reading(pair: FilePair, where: Place, options: JobOptions, begin: int = 0) -> Reading:
     # A worker elsewhere may run in another folder.
     where = where.absolute() if isinstance(where, Path) else where
     return Reading(where, pair.source_format, pair.source_name, options.columns, begin)
-
-
-def run_with_progress(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
-    """Score files with a progress bar, and at the end a line of counts per file and a summary, on stderr."""
-    bar = ProgressBar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} rows/s"),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        # With the output on stdout the rejects come on stderr.
-        disable=not err.is_terminal or any(pair.target == STREAM for pair in pairs),
-    )
-    with bar:
-        tasks = {pair: bar.add_task(pair.source_name, total=1.0, rows=0, speed=0.0, start=False) for pair in pairs}
-
-        def show(summary: FileSummary, share: float) -> None:
-            task = tasks[summary.files]
-            if not bar.tasks[task].started:
-                bar.start_task(task)
-            seconds = bar.tasks[task].elapsed or 0.0
-            speed = summary.rows_read / seconds if seconds else 0.0
-            bar.update(task, completed=share, rows=summary.rows_read, speed=speed)
-
-        summaries = run(pairs, options, show)
-    for summary in summaries:
-        err.print(str(summary), soft_wrap=True, markup=False, highlight=False)
-    err.print(summary_table(summaries))
-    return summaries
 
 
 def rows_kept(pairs: Sequence[FilePair], options: JobOptions) -> int:
@@ -376,7 +388,7 @@ def open_writer(reader: Reader, columns: Columns) -> Writer:
 
 def _single(pairs: list[FilePair]) -> list[FilePair]:
     if len(pairs) != 1:
-        raise TocsinError(f"score_file takes one file, not {len(pairs)}; use plan() and run()")
+        raise TocsinError(f"score_file takes one file, not {len(pairs)}: call it for each")
     return pairs
 
 
@@ -388,21 +400,59 @@ def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
     return Workspace.of(pair.target, options.work_dir)
 
 
-def _check_before(pair: FilePair, options: JobOptions) -> None:
+def check_before(pairs: Sequence[FilePair], options: JobOptions, *, trial: bool = False) -> dict[FilePair, TocsinError]:
     """Refuse what can be refused before any work.
 
-    :raises TocsinError: naming the file at fault.
+    :param trial: write nothing, and look no further than at the beginning of files.
+    :return: files that cannot be read, and why; the others can be scored.
+    :raises TocsinError: none can be read, or an output cannot be written.
     """
-    with disk_errors(pair, lambda: "Nothing was scored."):
-        if pair.source != STREAM:
-            with closing(Input(pair.source, pair.source_format)) as source, readable(source):
-                open_writer(open_reader(source, options.columns), options.columns)
-        if pair.target == STREAM:
-            if options.resume:
-                raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
-            return
-        check_folder(pair)
+    files = [pair for pair in pairs if pair.source != STREAM]
+    unread = _faults(files, lambda pair: _check_start(pair, options))
+    _refuse_all(pairs, unread)
+    for pair in pairs:
+        if pair not in unread:
+            with disk_errors(pair, lambda: "Nothing was scored."):
+                _check_target(pair, options, trial=trial)
+    if not trial:
+        unread |= _faults([pair for pair in files if pair not in unread], lambda pair: _check_rest(pair, options))
+        _refuse_all(pairs, unread)
+    return unread
+
+
+def _faults(pairs: Sequence[FilePair], check: Callable[[FilePair], None]) -> dict[FilePair, TocsinError]:
+    """The files that do not pass a check, and why."""
+    found = dict[FilePair, TocsinError]()
+    for pair in pairs:
+        try:
+            with disk_errors(pair, lambda: "Nothing was scored."):
+                check(pair)
+        except TocsinError as error:
+            found[pair] = error
+    return found
+
+
+def _refuse_all(pairs: Sequence[FilePair], unread: dict[FilePair, TocsinError]) -> None:
+    if pairs and len(unread) == len(pairs):
+        raise unread[pairs[0]]
+
+
+def _check_start(pair: FilePair, options: JobOptions) -> None:
+    with closing(Input(pair.source, pair.source_format)) as source, readable(source):
+        open_writer(open_reader(source, options.columns), options.columns)
+
+
+def _check_rest(pair: FilePair, options: JobOptions) -> None:
+    if reading := _missing(pair, options):
+        reading.check()
+
+
+def _check_target(pair: FilePair, options: JobOptions, *, trial: bool) -> None:
+    if pair.target != STREAM:
+        check_folder(pair, trial=trial)
         _check_output(pair, options)
+    elif options.resume:
+        raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
 
 
 @contextmanager
@@ -465,7 +515,7 @@ class _Job:
 
         :raises TocsinError: what went to stdout is not complete.
         """
-        counts = Counts()
+        counts, begun = Counts(), time.monotonic()
         with (
             disk_errors(pair, lambda: "What went to stdout is not complete."),
             tempfile.TemporaryDirectory() as folder,
@@ -482,13 +532,13 @@ class _Job:
             output = stack.enter_context(closing(_Stdout(writer, scratch, self._options.stdout_copy)))
             output.write(writer.header())
             for chunk, answers in score(_chunks(reader, source), _reading(pair, where, self._options)):
-                counts.add(chunk, answers)
+                self._count(counts, chunk, answers)
                 for piece in writer.encode(chunk.rows, answers):
                     output.write(piece)
                 sys.stderr.buffer.write(_reject_lines(pair, chunk))
                 sys.stderr.flush()
-                self._progressed(_summary(pair, counts), reader.progress())
-            output.finish()
+                self._progressed(_summary(pair, counts, seconds=time.monotonic() - begun), reader.progress())
+            output.finish(counts.rows_written)
         summary = _summary(pair, counts)
         summary.check()
         return summary
@@ -504,6 +554,8 @@ class _Job:
             return _summary(pair, before.counts)
         progress = self._begin(pair, workspace, identity, differences)
         if not progress.finished:
+            if pair.source == STREAM:
+                _reading(pair, where, self._options).check()
             with closing(Input(where, pair.source_format, pair.source_name)) as source:
                 writer = self._score(pair, workspace, progress, source, score)
             if fingerprint(where) != seen:
@@ -553,15 +605,17 @@ class _Job:
         # Read again and passed over: the same file comes in the same chunks, and reading costs little beside scoring.
         missing = islice(_chunks(reader, source), progress.chunks, None)
         again = _reading(pair, source.where, self._options, progress.chunks)
+        kept, begun = progress.counts.rows_read, time.monotonic()
         with closing(Spool(workspace, progress)) as spool:
             try:
                 for chunk, answers in score(missing, again):
                     progress.chunks += 1
-                    progress.counts.add(chunk, answers)
+                    self._count(progress.counts, chunk, answers)
                     rows = writer.encode(chunk.rows, answers)
                     spool.commit(chain([header], rows), _reject_lines(pair, chunk))
                     header = b""
-                    self._progressed(_summary(pair, progress.counts), reader.progress())
+                    summary = _summary(pair, progress.counts, rows_kept=kept, seconds=time.monotonic() - begun)
+                    self._progressed(summary, reader.progress())
             except InputError:
                 # The file has to be mended, and then it is another one.
                 workspace.forget()
@@ -569,6 +623,14 @@ class _Job:
             if header:
                 spool.commit([header], b"")
         return writer
+
+    def _count(self, counts: Counts, chunk: Chunk, answers: Answers) -> None:
+        """Count a chunk, no row of which was lost.
+
+        :raises TocsinError: one was.
+        """
+        check_answers(chunk, answers, self._options.shape)
+        counts.add(chunk, answers)
 
 
 def _settings(pair: FilePair, options: JobOptions) -> dict[str, str | bool | None]:
@@ -578,6 +640,7 @@ def _settings(pair: FilePair, options: JobOptions) -> dict[str, str | bool | Non
         "split_sentences": options.split_sentences,
         "scores": options.scores,
         "output_schema": "acled" if options.acled else "tocsin",
+        "prefix": options.prefix,
         "cascade": options.cascade,
         "input_format": str(pair.source_format),
         "output_format": str(pair.target_format),
@@ -589,8 +652,8 @@ def _chunks(reader: Reader, source: Input) -> Iterator[Chunk]:
         yield from reader.chunks()
 
 
-def _summary(pair: FilePair, counts: Counts) -> FileSummary:
-    return FileSummary(pair, **vars(counts))
+def _summary(pair: FilePair, counts: Counts, *, rows_kept: int = 0, seconds: float = 0.0) -> FileSummary:
+    return FileSummary(pair, rows_kept=rows_kept, seconds=seconds, **vars(counts))
 
 
 def _reject_lines(pair: FilePair, chunk: Chunk) -> bytes:
@@ -632,12 +695,12 @@ class _Stdout:
             sys.stdout.buffer.write(content)
             sys.stdout.flush()
 
-    def finish(self) -> None:
-        """Nothing more comes."""
+    def finish(self, rows: int) -> None:
+        """Nothing more comes after so many rows."""
         self.close()
         if self._parquet is None or self._spooled is None:
             return
-        self._parquet.assemble(self._spooled, self._packed)
+        self._parquet.assemble(self._spooled, self._packed, rows)
         with self._packed.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.flush()
@@ -684,7 +747,7 @@ def _finish(pair: FilePair, workspace: Workspace, progress: Progress, writer: Wr
     """Make output, rejects and manifest ready to be put in place."""
     _summary(pair, progress.counts).check()
     if isinstance(writer, ParquetWriter):
-        writer.assemble(workspace.output, workspace.packed)
+        writer.assemble(workspace.output, workspace.packed, progress.counts.rows_written)
     elif pair.target_format.codec:
         compress(workspace.output, workspace.packed, pair.target_format.codec)
     ready = _ready(pair, workspace)
@@ -707,7 +770,11 @@ def _finish(pair: FilePair, workspace: Workspace, progress: Progress, writer: Wr
 
 
 def _publish(pair: FilePair, workspace: Workspace, progress: Progress) -> None:
-    """Put the files in place, the output last: where it is, the others are. Interrupted, it can be done again."""
+    """Put the files in place, the output last: where it is, the others are. Interrupted, it can be done again.
+
+    What is replaced stays until then: an output that is there is never gone for a moment, but may for one be older than
+    its companions.
+    """
     if not progress.counts.rows_rejected:
         with reaching(pair.rejects):
             if pair.rejects.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,14 @@ _RECORDS_LOOKED_AT = 300
 _BYTES_LOOKED_AT = 8 * 1024 * 1024
 # A file without line breaks would otherwise be read into memory whole.
 _MAX_LINE = 64 * 1024 * 1024
+# Of a line that is longer.
+_BYTES_KEPT = 1000
+
+
+class _LongLine(bytes):
+    """The beginning of a line that is too long to be held in memory."""
+
+    problem: str
 
 
 class JsonlReader:
@@ -56,7 +65,7 @@ class JsonlReader:
     def _first_lines(self) -> Iterator[bytes]:
         """Lines that are not blank, kept in `_seen` as they stand, up to a limit."""
         size = 0
-        while size < _BYTES_LOOKED_AT and (line := self._next_line(len(self._seen) + 1)):
+        while size < _BYTES_LOOKED_AT and (line := self._next_line()):
             size += len(line)
             self._seen.append(line)
             if stripped := line.removeprefix(BOM_UTF8).strip():
@@ -101,16 +110,22 @@ class JsonlReader:
 
     def _lines(self) -> Iterator[bytes]:
         yield from self._seen
-        number = len(self._seen) + 1
-        while line := self._next_line(number):
-            yield line
-            number += 1
+        yield from iter(self._next_line, b"")
 
-    def _next_line(self, number: int) -> bytes:
+    def _next_line(self) -> bytes:
+        """A line with its end, nothing behind the last; the beginning of one that is too long and is passed over."""
         line = self._source.stream.readline(_MAX_LINE)
-        if len(line) == _MAX_LINE:
-            raise InputError(f"{self._source.name}: line {number} is longer than {_MAX_LINE:,} bytes")
-        return line
+        if len(line) < _MAX_LINE or line.endswith(b"\n"):
+            return line
+        kept, length, digest = _LongLine(line[:_BYTES_KEPT]), len(line), sha256(line)
+        while not line.endswith(b"\n") and (line := self._source.stream.readline(1024 * 1024)):
+            length += len(line)
+            digest.update(line)
+        kept.problem = (
+            f"line is longer than {_MAX_LINE:,} bytes: it has {length:,} with its end, their SHA-256 is "
+            f"{digest.hexdigest()}, and the first {len(kept):,} are kept"
+        )
+        return kept
 
     def _chunk(self, lines: list[bytes], before: int) -> Chunk:
         rows: list[bytes] = []
@@ -118,6 +133,9 @@ class JsonlReader:
         numbers: list[int] = []
         rejects: list[Reject] = []
         for number, line in enumerate(lines, before + 1):
+            if isinstance(line, _LongLine):
+                rejects.append(Reject(number, line.problem, _readable(line)))
+                continue
             line = line.removeprefix(BOM_UTF8 if number == 1 else b"").strip()
             if not line:
                 continue
@@ -172,8 +190,12 @@ def _parse(line: bytes) -> dict[str, Any] | str:
 
 
 def _splice(line: bytes, added: dict[str, Any]) -> bytes:
-    # A scoreable object has at least its text, so there is always a field to put the comma after.
-    return line[:-1].rstrip() + b", " + json.dumps(added, ensure_ascii=False)[1:].encode() + b"\n"
+    return with_fields(line[:-1].rstrip(), added)
+
+
+def with_fields(begun: bytes, added: dict[str, Any]) -> bytes:
+    """A line from an object that is not closed yet and has a field or more, and from the fields to add."""
+    return begun + b", " + json.dumps(added, ensure_ascii=False)[1:].encode() + b"\n"
 
 
 def _readable(line: bytes) -> str | bytes:

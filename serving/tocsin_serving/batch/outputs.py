@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -88,6 +88,7 @@ def plan(
     target: str | Path | UPath,
     file_format: str | None = None,
     dialect: Dialect | None = None,
+    left_out: Callable[[Sequence[str]], None] | None = None,
 ) -> list[FilePair]:
     """Pair the files of a path, folder or glob with those to write.
 
@@ -96,8 +97,10 @@ def plan(
 
     :param source: a path, a URL, or ``-`` for stdin.
     :param target: a path, a URL, or ``-`` for stdout.
-    :param file_format: one of `KINDS`, for files whose names tell none.
+    :param file_format: one of `KINDS`, for files whose names tell none; in a folder or glob too, where they are else
+        left out.
     :param dialect: of the CSV files among them; none: a usual one, its delimiter told from the file.
+    :param left_out: told the names of the files that are.
     :raises UsageError: the two do not go together, a file that is read would be replaced, or a name cannot be used.
     :raises InputError: there is nothing to read, or a folder or link below hides what there is.
     """
@@ -105,7 +108,7 @@ def plan(
         raise UsageError(f"--format must be one of {', '.join(KINDS)}, not {file_format}")
     start, end = place(source), place(target)
     with reaching(end if isinstance(start, Path) else start), naming_faults():
-        pairs = _planned(start, end, file_format)
+        pairs = _planned(start, end, file_format, left_out or _ignore)
         _keep_sources(pairs)
     return pairs if dialect is None else _in_dialect(pairs, dialect)
 
@@ -117,22 +120,23 @@ def _in_dialect(pairs: Sequence[FilePair], dialect: Dialect) -> list[FilePair]:
     """
     if str(dialect) and all(pair.source_format.kind != "csv" for pair in pairs):
         raise UsageError(
-            f"{pairs[0].source_name} is {pairs[0].source_format.kind}: --delimiter, --quote, --escape and --encoding "
-            "are for CSV; leave them out"
+            f"{pairs[0].source_name} is {pairs[0].source_format.kind}: --delimiter, --quote, --escape, --encoding and "
+            "--no-header are for CSV; leave them out"
         )
     return [
         replace(
             pair,
-            source_format=replace(pair.source_format, dialect=dialect),
-            target_format=replace(pair.target_format, dialect=dialect),
+            source_format=pair.source_format.spoken_in(dialect),
+            # What is added needs names, whatever the input has.
+            target_format=pair.target_format.spoken_in(replace(dialect, header=True)),
         )
-        if pair.source_format.kind == "csv"
-        else pair
         for pair in pairs
     ]
 
 
-def _planned(start: Place, end: Place, file_format: str | None) -> list[FilePair]:
+def _planned(
+    start: Place, end: Place, file_format: str | None, left_out: Callable[[Sequence[str]], None]
+) -> list[FilePair]:
     if start == STREAM:
         _refuse_special(end, "put in place")
         return [_pair(start, end, file_format)]
@@ -141,9 +145,9 @@ def _planned(start: Place, end: Place, file_format: str | None) -> list[FilePair
     if start.is_dir():
         if _lies_in(end, start):
             raise UsageError(f"OUTPUT must not lie in the folder that is read: {end}")
-        return _plan_many(start, _files_below(start), end)
+        return _plan_many(start, _files_below(start), end, file_format, left_out)
     if not start.exists() and glob.has_magic(str(start)):
-        return _plan_many(*_globbed(start), end)
+        return _plan_many(*_globbed(start), end, file_format, left_out)
     if not start.exists():
         raise InputError(f"{start}: no such file or folder")
     return [_pair(start, end, file_format)]
@@ -198,6 +202,8 @@ def _pair(source: Place, target: Place, file_format: str | None) -> FilePair:
     written = FileFormat(read.kind) if target == STREAM else _format(target, file_format)
     if read.kind != written.kind:
         raise UsageError(f"OUTPUT must be of the same kind as INPUT: {target} should be {read.kind}")
+    if written.dialect.delimiter not in (None, read.dialect.delimiter):
+        raise UsageError(f"OUTPUT has the delimiter of INPUT, and {target} is tab-separated by its name; call it .csv")
     return FilePair(source, target, read, written)
 
 
@@ -210,7 +216,7 @@ def _format(where: Place, file_format: str | None) -> FileFormat:
     if file_format is None:
         name = "stdin" if where == STREAM else where
         _refuse_packed_parquet(where)
-        raise UsageError(f"{name}: its name must end in {', '.join(SUFFIXES)}, or give --format")
+        raise UsageError(f"{name}: its name must end in {SUFFIXES}, or give --format")
     return FileFormat(file_format)
 
 
@@ -224,24 +230,41 @@ def _refuse_packed_parquet(where: Place) -> None:
         )
 
 
-def _plan_many(root: Place, found: Sequence[tuple[Place, str]], target: Place) -> list[FilePair]:
+def _plan_many(
+    root: Place,
+    found: Sequence[tuple[Place, str]],
+    target: Place,
+    file_format: str | None,
+    left_out: Callable[[Sequence[str]], None],
+) -> list[FilePair]:
     """:param found: files with their names relative to the root."""
     # Below the root, the target holds what earlier runs of this job wrote.
     inside = target != STREAM and _lies_in(target, root)
-    seen = [(path, name) for path, name in found if not _is_hidden(name) and not (inside and _lies_in(path, target))]
-    for path, _ in seen:
-        # It would be left out, and its rows missing without a word.
-        _refuse_packed_parquet(path)
-    sources = [(path, name) for path, name in seen if _is_input(name)]
+    seen = [
+        (path, name)
+        for path, name in found
+        if not (_is_hidden(name) or name.endswith((REJECTS_SUFFIX, MANIFEST_SUFFIX)))
+        and not (inside and _lies_in(path, target))
+    ]
+    if file_format is None:
+        for path, _ in seen:
+            _refuse_packed_parquet(path)
+    sources = [(path, name) for path, name in seen if file_format or format_by_name(name)]
     for path, _ in sources:
         _refuse_missing(path)
     if not sources:
-        raise InputError(f"No {', '.join(SUFFIXES)} file in {root}{' beside those in OUTPUT' if inside else ''}")
+        raise InputError(f"No file in {root}{' beside those in OUTPUT' if inside else ''} ends in {SUFFIXES}")
+    if others := [printable(path) for path, name in seen if not (file_format or format_by_name(name))]:
+        left_out(others)
     if target == STREAM or format_by_name(target.name) or target.is_file():
         raise UsageError(f"INPUT names several files, so OUTPUT must be a folder: {target}")
     if _same_file(root, target):
         raise UsageError(f"OUTPUT must be another folder than the one that is read: {target}")
-    return [_pair(path, target / name, None) for path, name in sources]
+    return [_pair(path, target / name, file_format) for path, name in sources]
+
+
+def _ignore(names: Sequence[str]) -> None:
+    """Nobody wants to know."""
 
 
 def _refuse_missing(where: Place) -> None:
@@ -363,11 +386,6 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
-def _is_input(name: str) -> bool:
-    """Whether a file found below a folder is to be read, by its name."""
-    return format_by_name(name) is not None and not name.endswith(REJECTS_SUFFIX)
-
-
 def check_content(source: Input) -> None:
     """Refuse a file that is not what its name says.
 
@@ -386,7 +404,9 @@ def check_content(source: Input) -> None:
         actual += ", or give --encoding utf-16"
     if kind != "parquet" and actual is not None:
         raise InputError(f"{name} is not {kind.upper()} but {actual}")
-    if kind == "csv" and start.lstrip(codecs.BOM_UTF8 + b" \r\n")[:1] in (b"{", b"["):
+    # A row may start so; the name of a column does not.
+    named = source.format.dialect.header
+    if kind == "csv" and named and start.lstrip(codecs.BOM_UTF8 + b" \r\n")[:1] in (b"{", b"["):
         raise InputError(f"{name} is not CSV: it looks like JSON")
     if kind == "csv" and _is_binary(start):
         raise InputError(f"{name} is not CSV: its bytes are no text")
@@ -418,15 +438,18 @@ def check_absent(pair: FilePair, differences: Sequence[str] = ()) -> None:
                 raise UsageError(f"{path} exists; --overwrite replaces it.{reason}")
 
 
-def check_folder(pair: FilePair) -> None:
+def check_folder(pair: FilePair, *, trial: bool = False) -> None:
     """Refuse a place that takes no files, before any work is done.
 
+    :param trial: write nothing to find that out.
     :raises UsageError: the output is a folder.
     :raises TocsinError: the output's folder cannot be made or written into.
     """
     with reaching(pair.target):
         if pair.target.is_dir():
             raise UsageError(f"OUTPUT is a folder: {pair.target}. Give a file name.")
+    if trial:
+        return
     # Rejects and manifest stand beside the name that was given, and the output grows beside the file it names. Any of
     # them may be a link to another place.
     paths = [path for path in (pair.target, pair.rejects, pair.manifest) if isinstance(path, Path)]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tocsin import InputError, UsageError
+from tocsin import InputError, TocsinError, UsageError
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE, good_texts, is_text, texts_of, value_problem
 from tocsin_serving.batch.chunks import CHUNK_BYTES, CHUNK_ROWS, PIECE_BYTES, Answers, Chunk, Columns, Reject
 from tocsin_serving.batch.columns import extended
@@ -45,11 +45,16 @@ class ParquetReader:
             raise UsageError(f"Column '{self._text}' of {source.name} holds {kind}, not text.")
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order."""
+        """All rows in order.
+
+        :raises InputError: they are not as many as the file says.
+        """
         for batch in self._file.iter_batches(batch_size=self._rows_at_once()):
             for rows in _cut(pa.Table.from_batches([batch])):
                 before, self._read = self._read, self._read + rows.num_rows
                 yield self._chunk(rows, before)
+        if self._read != self._rows:
+            raise InputError(f"{self._source.name} holds {self._read:,} rows, and says that it has {self._rows:,}")
 
     def _rows_at_once(self) -> int:
         """Rows to decode together: few where the file's metadata tells of long ones."""
@@ -113,12 +118,20 @@ class ParquetWriter:
             stream.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         return bytes(sink.getvalue())
 
-    def assemble(self, spooled: Path, target: Path) -> None:
-        """One Parquet file from the streams of a file."""
+    def assemble(self, spooled: Path, target: Path, rows: int) -> None:
+        """One Parquet file from the streams of a file.
+
+        :param rows: that it is to have.
+        :raises TocsinError: it has others.
+        """
         # Arrow takes no names that are not UTF-8.
         with target.open("wb") as file, pq.ParquetWriter(file, self._schema, compression="zstd") as writer:
             for group in _row_groups(_streams(spooled)):
                 writer.write_table(group)
+        with target.open("rb") as made:
+            written = pq.read_metadata(made).num_rows
+        if written != rows:
+            raise TocsinError(f"{written:,} of {rows:,} rows were written, so there is no output. Please report this.")
 
 
 def _cut(table: pa.Table) -> Iterator[pa.Table]:

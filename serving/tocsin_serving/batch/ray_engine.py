@@ -120,7 +120,12 @@ class _Files:
             self._coming.extend(enumerate(rest))
             self._answers = _answers(self._dataset(rest))
         number, _ = self._coming.popleft()
-        return _paired(number, chunks, self._answers)
+        try:
+            yield from _paired(number, chunks, self._answers)
+        except InputError:
+            # Another file's answers do not come behind these.
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the dataset that runs."""

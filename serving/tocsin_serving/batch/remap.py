@@ -8,7 +8,7 @@ One label cannot become several, and none can vanish: that takes a model, so it 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,16 +21,14 @@ import pyarrow.parquet as pq
 from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
 from tocsin.disk import atomic
 from tocsin.toml import read_toml
-from tocsin_serving.batch.columns import EVENT
-from tocsin_serving.batch.csv_format import CsvRecords
-from tocsin_serving.batch.dialect import USUAL, UTF8, Dialect
-from tocsin_serving.batch.files import FileFormat, Input, naming_faults
+from tocsin_serving.batch.columns import EVENT, FIRST_EVENT_COLUMNS, Shape
+from tocsin_serving.batch.csv_format import CsvRecords, cell_encoders
+from tocsin_serving.batch.dialect import USUAL, Dialect
+from tocsin_serving.batch.files import PLAIN_SUFFIXES, Input, format_by_name, naming_faults
+from tocsin_serving.batch.jsonl_format import with_fields
 from tocsin_serving.batch.parquet_format import open_parquet
 
-_FIRST_EVENT = ("label", "sub_event_type", "event_type", "disorder_type")
-_NEEDED = ("events", *_FIRST_EVENT, "probability")
-# Where the added fields of a JSON Lines row begin: what stands before is the user's and is kept byte for byte.
-_JSONL_MARK = b', "events": '
+_NEEDED = ("events", *FIRST_EVENT_COLUMNS, "probability")
 
 Row = dict[str, Any]
 
@@ -41,6 +39,8 @@ class Renaming:
 
     renamed: Mapping[str, str]
     taxonomy: Taxonomy
+    prefix: str = ""
+    """What stands before the names of the columns that scoring added."""
     _labels: dict[str, Label] = field(default_factory=dict, init=False, repr=False)
 
     def label(self, old: str) -> Label:
@@ -64,7 +64,7 @@ class Renaming:
         best: dict[str, Row] = {}
         for event in old:
             label = self.label(event["label"])
-            columns = {name: getattr(label, name) for name in ("label", "name", *_FIRST_EVENT[1:])}
+            columns = {name: getattr(label, name) for name in ("label", "name", *FIRST_EVENT_COLUMNS[1:])}
             if label.label not in best or event["probability"] > best[label.label]["probability"]:
                 best[label.label] = columns | {"probability": event["probability"]}
         return sorted(best.values(), key=lambda event: -event["probability"])
@@ -79,12 +79,12 @@ class Renaming:
 
     def row(self, old: Row) -> Row:
         """The columns that change, of one row: ``events``, those of the first event, and ``scores`` if it is there."""
-        events = self.events(old["events"] or [])
-        first = events[0] if events else dict.fromkeys((*_FIRST_EVENT, "probability"))
-        changed = {"events": events} | {name: first[name] for name in (*_FIRST_EVENT, "probability")}
-        if old.get("scores") is not None:
-            changed["scores"] = self.scores(dict(old["scores"]))
-        return changed
+        events, scores = self.events(old.get(f"{self.prefix}events") or []), old.get(f"{self.prefix}scores")
+        first = events[0] if events else dict.fromkeys(_NEEDED)
+        changed = {name: first[name] for name in _NEEDED[1:]} | {"events": events}
+        if scores is not None:
+            changed["scores"] = self.scores(dict(scores))
+        return {self.prefix + name: value for name, value in changed.items()}
 
 
 def read_names(path: Path) -> dict[str, str]:
@@ -108,19 +108,18 @@ def remap(
     :raises UsageError: the two files do not go together, or the output exists.
     :raises InputError: the input is no batch output or damaged, or has a label that nothing is said about.
     """
-    kinds = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    kind = source.suffix.lower()
-    if kind not in kinds or target.suffix.lower() != kind:
-        raise UsageError(f"{source} and {target} must both end in one of: {', '.join(kinds)}")
+    kinds = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+    read_as = format_by_name(source.name)
+    if read_as is None or read_as.codec or target.suffix.lower() != source.suffix.lower():
+        raise UsageError(f"{source} and {target} must both end in one of: {', '.join(PLAIN_SUFFIXES)}")
     with naming_faults():
         if target.exists() and not overwrite:
             raise UsageError(f"{target} exists; --overwrite replaces it.")
         if target.exists() and target.samefile(source):
             raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
-    read_as = FileFormat(kind[1:], dialect=dialect or USUAL)
     try:
-        with closing(Input(source, read_as)) as file, atomic(target) as output:
-            return kinds[kind](file, output, renaming)
+        with closing(Input(source, read_as.spoken_in(dialect or USUAL))) as file, atomic(target) as output:
+            return kinds[read_as.kind](file, output, renaming)
     except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
         raise InputError(f"{source} to {target}: {reason}. No output was written.") from error
@@ -136,54 +135,52 @@ def _jsonl(source: Input, output: BinaryIO, renaming: Renaming) -> int:
 
 
 def _jsonl_row(line: bytes, place: str, renaming: Renaming) -> bytes:
-    # The last one: a field of the user's stands before those that were added.
-    mark = line.rfind(_JSONL_MARK)
+    # Where the added fields begin: what stands before is the user's and is kept byte for byte. The last one: a field of
+    # the user's stands before those that were added.
+    mark = line.rfind(f', "{renaming.prefix}events": '.encode())
     try:
         added = json.loads(b"{" + line[mark + 2 :]) if mark >= 0 else {}
     except ValueError as error:
         raise InputError(f"{place}: not a row that `tocsin score` wrote: {error}") from error
-    _check_columns(added, place)
+    _check_columns(added, place, renaming)
     changed = _placed(place, lambda: renaming.row(added))
-    return line[:mark] + b", " + json.dumps(added | changed, ensure_ascii=False)[1:].encode() + b"\n"
+    return with_fields(line[:mark], added | changed)
 
 
 def _csv(source: Input, output: BinaryIO, renaming: Renaming) -> int:
-    records = CsvRecords(source, "events")
-    _check_columns(records.header, source.name)
-    nested = _nested(records.header)
+    records = CsvRecords(source, f"{renaming.prefix}events")
+    _check_columns(records.header, source.name, renaming)
+    nested = _nested(records.header, renaming)
     encoding = records.encoding
     output.write(records.mark + records.separator.encode(encoding))
     write = records.dialect.row_writer(lambda line: output.write(line.encode(encoding)))
     write(records.header)
+    encoders = cell_encoders(Shape(scores=True, prefix=renaming.prefix).schema, encoding)
     rows = 0
     for record in records:
         place = f"{source.name}:{record.first_line}"
         if problem := records.problem(record):
             raise InputError(f"{place}: not a row that `tocsin score` wrote: {problem}")
-        write(_csv_row(records, record.cells, nested, place, renaming))
+        changed = _csv_changes(dict(zip(records.header, record.cells, strict=True)), nested, place, renaming)
+        cells = {name: encoders[name](value) for name, value in changed.items()}
+        # By position, for several columns may have one name.
+        write([cells.get(name, cell) for name, cell in zip(records.header, record.cells, strict=True)])
         rows += 1
     return rows
 
 
-def _csv_row(records: CsvRecords, cells: list[str], nested: Sequence[str], place: str, renaming: Renaming) -> list[str]:
-    header, ascii_only = records.header, records.encoding != UTF8
-    row = dict(zip(header, cells, strict=True))
+def _csv_changes(row: Mapping[str, str], nested: Sequence[str], place: str, renaming: Renaming) -> Row:
     try:
         decoded = {name: json.loads(row[name]) for name in nested if row[name]}
     except ValueError as error:
         raise InputError(f"{place}: not a row that `tocsin score` wrote: {error}") from error
-    changed = _placed(place, lambda: renaming.row({"events": []} | decoded))
-    encoded = {
-        name: json.dumps(value, ensure_ascii=ascii_only) if name in nested else "" if value is None else value
-        for name, value in changed.items()
-    }
-    return [str(encoded.get(name, cell)) for name, cell in zip(header, cells, strict=True)]
+    return _placed(place, lambda: renaming.row(decoded))
 
 
 def _parquet(source: Input, output: BinaryIO, renaming: Renaming) -> int:
     file = open_parquet(source.stream)
     schema = file.schema_arrow
-    _check_columns(schema.names, source.name)
+    _check_columns(schema.names, source.name, renaming)
     with file, pq.ParquetWriter(output, schema, compression="zstd") as writer:
         for batch in file.iter_batches():
             writer.write_table(_parquet_rows(pa.Table.from_batches([batch]), source.name, renaming))
@@ -191,23 +188,24 @@ def _parquet(source: Input, output: BinaryIO, renaming: Renaming) -> int:
 
 
 def _parquet_rows(table: pa.Table, place: str, renaming: Renaming) -> pa.Table:
-    old: Iterator[Row] = iter(table.select(_nested(table.column_names)).to_pylist(maps_as_pydicts="strict"))
+    nested = table.select(_nested(table.column_names, renaming))
+    old: Iterator[Row] = iter(nested.to_pylist(maps_as_pydicts="strict"))
     changed = [_placed(place, lambda row=row: renaming.row(row)) for row in old]  # type: ignore[misc]
     for name in changed[0] if changed else ():
-        kind = pa.list_(EVENT) if name == "events" else table.schema.field(name).type
-        values = [list(row[name].items()) if name == "scores" else row[name] for row in changed]
+        kind = pa.list_(EVENT) if name == f"{renaming.prefix}events" else table.schema.field(name).type
+        values = [list(row[name].items()) if pa.types.is_map(kind) else row[name] for row in changed]
         column = table.column_names.index(name)
         table = table.set_column(column, table.schema.field(name), pa.array(values, kind))
     return table
 
 
-def _nested(names: Sequence[str]) -> list[str]:
+def _nested(names: Sequence[str], renaming: Renaming) -> list[str]:
     """Which columns hold labels within their values.
 
     `scores` does only where `tocsin score --scores` puts it: a column of the user's own may have that name.
     """
-    ours = ("text_sha256", "scores") in pairwise(names)
-    return ["events", "scores"] if ours else ["events"]
+    events, digest, scores = (renaming.prefix + name for name in ("events", "text_sha256", "scores"))
+    return [events, scores] if (digest, scores) in pairwise(names) else [events]
 
 
 def _placed(place: str, work: Callable[[], Row]) -> Row:
@@ -220,7 +218,10 @@ def _placed(place: str, work: Callable[[], Row]) -> Row:
         raise InputError(f"{place}: its events are not those that `tocsin score` writes") from error
 
 
-def _check_columns(names: object, place: str) -> None:
-    missing = [name for name in _NEEDED if name not in names]  # type: ignore[operator]
+def _check_columns(names: Container[str], place: str, renaming: Renaming) -> None:
+    missing = [name for name in (renaming.prefix + needed for needed in _NEEDED) if name not in names]
     if missing:
-        raise InputError(f"{place}: not an output of `tocsin score`: it has no {', '.join(missing)}")
+        raise InputError(
+            f"{place}: not an output of `tocsin score`: it has no {', '.join(missing)}. If it was made with --prefix, "
+            "give the same."
+        )

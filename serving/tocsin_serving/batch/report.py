@@ -80,11 +80,11 @@ class Findings:
 
     def add(self, row: dict[str, Any], options: JobOptions) -> None:
         """Take in one output row."""
-        events = _events(row, acled=options.acled)
+        events = _events(row, options)
         # A JSON text may hold half a character; what was scored, and what `text_sha256` is of, is this.
         text = replace_lone_surrogates(row[_text_column(options)])
-        needs_review = row["needs_review"] in (True, "true")
-        self.model_versions.add(row["model_version"])
+        needs_review = row[f"{options.prefix}needs_review"] in (True, "true")
+        self.model_versions.add(row[f"{options.prefix}model_version"])
         for event in events:
             self._add_event(event, text, needs_review)
         if options.date_column and events:
@@ -179,13 +179,14 @@ def output_rows(
 def _needed(options: JobOptions) -> list[str]:
     """The output's columns that a report tells of: others may hold what Python cannot read."""
     events = _ACLED_EVENT if options.acled else ("events",)
+    added = (options.prefix + name for name in (*events, "needs_review", "model_version"))
     dates = () if options.date_column is None else (options.date_column,)
     # Once each: the dates may be in the text's own column.
-    return list(dict.fromkeys((*events, "needs_review", "model_version", _text_column(options), *dates)))
+    return list(dict.fromkeys((*added, _text_column(options), *dates)))
 
 
 def _text_column(options: JobOptions) -> str:
-    return "sentence" if options.split_sentences else options.text_column
+    return f"{options.prefix}sentence" if options.split_sentences else options.text_column
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -204,11 +205,13 @@ def _value(cell: pa.Array) -> object:
         return None
 
 
-def _events(row: dict[str, Any], *, acled: bool) -> list[dict[str, Any]]:
+def _events(row: dict[str, Any], options: JobOptions) -> list[dict[str, Any]]:
     """A row's events; under ACLED's names a row is an event, and its label does for a plain name."""
-    if acled:
-        return [{"name": row["label"], **{name: row[name] for name in _ACLED_EVENT}}]
-    events: list[dict[str, Any]] = json.loads(row["events"]) if isinstance(row["events"], str) else row["events"]
+    if options.acled:
+        event = {name: row[options.prefix + name] for name in _ACLED_EVENT}
+        return [{"name": event["label"], **event}]
+    found = row[f"{options.prefix}events"]
+    events: list[dict[str, Any]] = json.loads(found) if isinstance(found, str) else found
     return events
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tocsin import EventClassifier, Release
+from tocsin import EventClassifier, InputError, Release, TocsinError
 from tocsin.sentences import split_sentences
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.columns import SENTENCE_FIELDS, Shape, answer_columns, event_rows
@@ -39,7 +39,8 @@ class ChunkScorer:
         if self._shape.acled:
             columns, places = event_rows(columns, texts, self._shape)
             parents = parents[places]
-        return Answers(columns.select(self._shape.schema.names), parents, tally)
+        columns = columns.select(self._shape.fields.names).rename_columns(self._shape.schema.names)
+        return Answers(columns, parents, tally)
 
     def _by_text(self, chunk: Chunk) -> tuple[pa.Table, NDArray[np.intp], list[str]]:
         columns = self._columns(chunk.texts).add_column(0, SENTENCE_FIELDS[0], [pa.array(chunk.numbers)])
@@ -72,6 +73,27 @@ ScoreChunks = Callable[[Iterable[Chunk], ReadChunks], Scored]
 """Scores a file's chunks lazily, in order; the second way to read them serves an engine that does so elsewhere too."""
 
 
+def check_answers(chunk: Chunk, answers: Answers, shape: Shape) -> None:
+    """Refuse answers that are not those to all rows of a chunk, whoever made them.
+
+    :raises TocsinError: naming the rows.
+    """
+    asked, written, tally = len(chunk.texts), answers.columns.num_rows, answers.tally
+    # A sentence is a text to the tally.
+    answered = tally.scored >= asked if shape.split_sentences else tally.scored == asked
+    if shape.acled:
+        # A text without event has no row.
+        complete = written == tally.labels.total()
+    else:
+        complete = written == tally.scored and np.array_equal(np.unique(answers.parents), np.arange(asked))
+    if not (answered and complete and written == len(answers.parents)):
+        first, last = chunk.numbers[[0, -1]] if asked else (0, 0)
+        raise TocsinError(
+            f"Of rows {first:,} to {last:,} some were lost while they were scored, so no output was written. "
+            "Please report this."
+        )
+
+
 @contextmanager
 def scoring(release: Release, shape: Shape, *, workers: int, cascade: bool = False) -> Iterator[ScoreChunks]:
     """A function that scores chunks in order, lazily, with as many processes as asked for.
@@ -90,11 +112,17 @@ def scoring(release: Release, shape: Shape, *, workers: int, cascade: bool = Fal
 def _in_order(pool: Workers, chunks: Iterable[Chunk], ahead: int) -> Scored:
     """Chunks with their answers in the order they came, at most `ahead` of them in the making."""
     waiting: deque[Chunk] = deque()
-    for chunk in chunks:
-        # Only what scoring needs crosses to the other process.
-        pool.ask(chunk.texts, chunk.numbers)
-        waiting.append(chunk)
-        if len(waiting) >= ahead:
-            yield waiting.popleft(), pool.answer()
+    try:
+        for chunk in chunks:
+            # Only what scoring needs crosses to the other process.
+            pool.ask(chunk.texts, chunk.numbers)
+            waiting.append(chunk)
+            if len(waiting) >= ahead:
+                yield waiting.popleft(), pool.answer()
+    except InputError:
+        # The answers to another file come behind these.
+        for _ in waiting:
+            pool.answer()
+        raise
     while waiting:
         yield waiting.popleft(), pool.answer()

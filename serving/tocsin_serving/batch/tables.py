@@ -31,6 +31,7 @@ def score_table(
     *,
     text_column: str = "text",
     scores: bool = False,
+    prefix: str = "",
     release: str | Path | None = None,
     classifier: EventClassifier | None = None,
 ) -> Any:  # noqa: ANN401  a pyarrow.Table or a pyarrow.RecordBatchReader
@@ -45,6 +46,7 @@ def score_table(
         RecordBatchReader, which scores a batch when it is asked for one and holds no more than that in memory.
     :param text_column: column that holds the text.
     :param scores: add the map of every label's probability.
+    :param prefix: what to put before the names of the columns that are added, where the table has such names itself.
     :param release: as in `EventClassifier.load`.
     :param classifier: one that is loaded already, instead of `release`.
     :return: a pyarrow Table or RecordBatchReader.
@@ -54,7 +56,9 @@ def score_table(
     if classifier is not None and release is not None:
         raise UsageError("Give a release or a classifier, not both.")
     batches = _batches(data)
-    scorer = _TableScorer(classifier or _loaded(release), batches.schema, text_column, scores=scores)
+    scorer = _TableScorer(
+        classifier or _loaded(release), batches.schema, text_column, Shape(scores=scores, prefix=prefix)
+    )
     answers = pa.RecordBatchReader.from_batches(scorer.schema, map(scorer, _pieces(batches)))
     return answers if _is_stream(data) else answers.read_all()
 
@@ -62,9 +66,8 @@ def score_table(
 class _TableScorer:
     """Adds the columns to record batches of one schema."""
 
-    def __init__(self, classifier: EventClassifier, schema: pa.Schema, text_column: str, *, scores: bool) -> None:
-        shape = Shape(scores=scores)
-        added = shape.schema.append(REJECT_REASON)
+    def __init__(self, classifier: EventClassifier, schema: pa.Schema, text_column: str, shape: Shape) -> None:
+        added = shape.schema.append(REJECT_REASON.with_name(shape.prefix + REJECT_REASON.name))
         Columns(text_column, added).check(schema.names, "the table")
         self._text = schema.names.index(text_column)
         if not is_text(schema.field(self._text).type):
