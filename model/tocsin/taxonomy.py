@@ -275,6 +275,8 @@ def _explain(error: ValidationError, data: dict[str, object]) -> str:
             field = f", field {rest[0]!r}" if rest else ""
             if table == "event_types" and rest == ["event_type"]:
                 message = _parent_of_a_parent(str(name), entries)
+            elif rest and first["type"] == "extra_forbidden" and "parent" in str(rest[0]):
+                message = f"a label's parent is called event_type, and {_TWO_LEVELS}"
             elif rest and first["type"] in ("missing", "string_too_short"):
                 message = _NEEDED.get(str(rest[0]), message)
             return f"[[{table}]] entry {position + 1} ({name or 'unnamed'}){field}: {message}"

@@ -135,6 +135,10 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
             '[[event_types]]\nname = "A"\nevent_type = "Above"\n' + entry("a_b", event_type="A"),
             r"entry 1 \(A\), field 'event_type': event types stand under nothing; there are two levels only",
         ),
+        (
+            PARENT + entry("a_b") + 'parent = "Battles"\n',
+            r"field 'parent': a label's parent is called event_type, and there are two levels only",
+        ),
         (PARENT, r"holds no \[\[labels\]\]"),
         ("", r"holds no \[\[labels\]\]"),
         ("labels = []", r"holds no \[\[labels\]\]"),

@@ -73,6 +73,8 @@ def test_what_got_worse_is_found_and_named(comparison: Comparison) -> None:
     assert any("air_drone_strike" in fault for fault in comparison.faults)
     assert any(fault.startswith("weighted F1") for fault in comparison.faults)
     assert "worse beyond the margins" in verdict(comparison)
+    (micro,) = (row for row in comparison.figures if row.name == "micro F1")
+    assert (micro.margin, micro.verdict) == (None, "worse, but allowed"), "it is told, and decides nothing"
 
 
 def test_the_interval_holds_the_difference(comparison: Comparison) -> None:

@@ -383,8 +383,153 @@ def test_label_studio_s_rows_of_one_task_are_voted_on_as_its_annotations_are(
         assert_every_row_is_accounted_for(found.report)
 
 
-def _choice(name: str) -> dict[str, Any]:
-    return {"type": "choices", "from_name": "event", "value": {"choices": [name]}}
+def _choice(name: str, control: str = "event") -> dict[str, Any]:
+    return {"type": "choices", "from_name": control, "value": {"choices": [name]}}
+
+
+def as_tasks(folder: Path, rows: Rows) -> Path:
+    tasks = [
+        {"data": {"text": row["notes"], "when": row["event_date"], "paper": row["paper"]}}
+        | {"annotations": [{"result": [_choice(row["sub_event_type"])]}]}
+        for row in rows
+    ]
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    return folder / "tasks.json"
+
+
+def test_choices_under_other_names_than_that_of_the_labels_are_no_vote_for_no_event(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(62))
+    results = [[_choice(row["sub_event_type"]), _choice("English", "language")] for row in rows]
+    results[60:] = [[_choice("English", "language")], []]
+    tasks = [
+        {"data": {"text": row["notes"]}, "annotations": [{"result": result}]}
+        for row, result in zip(rows, results, strict=True)
+    ]
+    path = as_jsonl(tmp_path, tasks)
+    report = do(path, label_column=("event",)).report
+    assert (report.texts, report.without_event.all, report.dropped) == (61, 1, {"not coded": 1})
+    meant = do(path, label_column=("event",), empty="no-event").report
+    assert (meant.without_event.all, meant.dropped) == (2, {})
+    with pytest.raises(UsageError, match=r"no column 'evnet' \(--label-column\); its columns are: .*text, event, lang"):
+        do(path, label_column=("evnet",))
+
+
+def renamed(**columns: Callable[[dict[str, Any]], Any]) -> Callable[[Path, Rows], Path]:
+    """A writer of CSV with these columns, and those that tests of all layouts name."""
+
+    def write(folder: Path, rows: Rows) -> Path:
+        cells = [
+            {"when": row["event_date"], "paper": row["paper"], **{name: of(row) for name, of in columns.items()}}
+            for row in rows
+        ]
+        return write_csv(folder / "a.csv", cells)
+
+    return write
+
+
+def text_of(row: dict[str, Any]) -> str:
+    return str(row["notes"])
+
+
+EVERY_LAYOUT = {
+    "ACLED": renamed(notes=text_of, event_type=lambda row: row["sub_event_type"]),
+    "GTD": renamed(
+        eventid=text_of,
+        summary=text_of,
+        success=lambda row: 1,
+        attacktype1_txt=lambda row: (
+            "Hostage Taking (Kidnapping)" if "Attack" in row["sub_event_type"] else "Armed Assault"
+        ),
+        targtype1_txt=lambda row: "Police",
+        weaptype1_txt=lambda row: "Firearms",
+    ),
+    "UCDP GED": renamed(source_headline=text_of, type_of_violence=lambda row: 1),
+    "CASE 2021 task 2": renamed(
+        text=text_of, sub_type=lambda row: "AIR_STRIKE" if "strike" in row["notes"] else "ORG_CRIME"
+    ),
+    "Label Studio": as_tasks,
+    "text and labels": renamed(text=text_of, labels=lambda row: row["sub_event_type"]),
+}
+
+
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+def test_columns_that_the_user_names_hold_in_every_layout(
+    layout: str, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """One that is missing is told, the date is read from the one that is named, and splits go by any."""
+    rows = [row | {"paper": f"paper {n % 10}"} for n, row in enumerate(notes(60))]
+    path = EVERY_LAYOUT[layout](tmp_path, rows)
+    options: dict[str, Any] = {"bad_rows": 1.0}
+    if layout == "UCDP GED":
+        options["names"] = tmp_path / "names.toml"
+        options["names"].write_text('[labels]\n"State-based conflict" = "armed_clash"\n')
+    report = do(path, date_column="when", split_by="paper", **options).report
+    assert (report.files[0].layout, report.first, report.last) == (layout, "2023-01-01", "2023-01-15")
+    for named in (
+        {"text_column": "nowhere", "label_column": ("when",)},
+        {"text_column": "when", "label_column": ("nowhere",)},
+        {"date_column": "nowhere"},
+        {"split_by": "nowhere"},
+    ):
+        with pytest.raises(UsageError, match="no column 'nowhere'"):
+            do(path, **named, **options)
+
+
+def test_of_ucdp_s_file_the_columns_that_are_named_are_read(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [{"source_headline": "x", "type_of_violence": 1, "body": text} for text in expected(list(notes(60)))]
+    for row, kind in zip(rows, (row["sub_event_type"] for row in notes(60)), strict=True):
+        row["code"] = kind
+    path = write_csv(tmp_path / "a.csv", rows)
+    assert by_text(do(path, text_column="body", label_column=("code",))) == expected(list(notes(60)))
+    with pytest.raises(UsageError, match=r"no column 'boddy' \(--text-column\)"):
+        do(path, text_column="boddy")
+
+
+def test_an_export_and_a_sheet_whose_columns_are_named_are_trained_on_together(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [row | {"paper": "one"} for row in notes(120)]
+    export = write_csv(tmp_path / "export.csv", rows[:40])
+    cells = [{"note": row["notes"], "code": row["sub_event_type"], "day": row["event_date"]} for row in rows[40:80]]
+    sheet, tasks = write_csv(tmp_path / "sheet.csv", cells), as_tasks(tmp_path, rows[80:])
+    named = {"text_column": "note", "label_column": ("code",), "date_column": "day"}
+    imported = do(export, sheet, tasks, **named)
+    assert by_text(imported) == expected(rows)
+    assert imported.report.undated == 40, "of the tasks, whose date nobody named"
+    told = [warning for warning in imported.report.warnings if "its own were read" in warning]
+    assert told == [
+        f"{name} has no column note, code, so its own were read, those of {layout}"
+        for name, layout in (("export.csv", "ACLED"), ("tasks.json", "Label Studio"))
+    ]
+    with pytest.raises(UsageError, match=r"export\.csv: has no column 'note'"):
+        do(export, **named)
+    with pytest.raises(UsageError, match=r"has no column 'note'"):
+        do(export, tasks, **named)
+
+
+def test_half_characters_in_any_cell_of_json_are_replaced(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [{"text": row["notes"], "labels": row["sub_event_type"], "date": "", "part": "x"} for row in notes(62)]
+    broken = "\ud83d"
+    rows[60] |= {"labels": f"Picnic {broken}"}
+    rows[61] |= {"date": f"{broken} 2024", "part": broken, "text": f"{rows[61]['text']} {broken}"}
+    rows[0] |= {"part": broken}
+    report = do(as_jsonl(tmp_path, rows), split_by="part").report
+    assert report.dropped == {"unknown label": 1}
+    assert report.problems == ["a.jsonl:61: no label goes by 'Picnic \ufffd'"]
+    assert report.unread_dates == ["\ufffd 2024"]
+
+
+def test_a_line_that_nests_too_deeply_is_a_bad_row_wherever_it_stands(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    path, deep = as_jsonl(tmp_path, list(notes(60))), "[" * 50_000
+    path.write_text(path.read_text() + deep + "\n")
+    assert do(path).report.dropped == {"json": 1}
+    (tmp_path / "b.json").write_text('{"a": ' + deep + "\n" + path.read_text())
+    with pytest.raises(InputError, match=r"b\.json"):
+        do(tmp_path / "b.json")
 
 
 def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Imported], tmp_path: Path) -> None:
@@ -716,6 +861,10 @@ def test_our_own_records_are_mixed_into_what_is_learned_and_never_into_the_test(
     ours = {split: sum(record["text"].startswith("ours") for record in part) for split, part in found.items()}
     assert ours == {**imported.report.mixed, "test": 0}
     assert ours["train"] == pytest.approx(len(found["train"]) / 4, abs=1)
+    assert not any("--mix" in warning for warning in imported.report.warnings)
+    report = do(tmp_path / "a.csv", mix="0.9", own_corpus=own).report
+    share = report.mixed["train"] / (report.mixed["train"] + report.splits["train"])
+    assert any(f"--mix 0.9 came to {share:.2g} of what is for train" in warning for warning in report.warnings)
 
 
 # --- what is wrong with files, and what to do about it
@@ -804,10 +953,20 @@ def test_three_hundred_spellings_are_refused_with_merges_suggested(do: Callable[
     said, report = refusals(imported), imported.report
     assert len(report.unknown_names) > 250
     assert "--suggest-names" in said
-    assert "perhaps armed_clash" in said or "perhaps attack" in said
+    spelt = [line for line in said.splitlines() if ", perhaps " in line]
+    assert len({line.rpartition(", perhaps ")[2] for line in spelt}) == len(spelt) == len(KINDS)
+    assert all(re.search(r"'.*', '.*', '.*' and \d+ more \([\d,]+ texts, perhaps ", line) for line in spelt)
+    assert "--taxonomy derive" not in said
     meant = {item["code"]: LABELS.find(row["sub_event_type"]).label for row, item in zip(notes(600), rows, strict=True)}
     right = sum(report.suggestions.get(name) == meant[name] for name in report.unknown_names)
     assert right > 0.95 * len(report.unknown_names)
+
+
+def test_codes_that_are_no_label_s_are_told_of_a_list_of_their_own(do: Callable[..., Imported], tmp_path: Path) -> None:
+    rows = [{"text": row["notes"], "code": number % 5} for number, row in enumerate(notes(60))]
+    said = refusals(do(write_csv(tmp_path / "a.csv", rows), label_column=("code",), text_column="text"))
+    assert "'0' (12 texts)" in said
+    assert "--taxonomy derive takes them as they are, --taxonomy FILE names the list" in said
 
 
 def test_of_a_table_of_unknown_names_these_are_told_and_no_label_that_one_row_happens_to_have(

@@ -51,6 +51,19 @@ def test_without_our_corpus_there_is_no_teacher_and_with_it_there_is(own: Own) -
     assert alone.version != mixed.version
 
 
+def test_two_recipes_on_the_same_data_make_releases_of_two_names(tmp_path: Path) -> None:
+    path, recipe = write_csv(tmp_path / "export.csv", list(notes(100))), ROOT / "training" / "train.toml"
+
+    def version(preset: str | None = None, **finetune: object) -> str:
+        settings = load_settings(recipe, preset=preset).model_copy(update={"runs": tmp_path / "runs"})
+        settings = settings.model_copy(update={"finetune": settings.finetune.model_copy(update=finetune)})
+        return with_data(settings, [path], ImportOptions(label_errors=False), taxonomy=None, licence=None).version
+
+    versions = [version(), version("base"), version(seed=77), version(epochs=2)]
+    assert len(set(versions)) == len(versions)
+    assert version() == versions[0]
+
+
 def test_a_teacher_s_answers_go_to_the_records_it_has_read_and_no_others(own: Own) -> None:
     settings = own(mix="0.5")
     assert settings.finetune.teacher_logits is not None

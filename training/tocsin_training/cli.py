@@ -116,11 +116,12 @@ def train(
         go_on(run, err, until="estimate" if estimate else None, again_from=again_from)
     else:
         settings = with_benchmark(load_settings(config, preset=preset), benchmark)
+        # Before the data, for a release's version tells of the whole recipe.
+        settings = _changed(settings, search=search, device=device)
         if data:
             settings = with_data(settings, data, options, taxonomy=taxonomy, licence=licence)
         elif options != ImportOptions() or taxonomy is not None or licence is not None:
             raise UsageError("options for your own data need it: --data FILE")
-        settings = _changed(settings, search=search, device=device)
         if estimate:
             only_estimate(settings, err)
             return

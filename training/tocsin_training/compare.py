@@ -309,7 +309,7 @@ def _f1_rows(
 ) -> Iterator[Figure]:
     before, after = f1_figures(truth, old.given), f1_figures(truth, new.given)
     drawn_before, drawn_after = f1_by_draw(draws, truth, old.given), f1_by_draw(draws, truth, new.given)
-    for name, margin in (("weighted_f1", settings.weighted_f1), ("macro_f1", settings.macro_f1)):
+    for name, margin in (("weighted_f1", settings.weighted_f1), ("macro_f1", settings.macro_f1), ("micro_f1", None)):
         low, high = interval(drawn_after[name] - drawn_before[name])
         yield Figure(name.replace("_f1", " F1"), before[name], after[name], True, low, high, margin)
 

@@ -21,7 +21,6 @@ def _told_by(columns: Columns) -> bool:
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
     text, event_type, sub_event_type = (columns.find(name) for name in ("notes", "event_type", "sub_event_type"))
-    date = columns.date(options, "event_date")
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         note, name = cell(cells, text), cell(cells, sub_event_type) or cell(cells, event_type)
@@ -29,9 +28,9 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
             return NO_TEXT
         if not name:
             return Problem(NOT_CODED, "has neither a sub_event_type nor an event_type")
-        return Draft(note, (name,), date=cell(cells, date))
+        return Draft(note, (name,))
 
     return read
 
 
-LAYOUT = Layout("ACLED", _told_by, _reader)
+LAYOUT = Layout("ACLED", _told_by, _reader, dates=("event_date",))

@@ -42,12 +42,12 @@ from tocsin_training.importing.layouts import NO_REASON, NO_SPLIT
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Foresight, Progress
-from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, read_file, refusing
+from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, have_named, read_file, refusing
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, Together, UndecidedName
 from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 6
+_VERSION = 7
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
@@ -245,6 +245,7 @@ def _survey(work: _Work) -> None:
             rows=each.rows,
             bytes=each.size,
             sha256=each.sha256,
+            lacks=each.lacks,
         )
         for each in work.facts
     ]
@@ -263,6 +264,7 @@ def _read(work: _Work) -> None:
     """All rows of all files into the store."""
     begun, sizes = time.perf_counter(), [each.size for each in work.facts]
     foresight = Foresight(work.progress, work.scratch.parent, work.options)
+    lenient = have_named([each.path for each in work.facts], work.options)
     for number, facts in enumerate(work.facts):
         work.progress.begin(f"reading {facts.path.name}")
 
@@ -272,7 +274,7 @@ def _read(work: _Work) -> None:
             read = None if share is None else (sum(sizes[:number]) + share * sizes[number]) / sum(sizes)
             foresight.look(rows, read, work.store.bytes)
 
-        read_file(number, facts, work.options, work.store, told)
+        read_file(number, facts, work.options, work.store, told, lenient=lenient)
     work.report.read_seconds = round(time.perf_counter() - begun, 3)
 
 
@@ -486,9 +488,9 @@ def _record(work: _Work, text: Text, labels: tuple[str, ...]) -> dict[str, Any]:
 
 def _mix(work: _Work, folder: Path, own: Path) -> None:
     """Records of the project's corpus beside the user's, to learn and to calibrate from; never to test on."""
-    share, report = work.options.mix_share, work.report
+    report = work.report
     for name in SPLITS[:2]:
-        wanted = round(report.splits[name] * share / (1 - share))
+        wanted = work.options.mixed_with(report.splits[name])
         paths = corpus_files(own)[name]
         there = sum(len(path.read_bytes().splitlines()) for path in paths)
         taken = {row * there // wanted for row in range(wanted)} if wanted < there else set(range(there))

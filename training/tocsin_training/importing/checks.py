@@ -8,7 +8,7 @@ from tocsin.language import UNKNOWN
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.corpus import SPLITS
 from tocsin_training.importing.layouts import DISAGREE, NO_LABELS, NO_SPLIT, NO_TEXT, NOT_CODED, UNSOUND
-from tocsin_training.importing.names import UNKNOWN_NAME
+from tocsin_training.importing.names import UNKNOWN_NAME, suggest_merges
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.reading import DATE
 from tocsin_training.importing.report import ImportReport, Together
@@ -27,6 +27,7 @@ _COMMON_SHARE = 0.2
 _FAR = 2
 """Times more texts than asked for, or fewer, from which on it is told."""
 _UNDATED_SHARE = 0.05
+_SHOWN_SPELLINGS = 3
 
 
 def hints(odd_bytes: bytes) -> dict[str, str]:
@@ -170,31 +171,65 @@ def _too_many_bad(
     lines = [f"{share:.0%} of the rows cannot be used (--bad-rows allows {options.bad_rows:.0%}):"]
     lines += [f"  {kind}, {rows:,} rows: {what_to_do[kind]}" for kind, rows in faulty.items()]
     lines += [f"    {line}" for line in report.problems[:5]]
-    if names := report.unknown_names:
-        listed = [
-            f"'{shown(name)}' ({count:,} texts"
-            f"{', perhaps ' + report.suggestions[name] if name in report.suggestions else ''})"
-            for name, count in list(names.items())[:_MANY_NAMES]
-        ]
-        more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
-        lines.append(f"  names that are no label's: {', '.join(listed)}{more}")
+    if report.unknown_names:
+        lines += _unknown_names(report)
     if report.separator is not None:
         mark = repr(report.separator)
         lines.append(f"  they look like several names with {mark} between them: --separator {mark} takes them apart")
     return "\n".join(lines)
 
 
+def _unknown_names(report: ImportReport) -> Iterator[str]:
+    """The names that are no label's, a line for those that may be spellings of one."""
+    names, meant = report.unknown_names, report.suggestions
+    merges = suggest_merges(names)
+    alike = dict[str, list[str]]()
+    for name in names:
+        alike.setdefault(meant.get(name) or merges.get(name, name), []).append(name)
+    texts = {one: sum(names[name] for name in spellings) for one, spellings in alike.items()}
+    yield "  names that are no label's:"
+    ranked = sorted(alike, key=lambda one: -texts[one])
+    for one in ranked[:_MANY_NAMES]:
+        spellings = alike[one]
+        listed = ", ".join(f"'{shown(name)}'" for name in spellings[:_SHOWN_SPELLINGS])
+        more = f" and {len(spellings) - _SHOWN_SPELLINGS} more" if len(spellings) > _SHOWN_SPELLINGS else ""
+        perhaps = f", perhaps {one}" if spellings[0] in meant else ""
+        yield f"    {listed}{more} ({texts[one]:,} texts{perhaps})"
+    if len(ranked) > _MANY_NAMES:
+        yield f"    and {len(ranked) - _MANY_NAMES} more"
+    if 2 * sum(names[name] for name in meant) < sum(names.values()):
+        yield (
+            "  if they are labels of another list, and no spellings of these: --taxonomy derive takes them as they "
+            "are, --taxonomy FILE names the list"
+        )
+
+
 def _warnings(report: ImportReport, options: ImportOptions, what_to_do: dict[str, str]) -> Iterator[str]:
     for kind, rows in report.dropped.items():
         yield f"{rows:,} rows left out, {kind}: {what_to_do[kind]}"
+    for file in report.files:
+        if file.lacks:
+            yield f"{file.name} has no column {shown_list(file.lacks)}, so its own were read, those of {file.layout}"
     if report.texts:
         yield from _of_codings(report)
         yield from _of_dates(report, options)
         yield from _of_splits(report, options)
         yield from _of_labels(report)
+        yield from _of_mix(report, options)
         yield from _of_languages(report)
     if report.texts and any(file.layout == "ACLED" for file in report.files):
         yield "ACLED's terms apply to its data and to what is made of it: docs/retraining.md"
+
+
+def _of_mix(report: ImportReport, options: ImportOptions) -> Iterator[str]:
+    """That the project's corpus is too small for the share that was asked for."""
+    for name, mixed in report.mixed.items():
+        if mixed < options.mixed_with(report.splits[name]):
+            share = mixed / (mixed + report.splits[name])
+            yield (
+                f"--mix {options.mix} came to {share:.2g} of what is for {name}: the recipe's corpus has {mixed:,} "
+                f"records there, and all of them are beside your {report.splits[name]:,} texts"
+            )
 
 
 def _of_codings(report: ImportReport) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable
@@ -144,14 +145,14 @@ def recipe_for(
     licence: str | None = None,
 ) -> Settings:
     """What a recipe becomes for a corpus that was imported."""
+    from tocsin_training.lineage import shareable
+
     # With few texts to test on, a handful of answers that int8 changes would be more than the recipe allows.
     cost = max(settings.verify.int8_f1_cost, _CHANGED_ANSWERS / report.splits["test"])
     # Its answers are to other texts, or for other labels.
     keeps_teacher = bool(options.mix_share) and taxonomy == settings.data.taxonomy
-    return settings.model_copy(
+    recipe = settings.model_copy(
         update={
-            # Two releases of one version could not be told apart.
-            "version": f"{settings.version}+{corpus.name[:8]}",
             "data": settings.data.model_copy(
                 update={"corpus": corpus, "taxonomy": taxonomy, "licence": licence, "description": None}
             ),
@@ -166,6 +167,9 @@ def recipe_for(
             ),
         }
     )
+    # Two releases of one version could not be told apart: it tells of the data, and of what is made of them.
+    told = hashlib.sha256(json.dumps(shareable(recipe), sort_keys=True, default=str).encode()).hexdigest()
+    return recipe.model_copy(update={"version": f"{settings.version}+{corpus.name[:8]}.{told[:8]}"})
 
 
 def refusal(imported: Imported) -> str:

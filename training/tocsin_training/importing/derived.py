@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tocsin.errors import InputError, TaxonomyError, UsageError
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.importing.layouts import Columns, Draft, find_layout
+from tocsin_training.importing.layouts import Draft, lay_out
 from tocsin_training.importing.names import suggest_merges
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Progress
-from tocsin_training.importing.reading import expand, refusing
+from tocsin_training.importing.reading import expand, have_named, refusing
 from tocsin_training.importing.tables import BadRow, open_table
 from tocsin_training.taxonomies import derive_taxonomy, write_taxonomy
 
@@ -98,16 +98,15 @@ def label_counts(
     :raises UsageError: a column that the user named is not there.
     """
     counts, progress = LabelCounts(), progress or Progress()
-    for path in expand(paths):
+    files = expand(paths)
+    lenient = have_named(files, options, texts=texts)
+    for path in files:
         with open_table(path, options) as table:
-            columns = Columns(table)
-            layout = find_layout(columns, options, texts=texts)
-            read = layout.reader(columns, options)
-            rows = layout.gather(table.rows, columns, options)
-            for row in progress.over(f"counting labels of {path.name}", rows, table.share):
+            laid = lay_out(table, options, texts=texts, lenient=lenient)
+            for row in progress.over(f"counting labels of {path.name}", laid.rows, table.share):
                 if isinstance(row, BadRow):
                     counts.bad_rows += 1
-                elif isinstance(found := read(row.cells), Draft):
+                elif isinstance(found := laid.read(row.cells), Draft):
                     counts.labels.update(dict.fromkeys(found.names, 1))
     if not counts.labels:
         raise InputError("no row has a label, so there is no taxonomy to derive; `tocsin data` says why")

@@ -16,13 +16,13 @@ _NO = frozenset({"0", "0.0", "false", "no", "n"})
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
     text = columns.need(options.text_column or "text", "--text-column")
-    coded, date = _labels_reader(columns, options), columns.date(options)
+    coded = _labels_reader(columns, options)
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         if not (found := cell(cells, text)):
             return NO_TEXT
         what = coded(cells)
-        return what if isinstance(what, Problem) else replace(what, text=found, date=cell(cells, date))
+        return what if isinstance(what, Problem) else replace(what, text=found)
 
     return read
 

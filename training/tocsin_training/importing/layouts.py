@@ -19,7 +19,7 @@ class Draft:
     names: tuple[str, ...]
     """Labels as the file spells them; none: no event."""
     date: str = ""
-    """As the file spells it."""
+    """As the file spells it, where a layout has it in several columns; of one column it is read for all layouts."""
     reason: str = ""
     """Why there is no event, where the file says so."""
 
@@ -38,8 +38,10 @@ class Layout:
     told_by: Callable[[Columns], bool]
     """Whether columns are this layout's."""
     reader: Callable[[Columns, ImportOptions], Read]
-    gather: Callable[[Rows, Columns, ImportOptions], Rows] = lambda rows, columns, options: rows
-    """Puts rows together that only say together what is meant; most layouts have none."""
+    dates: tuple[str, ...] = ()
+    """Columns that hold the date, besides those that do in any layout."""
+    gather: Callable[[Table, ImportOptions], Table] = lambda table, options: table
+    """Makes rows with columns of what has none, and puts those together that only together say what is meant."""
 
 
 class Columns:
@@ -73,7 +75,10 @@ class Columns:
         return found
 
     def date(self, options: ImportOptions, *others: str) -> str | None:
-        """The column with the date."""
+        """The column with the date.
+
+        :raises UsageError: the user named one that is not there.
+        """
         if options.date_column is not None:
             return self.need(options.date_column, "--date-column")
         return self.find(*others, "date", "event_date", "published", "published_at", "timestamp")
@@ -105,26 +110,61 @@ def layouts() -> tuple[Layout, ...]:
     return (acled.LAYOUT, gtd.LAYOUT, ucdp.LAYOUT, case2021.LAYOUT, label_studio.LAYOUT, events.LAYOUT)
 
 
-def find_layout(columns: Columns, options: ImportOptions, *, texts: bool = True) -> Layout:
-    """The layout of a file. Columns that the user names come before those of a layout that is told by its columns.
+@dataclass(frozen=True)
+class LaidOut:
+    """A table and how it is read."""
+
+    layout: Layout
+    columns: Columns
+    rows: Rows
+    options: ImportOptions
+    """Without the columns that the user named where it has them not."""
+    read: Read
+    lacks: tuple[str, ...] = ()
+    """Columns with texts or labels that the user named for another file, and that it has not."""
+
+
+def lay_out(table: Table, options: ImportOptions, *, texts: bool = True, lenient: bool = False) -> LaidOut:
+    """How a table is read. Columns that the user names come before those of a layout that is told by its columns.
 
     :param texts: whether the texts are wanted; if not, a column with labels is enough.
-    :raises UsageError: only one of the two columns is named.
+    :param lenient: whether the columns that the user named may be another file's (see `reading.have_named`): a file of
+        a layout that is told, and that has them not, is then read by its own.
+    :raises UsageError: a column that the user named is not there, or only one of the two is named.
     :raises InputError: nothing fits; the message has the columns and the command to give.
     """
+    told = next((layout for layout in layouts() if layout.told_by(Columns(table))), None)
+    if told is not None:
+        table = told.gather(table, options)
+    columns, lacks = Columns(table), tuple[str, ...]()
+    if lenient and told is not None:
+        lacks = tuple(name for name in named_columns(options) if columns.find(name) is None)
+    if lacks:
+        date = None if options.date_column is None else columns.find(options.date_column)
+        options = options.model_copy(update={"text_column": None, "label_column": (), "date_column": date})
+    layout = _chosen(told, columns, options, texts=texts)
+    return LaidOut(layout, columns, table.rows, options, layout.reader(columns, options), lacks)
+
+
+def named_columns(options: ImportOptions) -> tuple[str, ...]:
+    """The columns with texts and labels that the user named."""
+    return (*filter(None, [options.text_column]), *options.label_column)
+
+
+def _chosen(told: Layout | None, columns: Columns, options: ImportOptions, *, texts: bool) -> Layout:
     from tocsin_training.importing import generic, label_studio, ucdp
 
-    told = next((layout for layout in layouts() if layout.told_by(columns)), None)
-    if told in (label_studio.LAYOUT, ucdp.LAYOUT):
-        # They take either name by itself.
+    text, label = options.text_column is not None, bool(options.label_column)
+    if told is label_studio.LAYOUT or (told is ucdp.LAYOUT and not label):
+        # The one takes either name by itself, the other that of the texts.
         return told
     names = shown_list(columns.names) or "none"
-    if options.text_column is not None and options.label_column:
+    if text and label:
         return generic.LAYOUT
-    if options.label_column and not texts:
+    if label and not texts:
         return generic.LABELS_ALONE
-    if options.text_column is not None or options.label_column:
-        missing = "--label-column" if options.text_column is not None else "--text-column"
+    if text or label:
+        missing = "--label-column" if text else "--text-column"
         raise UsageError(f"{columns.path}: give {missing} too; its columns are: {names}")
     if told is not None:
         return told

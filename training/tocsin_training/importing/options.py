@@ -62,3 +62,7 @@ class ImportOptions(BaseModel):
     def mix_share(self) -> float:
         """The share as a number; 0 for none."""
         return 0.0 if self.mix == NO_MIX else float(self.mix)
+
+    def mixed_with(self, texts: int) -> int:
+        """How many records make up the share beside so many texts."""
+        return round(texts * self.mix_share / (1 - self.mix_share))

@@ -13,7 +13,7 @@ from tocsin.errors import InputError, UsageError
 from tocsin.release import sha256
 from tocsin_training.importing.cleaning import clean
 from tocsin_training.importing.dates import Order, is_numeric, order_of
-from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, cell, find_layout
+from tocsin_training.importing.layouts import NO_TEXT, Draft, LaidOut, cell, lay_out, named_columns
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.store import Entry, Store
 from tocsin_training.importing.tables import FORMATS, BadRow, Problem, Row, Table, open_table
@@ -40,6 +40,8 @@ class FileFacts:
     orders: set[Order] = field(default_factory=set)
     """What its dates prove about day and month."""
     odd_bytes: bytes = b""
+    lacks: tuple[str, ...] = ()
+    """Columns that the user named and it has not, so that it was read by those of its layout."""
 
 
 @contextmanager
@@ -100,34 +102,45 @@ class Found:
     opening: bool = False
 
 
-def understood(table: Table, options: ImportOptions) -> tuple[Layout, Iterator[Found]]:
-    """The layout of a table, and what each of its rows is, with a clean text.
+def have_named(paths: Sequence[Path], options: ImportOptions, *, texts: bool = True) -> bool:
+    """Whether one of several files has the columns that the user named, so that another may do without them."""
 
+    def has_them(path: Path) -> bool:
+        with open_table(path, options) as table:
+            return not lay_out(table, options, texts=texts, lenient=True).lacks
+
+    return len(paths) > 1 and bool(named_columns(options)) and any(map(has_them, paths))
+
+
+def understood(table: Table, options: ImportOptions, *, lenient: bool = False) -> tuple[LaidOut, Iterator[Found]]:
+    """How a table is read, and what each of its rows is, with a clean text.
+
+    :param lenient: as `lay_out` takes it.
     :raises TocsinError: the layout is not known, or a column that the user named is not there.
     """
-    columns = Columns(table)
-    layout = find_layout(columns, options)
+    laid = lay_out(table, options, lenient=lenient)
     by = options.split_by
-    grouping = None if by is None or by == DATE else columns.need(by, "--split-by")
-    read = layout.reader(columns, options)
+    grouping = None if by is None or by == DATE else laid.columns.need(by, "--split-by")
+    date = laid.columns.date(laid.options, *laid.layout.dates)
 
     def found() -> Iterator[Found]:
-        for row in layout.gather(table.rows, columns, options):
+        for row in laid.rows:
             if isinstance(row, BadRow):
                 yield Found(row.line, row.problem)
             else:
-                yield _cleaned(row, read(row.cells), cell(row.cells, grouping), options)
+                yield _cleaned(row, laid.read(row.cells), cell(row.cells, date), cell(row.cells, grouping), options)
 
-    return layout, found()
+    return laid, found()
 
 
-def _cleaned(row: Row, what: Draft | Problem, part: str, options: ImportOptions) -> Found:
+def _cleaned(row: Row, what: Draft | Problem, date: str, part: str, options: ImportOptions) -> Found:
     if isinstance(what, Problem):
         return Found(row.line, what)
     cleaned = clean(what.text, strip_opening=options.strip_openings)
     if not cleaned.text:
         return Found(row.line, NO_TEXT)
-    return Found(row.line, replace(what, text=cleaned.text), part, cleaned.html, cleaned.opening)
+    draft = replace(what, text=cleaned.text, date=date or what.date)
+    return Found(row.line, draft, part, cleaned.html, cleaned.opening)
 
 
 def read_file(
@@ -136,16 +149,19 @@ def read_file(
     options: ImportOptions,
     store: Store,
     told: Callable[[float | None], None] = lambda share: None,
+    *,
+    lenient: bool = False,
 ) -> None:
     """Read one file into the store and complete what is known of it.
 
     :param number: that the store knows the file by.
     :param told: called now and then with the share of the file that was read, if that is known.
+    :param lenient: as `lay_out` takes it.
     :raises TocsinError: it cannot be read, or its layout is not known.
     """
     with open_table(facts.path, options) as table:
-        layout, rows = understood(table, options)
-        facts.layout, facts.format = layout.name, table.format
+        laid, rows = understood(table, options, lenient=lenient)
+        facts.layout, facts.format, facts.lacks = laid.layout.name, table.format, laid.lacks
         numeric: set[str] = set()
         while batch := list(islice(rows, _BATCH)):
             _take_in(number, facts, batch, store)

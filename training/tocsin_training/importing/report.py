@@ -31,6 +31,7 @@ class FileReport(_Part):
     rows: int
     bytes: int
     sha256: str
+    lacks: tuple[str, ...] = Field((), description="columns named for another file; it was read by its layout's own")
 
 
 class LabelCount(_Part):

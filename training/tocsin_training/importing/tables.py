@@ -23,6 +23,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from tocsin.errors import InputError
+from tocsin.text import replace_lone_surrogates
 from tocsin_training.importing.options import ImportOptions
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -445,7 +446,7 @@ def _jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
             value = json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError:
             yield BadRow(number, Problem("encoding", "holds bytes that are not UTF-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield BadRow(number, Problem("json", f"not a JSON object: {error}"))
         else:
             yield _object(number, value)
@@ -499,7 +500,7 @@ def _refuse_error_answer(path: Path, start: bytes) -> None:
     """
     try:
         answer = json.loads(start)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if not isinstance(answer, dict) or answer.get("data"):
         return
@@ -527,7 +528,7 @@ def _is_whole_object(start: bytes) -> bool:
     """Whether the first line is an object by itself and no envelope."""
     try:
         first = json.loads(start.partition(b"\n")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(first, dict) and not isinstance(first.get("data"), list)
 
@@ -663,7 +664,7 @@ def shown_list(names: Iterable[str]) -> str:
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401  a cell of any format
-    """A cell as text; nothing, and what pandas writes for nothing, as none."""
+    """A cell as text that UTF-8 can carry; nothing, and what pandas writes for nothing, as none."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
-    return str(value).strip()
+    return replace_lone_surrogates(str(value).strip())

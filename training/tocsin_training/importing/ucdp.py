@@ -21,8 +21,8 @@ def _told_by(columns: Columns) -> bool:
 
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
-    headline = columns.find(options.text_column or "source_headline")
-    kind, date = columns.find("type_of_violence"), columns.date(options, "date_start")
+    headline = columns.need(options.text_column or "source_headline", "--text-column")
+    kind = columns.find("type_of_violence")
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         text, code = cell(cells, headline), cell(cells, kind).removesuffix(".0")
@@ -30,9 +30,9 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
             return NO_TEXT
         if not code:
             return Problem(NOT_CODED, "has no type_of_violence")
-        return Draft(text, (TYPES.get(code, f"type of violence {code}"),), date=cell(cells, date))
+        return Draft(text, (TYPES.get(code, f"type of violence {code}"),))
 
     return read
 
 
-LAYOUT = Layout("UCDP GED", _told_by, _reader)
+LAYOUT = Layout("UCDP GED", _told_by, _reader, dates=("date_start",))
