@@ -11,7 +11,7 @@ from tocsin import EventClassifier
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A room's tests stay in one process (`--dist loadgroup`): they share toy models and servers that take long to make."""
+    """A room's tests stay in one process (`--dist loadgroup`), for they share toy models and servers."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).parts[0]))
 

@@ -148,7 +148,7 @@ def test_the_card_of_a_model_that_went_on_tells_what_was_learned_before(
 
 
 def render_as(
-    run: Run, *, data: dict[str, object] | None = None, recipe: dict[str, object] | None = None, **changed: object
+    run: Run, *, data: dict[str, object] | None = None, recipe: dict[str, Any] | None = None, **changed: object
 ) -> str:
     """The card of a run whose manifest said something else, of its data and its recipe too."""
     figures, manifest = run.figures(), read_manifest(run.release)
