@@ -167,7 +167,7 @@ def test_the_card_counts_records_and_names_what_was_made_of_them_apart(
 ) -> None:
     card = render_as(trained_run, corpus=CorpusInfo(sha256="0" * 64, **counts))
     assert "320 records of" in card and "112 more texts were made of them and learned too" in card
-    recipe = {"augment": {"joined_share": 0.1, "slips_share": 0.0, "cut_share": 0.2, "seed": 3}}
+    recipe: dict[str, object] = {"augment": {"joined_share": 0.1, "slips_share": 0.0, "cut_share": 0.2, "seed": 3}}
     told = render_as(trained_run, recipe=recipe, corpus=CorpusInfo(sha256="0" * 64, **counts))
     assert "112 more texts were made of them (two joined, cut off) and learned too" in told
     assert "more texts" not in render_as(trained_run), "nothing was augmented"
