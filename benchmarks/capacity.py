@@ -68,7 +68,7 @@ def measure(texts: Sequence[str]) -> Measured:
     return Measured(
         library=in_process(texts).texts_per_second,
         service=service,
-        batch=batch.texts_per_second,
+        batch=batch,
         start_seconds=start_seconds,
         supervisor_bytes=supervisor,
         worker_bytes=worker,

@@ -100,6 +100,6 @@ def test_an_environment_of_other_requirements_is_not_there_as_it_should_be(
 
 def test_every_peer_has_a_row_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
-    rows = list(peer_rows(tmp_path, ["a text"], Speed(1.0, 1.0), install=False))
+    rows = list(peer_rows(tmp_path, ["a text"], 1.0, install=False))
     assert [row[0] for row in rows] == [peer.name for peer in PEERS]
     assert all(row[1] == "not measured" and "ARGS=--peers" in row[2] for row in rows)

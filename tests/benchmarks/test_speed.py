@@ -79,9 +79,9 @@ def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch)
 def test_a_job_meets_no_text_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[list[str]] = []
 
-    def job(texts: Sequence[str]) -> tuple[Speed, int]:
+    def job(texts: Sequence[str]) -> tuple[float, int]:
         jobs.append(list(texts))
-        return Speed(1, 1), 1
+        return 1.0, 1
 
     monkeypatch.setattr(speed, "batch_job", job)
     monkeypatch.setattr(speed, "hugging_face_pipeline", lambda folder, texts: Speed(1, 1))
