@@ -26,7 +26,7 @@ from tocsin_training.distil import mean_of, text_hash
 from tocsin_training.errors import BaseModelError, ConfigError
 from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, split_figures, tables
 from tocsin_training.lineage import lineage
-from tocsin_training.report import Grid
+from tocsin_training.report import Grid, percent
 from tocsin_training.run import Run
 
 
@@ -55,6 +55,17 @@ def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
         assert row["low"] <= row["f1"] <= row["high"]
     assert sum(row["support"] for row in figures["labels"].values()) > 50
     assert figures["false_alarms"]["all"]["texts"] == figures["texts_without_event"]
+
+
+def test_the_card_tells_what_is_answered_where_a_text_has_several_events(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    records = load_corpus(trained_run.settings().data.corpus)["test"]
+    found = figures["several_events"]
+    assert found["texts"] == sum(len(labels) > 1 for labels in records["labels"]) > 0
+    first = f"the record names first in {percent(found['main_first']['value'])}"
+    assert first in card_with(trained_run, **figures)
+    # Of a run that was measured before this was.
+    assert "several events, the first answer" not in card_with(trained_run, **figures | {"several_events": None})
 
 
 def test_an_unknown_split_is_refused(trained_run: Run) -> None:

@@ -16,6 +16,7 @@ from tocsin_training.metrics import (
     pool_bins,
     proportion,
     reliability,
+    several_events,
     top_answers,
     top_is_right,
     top_truth,
@@ -33,6 +34,16 @@ def test_figures_of_a_case_worked_by_hand() -> None:
     assert figures["weighted_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
     assert figures["micro_f1"] == pytest.approx(2 * 2 / (3 + 3))
     assert figures["exact_match"] == 0.5
+
+
+def test_texts_of_several_events_are_asked_for_the_main_one_and_for_all() -> None:
+    truth = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1], [1, 0, 0]], dtype=np.bool_)
+    given = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]], dtype=np.bool_)
+    # The second has its main label first, though not both; the third is given none, the last has but one event.
+    found = several_events(truth, given, top=np.array([1, 0, NONE, 1]), main=np.array([0, 0, 1, 0]))
+    assert found is not None
+    assert (found["main_first"].value, found["exact"].value) == (1 / 3, 1 / 3)
+    assert several_events(truth[3:], given[3:], top=np.array([1]), main=np.array([0])) is None
 
 
 def one_each(texts: int, labels: int, *, of: int) -> NDArray[np.bool_]:

@@ -111,7 +111,7 @@ On the {split} split of that data ({texts} texts, {without} of them without even
 Intervals are over texts drawn anew (bootstrap); those of first answers and of the shares below the table are Wilson's.
 That of a calibration error leans upwards.
 
-{alarms} {review}
+{alarms} {review}{several}
 
 {worst}
 {teacher}{objectives}
@@ -197,6 +197,7 @@ def render_card(
         figures=markdown_table(("figure", "value", "95 % interval"), _headlines(evaluation)),
         alarms=_alarms(evaluation),
         review=_review(evaluation),
+        several=_several(evaluation),
         case=_case(evaluation, taxonomy),
         objectives=objectives_grid(evaluation["objectives"]).section(),
         reasons=alarms_grid(evaluation).section() if evaluation["texts_without_event"] else "",
@@ -364,6 +365,18 @@ def _review(evaluation: dict[str, Any]) -> str:
     return (
         f"{percent(review['share'])} of all texts ({sent}) are sent to review; among the others the first answer is "
         f"right in {percent(review['accuracy_of_the_others'])} ({right})."
+    )
+
+
+def _several(evaluation: dict[str, Any]) -> str:
+    several = evaluation.get("several_events")
+    if several is None:
+        return ""
+    main, exact = several["main_first"], several["exact"]
+    return (
+        f" Of {several['texts']} texts with several events, the first answer is the one that the record names first in "
+        f"{percent(main['value'])} ({percent_interval(main['low'], main['high'])}), and all labels are right in "
+        f"{percent(exact['value'])} ({percent_interval(exact['low'], exact['high'])})."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, load_split
 from tocsin_training.distil import Answer, read_teacher
 from tocsin_training.metrics import (
+    NONE,
     Interval,
     bootstrap_ece,
     bootstrap_f1,
@@ -35,6 +36,7 @@ from tocsin_training.metrics import (
     proportion,
     reliability,
     review_shares,
+    several_events,
     top_answers,
     top_truth,
     wilson,
@@ -94,6 +96,7 @@ def evaluate(
         "split": split,
         **split_figures(scores, truth, reasons, bootstrap_samples=bootstrap_samples),
         **setting_figures(classifier, scores, truth, reasons),
+        "several_events": _several_events(scores, truth, records["labels"]),
         "robustness": robustness.measure_robustness(
             classifier, records, scores, truth, sets=sets, bootstrap_samples=bootstrap_samples
         ),
@@ -268,6 +271,13 @@ def split_figures(
     }
 
 
+def _several_events(scores: Scores, truth: NDArray[np.bool_], labels: Iterable[Sequence[str]]) -> dict[str, Any] | None:
+    """What is answered to texts that report several events; a record names the main one first."""
+    main = np.array([scores.taxonomy.index(own[0]) if own else NONE for own in labels], dtype=np.intp)
+    found = several_events(truth, scores.given, top_answers(scores.probabilities, scores.given), main)
+    return found and {"texts": int((truth.sum(axis=1) > 1).sum())} | {name: asdict(row) for name, row in found.items()}
+
+
 def _no_event_ece(scores: Scores, no_event: NDArray[np.bool_], *, samples: int) -> Interval:
     stated = scores.no_event[:, None]
     return bootstrap_ece(stated, np.ones_like(stated, dtype=np.bool_), no_event[:, None], samples=samples)
@@ -348,6 +358,12 @@ def case_grid(case: dict[str, Any]) -> Grid:
     return Grid(title, ("", "value", "95 % interval"), rows)
 
 
+_SEVERAL = {
+    "main_first": "of texts with several events: main one answered first",
+    "exact": "of those: labels exactly right",
+}
+
+
 def _summary(figures: dict[str, Any]) -> Table:
     table = Table("figure", "value", "95 % interval", title=f"{figures['model_version']} on {figures['split']}")
     intervals = figures["intervals"]
@@ -364,6 +380,10 @@ def _summary(figures: dict[str, Any]) -> Table:
         ),
     ):
         table.add_row(name, _number(value), " - ".join(map(_number, ends)))
+    for name, said in _SEVERAL.items():
+        # Older runs lack them.
+        if row := (figures.get("several_events") or {}).get(name):
+            table.add_row(said, _number(row["value"]), " - ".join(map(_number, (row["low"], row["high"]))))
     if teacher := figures.get("teacher"):
         ends = (teacher["weighted_f1_cost_low"], teacher["weighted_f1_cost_high"])
         lost = "weighted F1 lost against the teacher"

@@ -196,6 +196,26 @@ def top_truth(truth: Bools, top: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.where(top_is_right(truth, top), top, first)
 
 
+def several_events(
+    truth: Bools, given: Bools, top: NDArray[np.intp], main: NDArray[np.intp]
+) -> dict[str, Interval] | None:
+    """Of texts that truly have several labels: how often the first answer is the main one, and how often the set holds.
+
+    :param top: the first answers (``top_answers``).
+    :param main: position of the label that each text's record names first, or NONE; both shape (texts,).
+    :return: ``main_first`` and ``exact``; none where no text has several.
+    """
+    several = truth.sum(axis=1) > 1
+    count = int(several.sum())
+    if not count:
+        return None
+    exact = np.all(truth == given, axis=1)
+    return {
+        "main_first": proportion(int((top == main)[several].sum()), count),
+        "exact": proportion(int(exact[several].sum()), count),
+    }
+
+
 def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[str, float]]:
     """Share of texts without event that were given a label, for all and for each reason.
 
