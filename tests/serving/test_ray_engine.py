@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tocsin import InputError, Release, ReleaseError, TocsinError, UsageError
@@ -103,6 +106,35 @@ def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path,
         )
         job.run(plan(folder / "b.csv", tmp_path / f"{number}.csv"), options)
     assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
+
+
+def test_a_machine_that_joins_later_scores_too(
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin_serving.batch import ray_engine
+
+    marks, machines = tmp_path / "machines", int(ray.cluster_resources()["CPU"])
+    marks.mkdir()
+    until = time.time() + 300
+
+    class Waiting(ray_engine._Worker):
+        """Leaves its machine's mark, and scores when there is one more than there were machines."""
+
+        def __call__(self, chunks: pa.Table) -> pa.Table:
+            (marks / ray.get_runtime_context().get_node_id()).touch()
+            while len(list(marks.iterdir())) <= machines and time.time() < until:
+                time.sleep(0.1)
+            return super().__call__(chunks)
+
+    monkeypatch.setattr(ray_engine, "_Worker", Waiting)
+    options = JobOptions(release=str(tiny_release), engine="ray", workers=None)
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(job.run, plan(folder / "a.csv", tmp_path / "out.csv"), options)
+        while len(list(marks.iterdir())) < machines and time.time() < until:
+            time.sleep(0.1)
+        cluster.add_node(num_cpus=1, object_store_memory=200 * 1024 * 1024)
+        running.result()
+    assert len(list(marks.iterdir())) == machines + 1
 
 
 def test_a_release_that_was_altered_on_a_machine_is_not_used(

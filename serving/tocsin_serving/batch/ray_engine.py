@@ -90,8 +90,8 @@ def ray_scoring(
     """
     checked = Release.open(release.folder)
     with _connected(address, workers), _plain_errors():
-        packed, size = PackedRelease.of(checked, cascade=cascade), workers or _cluster_cpus()
-        with closing(_Files(expected, lambda files: _pipeline(files, packed, shape, size))) as files:
+        packed = PackedRelease.of(checked, cascade=cascade)
+        with closing(_Files(expected, lambda files: _pipeline(files, packed, shape, workers))) as files:
             yield files.score
 
 
@@ -190,8 +190,13 @@ def unpack_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"tocsin-{os.getuid()}"
 
 
-def _pipeline(files: Sequence[ReadChunks], release: PackedRelease, shape: Shape, workers: int) -> ray.data.Dataset:
-    """Files to answers as a dataset of which a row is a chunk, so that Ray never cuts or joins one."""
+def _pipeline(
+    files: Sequence[ReadChunks], release: PackedRelease, shape: Shape, workers: int | None
+) -> ray.data.Dataset:
+    """Files to answers as a dataset of which a row is a chunk, so that Ray never cuts or joins one.
+
+    :param workers: at most; none for as many as there are CPUs, those of machines that join later among them.
+    """
     dataset: ray.data.Dataset = ray.data.read_datasource(
         _ChunkSource(files),
         override_num_blocks=len(files),
@@ -204,8 +209,9 @@ def _pipeline(files: Sequence[ReadChunks], release: PackedRelease, shape: Shape,
         fn_constructor_args=(release, shape, package_versions()),
         batch_size=None,
         batch_format="pyarrow",
-        # The pool shrinks when it runs idle, which frees a CPU for a worker that died and starts anew.
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        # The pool shrinks when it runs idle, which frees a CPU for a worker that died and starts anew; it grows while
+        # there is work and a free CPU.
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers or _cluster_cpus()),
         num_cpus=1,
     )
     dataset.context.enable_progress_bars = False
