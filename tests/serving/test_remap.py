@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import TAXONOMY
+from support import TAXONOMY, read_rows
 
 from tocsin import InputError, Taxonomy, UsageError
 from tocsin_serving.batch import score_file
@@ -47,16 +46,6 @@ def make_input(kind: str, path: Path) -> None:
         pq.write_table(pa.table({"n": numbers, "text": TEXTS}), path)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
-        return rows
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    with path.open(newline="") as stream:
-        return [row | {name: json.loads(row[name]) for name in ("events", "scores")} for row in csv.DictReader(stream)]
-
-
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_only_names_change(kind: str, tiny_release: Path, renaming: Renaming, tmp_path: Path) -> None:
     source, scored, target = (tmp_path / f"{name}.{kind}" for name in ("in", "scored", "out"))
@@ -65,7 +54,7 @@ def test_only_names_change(kind: str, tiny_release: Path, renaming: Renaming, tm
 
     assert remap(scored, target, renaming) == len(TEXTS)
 
-    before, after = read(scored), read(target)
+    before, after = read_rows(scored), read_rows(target)
     assert [event["label"] for event in before[0]["events"]][:1] == ["air_drone_strike"]
     for old, new in zip(before, after, strict=True):
         assert list(old) == list(new)

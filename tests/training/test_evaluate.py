@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tocsin import EventClassifier
 from tocsin.errors import InputError
-from tocsin.lineage import DataFile, Lineage
+from tocsin.lineage import DataFile, Lineage, StartLineage
 from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.benchmark import NO_EVENT, Benchmark
@@ -195,6 +195,18 @@ def test_the_weights_are_ours_to_license_only_where_the_data_s_licence_allows_it
     assert f"license: {said}\n" in own
     file = DataFile(name="own.csv", layout="ACLED", rows=9, sha256="0" * 64)
     assert "license: other\n" in render_as(trained_run, data={"licence": licence, "files": (file,)})
+
+
+@pytest.mark.parametrize(("licence", "said"), [("CC-BY-4.0", "apache-2.0"), ("CC-BY-NC-4.0", "other"), (None, "other")])
+def test_nor_are_weights_that_went_on_from_a_model_whose_data_s_licence_does_not(
+    licence: str | None, said: str, trained_run: Run
+) -> None:
+    origin = read_manifest(trained_run.release).lineage
+    assert origin is not None
+    data = origin.data.model_copy(update={"licence": "CC-BY-4.0"})
+    start = StartLineage(sha256="0" * 64, corpus_sha256=None, records=None, licence=licence)
+    origin = origin.model_copy(update={"data": data, "started_from": start})
+    assert f"license: {said}\n" in render_as(trained_run, lineage=origin)
 
 
 def test_the_weakest_labels_are_among_those_that_were_measured(trained_run: Run) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -530,6 +531,29 @@ def test_a_line_that_nests_too_deeply_is_a_bad_row_wherever_it_stands(
     (tmp_path / "b.json").write_text('{"a": ' + deep + "\n" + path.read_text())
     with pytest.raises(InputError, match=r"b\.json"):
         do(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    ("before", "each"), [(b"", b"["), (b"", b"[\n"), (b'{"data": [', b'{"a": '), (b'[{"notes": ', b"[0, ")]
+)
+def test_json_that_nests_too_deeply_is_refused_at_once(
+    before: bytes, each: bytes, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """Left to the parser, it takes minutes and gigabytes."""
+    (tmp_path / "a.json").write_bytes(before + each * 100_000)
+    begun = time.process_time()
+    with pytest.raises(InputError, match=r"a\.json: lists and objects lie in one another more than 100 deep"):
+        do(tmp_path / "a.json")
+    assert time.process_time() - begun < 5
+
+
+def test_brackets_in_texts_of_json_nest_nothing(do: Callable[..., Imported], tmp_path: Path) -> None:
+    """Over several of the parser's reads, with quotes and backslashes that end anywhere in them."""
+    marks = [f"{'[{' * 60} {quote}".strip() for quote in ("", '"', "\\", '\\"', '\\\\"')]
+    rows = [row | {"notes": f"{row['notes']} {marks[n % 5]}", "more": "[" * n} for n, row in enumerate(notes(900))]
+    path = as_list(tmp_path, rows)
+    assert path.stat().st_size > 4 * 65_536
+    assert by_text(do(path)) == expected(rows)
 
 
 def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Imported], tmp_path: Path) -> None:

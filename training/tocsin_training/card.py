@@ -301,10 +301,13 @@ def _is_theirs(manifest: Manifest) -> bool:
 def _licence(manifest: Manifest) -> str:
     """What the weights may be licensed under: ours only where the data's stated licence lets anybody choose.
 
-    Weights made of somebody's own files are theirs to license.
+    So with the data of a model that was gone on from. Weights made of somebody's own files are theirs to license.
     """
-    stated = None if manifest.lineage is None else manifest.lineage.data.licence
-    return "apache-2.0" if stated in _OPEN_LICENCES and not _is_theirs(manifest) else "other"
+    origin = manifest.lineage
+    if origin is None or _is_theirs(manifest):
+        return "other"
+    stated = {part.licence for part in (origin.data, origin.started_from) if part is not None}
+    return "apache-2.0" if stated <= _OPEN_LICENCES else "other"
 
 
 def _held_out(manifest: Manifest, split: str) -> str:

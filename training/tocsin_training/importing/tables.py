@@ -47,6 +47,8 @@ _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüý
 """What stands beside ASCII in the languages that Windows-1252 is for."""
 _PEEKED = 50
 _PARQUET_ROWS = 1024
+_DEEPEST = 100
+_NO_MARKS = bytes({*range(256)} - set(b'[]{}"'))
 _BAD_XML = SyntaxError
 """What a sheet that breaks off raises: xml's ParseError and lxml's error, either of which openpyxl reads with."""
 
@@ -474,7 +476,7 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     def rows() -> Iterator[Row | BadRow]:
         number = 0
         try:
-            for value in ijson.items(raw, "item" if start[:1] == b"[" else "data.item", use_float=True):
+            for value in ijson.items(_Shallow(path, raw), "item" if start[:1] == b"[" else "data.item", use_float=True):
                 number += 1
                 yield _object(number, value)
         except ijson.JSONError as error:
@@ -483,6 +485,39 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
             ) from error
 
     return _of_objects(path, "JSON", rows(), _share_read(path, raw))
+
+
+class _Shallow:
+    """JSON that nests no deeper than data do: time and memory of the parser grow with the square of the depth."""
+
+    def __init__(self, path: Path, raw: gzip.GzipFile | io.BufferedReader) -> None:
+        self._path = path
+        self._raw = raw
+        self._inside = False
+        """Whether the last bytes end within a string."""
+        self._escape = b""
+        """A backslash in which they end, for the character behind it."""
+        self._depth = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        :raises InputError: in them lists and objects nest too deeply.
+        """
+        found = self._raw.read(size)
+        unpaired = (self._escape + found).replace(rb"\\", b"")
+        self._escape = unpaired[-1:] if unpaired.endswith(b"\\") else b""
+        # By the quotes that are no character of a string: what lies outside of strings and inside takes turns.
+        pieces = unpaired.replace(rb"\"", b"").translate(None, _NO_MARKS).split(b'"')
+        outside = b"".join(pieces[self._inside :: 2])
+        self._inside ^= len(pieces) % 2 == 0
+        for bracket in outside:
+            self._depth += 1 if bracket in b"[{" else -1
+            if self._depth > _DEEPEST:
+                raise InputError(
+                    f"{self._path}: lists and objects lie in one another more than {_DEEPEST} deep; export it again"
+                )
+        return found
 
 
 def _why_no_json(error: Exception) -> str:
