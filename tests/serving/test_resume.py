@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import signal
@@ -249,6 +250,45 @@ def test_resume_names_what_a_finished_output_was_made_with_otherwise(
         UsageError, match=r"out\.csv exists; --overwrite replaces it\. .*versions tokenizers \(was .*, is 0\.0\.1\)"
     ):
         score_file(source, target, release=tiny_release, resume=True)
+
+
+def test_an_output_that_cannot_be_resumed_keeps_no_other_file_from_being_scored(
+    tmp_path: Path, tiny_release: Path
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        write(folder / name)
+    options = JobOptions(release=str(tiny_release), resume=True)
+    job.run(plan(folder, output), options)
+    write(folder / "a.csv", rows=301)
+    write(folder / "c.csv")
+    with Workspace.of(output / "b.csv", None).locked(output / "b.csv"):
+        failures = [summary.failure for summary in job.run(plan(folder, output), options)]
+    assert re.search(r"out/a\.csv exists; --overwrite replaces it\. .*input bytes", str(failures[0]))
+    assert "Another job is writing" in str(failures[1])
+    assert failures[2] is None
+    assert visible(output) == {*finished("a.csv"), *finished("b.csv"), *finished("c.csv")}
+
+
+def test_a_file_that_vanishes_keeps_no_other_from_being_scored(tmp_path: Path, tiny_release: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write(folder / name)
+
+    def remove(summary: FileSummary, share: float) -> None:
+        gone = "c.csv" if summary.files.source == folder / "c.csv" else "b.csv"
+        (folder / gone).unlink(missing_ok=True)
+
+    failures = [
+        str(summary.failure) for summary in job.run(plan(folder, output), JobOptions(release=str(tiny_release)), remove)
+    ]
+    assert failures[0] == "None"
+    assert failures[1].endswith("b.csv is not there any more.")
+    # It was open, and read to its end.
+    assert "c.csv was changed while it was read" in failures[2]
+    assert {path.name for path in output.iterdir()} == finished("a.csv")
 
 
 @pytest.mark.parametrize("end", ["", ".rejects.jsonl"])

@@ -243,7 +243,8 @@ def score_file(
 def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed | None = None) -> list[FileSummary]:
     """Score files one after the other with the same workers; see `score_file`.
 
-    A file that cannot be read keeps no others from being scored: its summary says why.
+    A file that cannot be read, or whose output is not this job's to write, keeps no others from being scored: its
+    summary says why.
 
     :raises TocsinError: no file can be read, or the job cannot go on; unfinished outputs are kept for ``resume``.
     """
@@ -258,7 +259,7 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
         for pair in others:
             try:
                 summaries[pair] = job.stream(pair, score) if pair.target == STREAM else job.file(pair, score)
-            except InputError as error:
+            except (InputError, UsageError) as error:
                 if len(pairs) == 1:
                     raise
                 summaries[pair] = FileSummary(pair, error)
@@ -546,6 +547,8 @@ class _Job:
     def _file(self, pair: FilePair, workspace: Workspace, score: ScoreChunks) -> FileSummary:
         where = _copied_pipe(workspace.input) if pair.source == STREAM else pair.source
         seen = fingerprint(where)
+        if seen is None:
+            raise InputError(f"{pair.source_name} is not there any more.")
         identity = self._identity(pair, where)
         before = _manifest(pair) if self._options.resume else None
         differences = [] if before is None else _differences(pair, before, identity)
@@ -560,7 +563,7 @@ class _Job:
                 writer = self._score(pair, workspace, progress, source, score)
             if fingerprint(where) != seen:
                 workspace.forget()
-                raise InputError(f"{pair.source} was changed while it was read. Run the job again.")
+                raise InputError(f"{pair.source_name} was changed while it was read. Run the job again.")
             _finish(pair, workspace, progress, writer)
         _publish(pair, workspace, progress)
         return _summary(pair, progress.counts)
