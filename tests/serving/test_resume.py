@@ -18,6 +18,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ from support import make_tiny_release
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin_serving import cli
-from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
+from tocsin_serving.batch import FileSummary, JobOptions, dry_run_with_estimate, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
 from tocsin_serving.batch.files import Place, deliver
@@ -269,6 +270,40 @@ def test_an_output_that_cannot_be_resumed_keeps_no_other_file_from_being_scored(
     assert "Another job is writing" in str(failures[1])
     assert failures[2] is None
     assert visible(output) == {*finished("a.csv"), *finished("b.csv"), *finished("c.csv")}
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("finished_before", [True, False])
+@pytest.mark.parametrize("change", ["settings", "release", "versions"])
+def test_what_differs_for_the_whole_job_refuses_it_before_any_work_and_in_a_trial(
+    change: str,
+    finished_before: bool,
+    tmp_path: Path,
+    tiny_release: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    write(folder / "b.csv")
+    if finished_before:
+        score_file(folder / "b.csv", output / "b.csv", release=tiny_release)
+    else:
+        stop_after(folder / "b.csv", output / "b.csv", tiny_release)
+    options = JobOptions(release=str(tiny_release), resume=True)
+    dry_run_with_estimate(plan(folder, output), options)
+    write(folder / "a.csv")
+    if change == "settings":
+        options = replace(options, scores=True)
+    elif change == "release":
+        options = replace(options, release=str(make_tiny_release(tmp_path / "other", window_tokens=48)))
+    else:
+        monkeypatch.setattr(job, "package_versions", lambda: {**package_versions(), "tokenizers": "0.0.1"})
+    refusal = rf"b\.csv {'exists' if finished_before else 'was begun otherwise'}.*{change} "
+    with pytest.raises(UsageError, match=f"the job would be refused: .*{refusal}"):
+        dry_run_with_estimate(plan(folder, output), options)
+    with pytest.raises(UsageError, match=refusal):
+        job.run(plan(folder, output), options)
+    assert not (output / "a.csv").exists()
 
 
 def test_a_file_that_vanishes_keeps_no_other_from_being_scored(tmp_path: Path, tiny_release: Path) -> None:
