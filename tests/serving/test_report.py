@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -28,7 +29,7 @@ from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
 from tocsin_serving.batch.records import kind_of_reason
-from tocsin_serving.batch.report import Findings, check_report, output_rows, parse_day, write_report
+from tocsin_serving.batch.report import Findings, _read, check_report, output_rows, parse_day, write_report
 from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.batch.tally import Tally
@@ -213,8 +214,8 @@ def test_samples_are_few_and_the_same_whatever_the_order() -> None:
 
     forwards, backwards = Findings(), Findings()
     for number in range(500):
-        forwards.add(row(number), JobOptions())
-        backwards.add(row(499 - number), JobOptions())
+        forwards.add([row(number)], JobOptions())
+        backwards.add([row(499 - number)], JobOptions())
     assert forwards.samples_of("a") == backwards.samples_of("a")
     assert len(forwards.samples_of("a")) == 5
     assert len(forwards.samples["a"]) <= 100
@@ -255,6 +256,34 @@ def test_a_report_that_cannot_be_written_is_refused_before_work(
 def test_a_date_column_that_is_not_there_is_refused(source: Path, tiny_release: Path) -> None:
     with pytest.raises(UsageError, match=r"'day' is not in .*text, when"):
         run(source, tiny_release, date_column="day")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_text_counts_once_for_an_event_type_whatever_a_row_is(
+    split: bool, suffix: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    # Two labels of one type; the second file begins with the row number at which the first ends.
+    text, folder = (
+        "Peaceful protest and protest with intervention. An airstrike, and an airstrike again.",
+        tmp_path / "in",
+    )
+    folder.mkdir()
+    for name in ("a", "b"):
+        table = pa.table({"text": [text], "when": ["2024-03-05"]})
+        if suffix == ".csv":
+            pa.csv.write_csv(table, folder / f"{name}.csv")
+        else:
+            pq.write_table(table, folder / f"{name}.parquet")
+    found = []
+    for acled in (False, True):
+        options = JobOptions(
+            release=str(tiny_release), date_column="when", acled=acled, split_sentences=split, prefix="x_"
+        )
+        summaries = job.run(plan(folder, tmp_path / f"out {acled}"), options)
+        found.append(_read(summaries, options))
+        assert summaries[0].rows_written == (3 if acled else 1 + split)
+    assert found[0].days == found[1].days == {(date(2024, 3, 5), kind): 2 for kind in summaries[0].tally.event_types}
 
 
 @pytest.mark.parametrize("split", [False, True])

@@ -12,10 +12,12 @@ import importlib.util
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +80,9 @@ class Findings:
     """Texts with an event and no day, or one of a year that is not drawn."""
     model_versions: set[str] = field(default_factory=set)
 
-    def add(self, row: dict[str, Any], options: JobOptions) -> None:
-        """Take in one output row."""
-        events = _events(row, options)
+    def add(self, rows: Sequence[dict[str, Any]], options: JobOptions) -> None:
+        """Take in the output rows of a text: one, or under ACLED's names one for each event."""
+        row, events = rows[0], [event for row in rows for event in _events(row, options)]
         # A JSON text may hold half a character; what was scored, and what `text_sha256` is of, is this.
         text = replace_lone_surrogates(row[_text_column(options)])
         needs_review = row[f"{options.prefix}needs_review"] in (True, "true")
@@ -152,9 +154,24 @@ def _read(summaries: Sequence[FileSummary], options: JobOptions) -> Findings:
         where = options.stdout_copy if files.target == STREAM else files.target
         if where is None:
             raise UsageError("What went to stdout can be reported on only if a copy is kept")
-        for row in output_rows(where, files.target_format, options, _needed(options)):
-            findings.add(row, options)
+        for rows in _by_text(output_rows(where, files.target_format, options, _needed(options)), options):
+            findings.add(rows, options)
     return findings
+
+
+def _by_text(rows: Iterable[dict[str, Any]], options: JobOptions) -> Iterator[list[dict[str, Any]]]:
+    """An output's rows, those of one text together: they are neighbours."""
+    if not options.acled:
+        return ([row] for row in rows)
+    return (list(same) for _, same in groupby(rows, itemgetter(*_place(options))))
+
+
+def _place(options: JobOptions) -> Iterator[str]:
+    """The columns that tell, where a row is an event, of which text."""
+    if options.acled:
+        yield f"{options.prefix}document_row"
+        if options.split_sentences:
+            yield f"{options.prefix}sentence_number"
 
 
 def output_rows(
@@ -182,7 +199,7 @@ def _needed(options: JobOptions) -> list[str]:
     added = (options.prefix + name for name in (*events, "needs_review", "model_version"))
     dates = () if options.date_column is None else (options.date_column,)
     # Once each: the dates may be in the text's own column.
-    return list(dict.fromkeys((*added, _text_column(options), *dates)))
+    return list(dict.fromkeys((*added, *_place(options), _text_column(options), *dates)))
 
 
 def _text_column(options: JobOptions) -> str:
