@@ -243,7 +243,7 @@ def score(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pairs = plan(source, target, file_format, dialect, left_out=_tell_left_out)
     if report is not None:
-        check_report(report, overwrite=overwrite, resume=resume)
+        check_report(report, pairs, overwrite=overwrite, resume=resume)
     if dry_run:
         dry_run_with_estimate(pairs, options)
     elif report is not None:

@@ -136,7 +136,7 @@ def test_a_report_holds_every_label_and_no_markup_of_the_users(
 ) -> None:
     summary, options = run(convert(source, suffix), tiny_release, date_column="when", acled=acled)
     report = tmp_path / "report.html"
-    check_report(report, overwrite=False)
+    check_report(report, [], overwrite=False)
     write_report(report, [summary], options)
     page = report.read_text(encoding="utf-8")
     assert "<script" not in page
@@ -247,10 +247,10 @@ def test_a_report_that_cannot_be_written_is_refused_before_work(
         ("no/r.html", "no folder"),
     ]:
         with pytest.raises(UsageError, match=message):
-            check_report(tmp_path / name, overwrite=False)
+            check_report(tmp_path / name, [], overwrite=False)
     monkeypatch.setattr("tocsin_serving.batch.report.importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"tocsin\[report\]"):
-        check_report(tmp_path / "report.html", overwrite=False)
+        check_report(tmp_path / "report.html", [], overwrite=False)
 
 
 def test_a_date_column_that_is_not_there_is_refused(source: Path, tiny_release: Path) -> None:

@@ -31,6 +31,7 @@ from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import CsvRecords
 from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, readable
 from tocsin_serving.batch.job import FileSummary, JobOptions
+from tocsin_serving.batch.outputs import FilePair, check_apart
 from tocsin_serving.batch.parquet_format import open_parquet
 from tocsin_serving.batch.tally import Tally
 
@@ -111,11 +112,13 @@ class Findings:
         return sorted(chosen, key=lambda sample: -sample.probability)
 
 
-def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
+def check_report(path: Path, pairs: Sequence[FilePair], *, overwrite: bool, resume: bool = False) -> None:
     """Refuse a report that could not be written, before any work is done.
 
+    :param pairs: what the job reads and writes.
     :param resume: a report that is there may be this job's own, and is then written again.
-    :raises UsageError: it exists, its name is no page's or cannot be used, or a package is missing.
+    :raises UsageError: it exists, its name is no page's, another file's of the job or cannot be used, or a package is
+        missing.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -123,6 +126,7 @@ def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report writes a page: {path} should end in .html")
     with naming_faults():
+        check_apart(path, pairs)
         if path.exists() and not overwrite and not (resume and _is_report(path)):
             raise UsageError(f"{path} exists; --overwrite replaces it.")
         if not path.parent.is_dir():
