@@ -284,7 +284,7 @@ def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Pa
     with tempfile.TemporaryDirectory() as folder:
         options = replace(options, stdout_copy=Path(folder) / "output")
         summaries = _score(pairs, options)
-        write_report(report, [summary for summary in summaries if summary.failure is None], options)
+        write_report(report, summaries, options)
         check_scored(summaries)
 
 

@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -197,6 +198,24 @@ def test_acled_rows_with_a_column_called_events_are_reported(tmp_path: Path, tin
     summary, options = run(source, tiny_release, acled=True)
     write_report(tmp_path / "report.html", [summary], options)
     assert "An airstrike hit." in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_names_the_files_that_were_not_scored(tmp_path: Path, tiny_release: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text\nAn airstrike hit.\n")
+    broken = Path(os.fsdecode(os.fsencode(folder / "<b>") + b"\xe9.csv"))
+    broken.touch()
+    options = JobOptions(release=str(tiny_release))
+    summaries = job.run(plan(folder, tmp_path / "out"), options)
+    summaries[0].failure = UsageError(f"{broken} exists")
+    write_report(tmp_path / "report.html", summaries, options)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<b>1</b>files not scored" in page
+    shown = f"{folder}/&lt;b&gt;\\xe9.csv"
+    assert f'<td class="text">{shown}</td><td class="text">{shown} exists</td>' in page
+    write_report(tmp_path / "report.html", summaries[1:], options)
+    assert "not scored" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_report_without_events_says_so(tmp_path: Path, tiny_release: Path) -> None:

@@ -29,7 +29,7 @@ from tocsin.disk import atomic
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import CsvRecords
-from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, readable
+from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, printable, readable
 from tocsin_serving.batch.job import FileSummary, JobOptions
 from tocsin_serving.batch.outputs import FilePair, check_apart
 from tocsin_serving.batch.parquet_format import open_parquet
@@ -139,14 +139,19 @@ def _is_report(path: Path) -> bool:
 
 
 def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptions) -> None:
-    """Write the page about complete outputs.
+    """Write the page about complete outputs, which names the files that have none.
 
     :raises TocsinError: it cannot be made; the outputs stay.
     """
+    scored = [summary for summary in summaries if summary.failure is None]
+    # A failure may name a file by bytes that are no UTF-8.
+    failures = [
+        (summary.files.source_name, printable(str(summary.failure))) for summary in summaries if summary.failure
+    ]
     try:
-        findings = _read(summaries, options)
+        findings = _read(scored, options)
         with atomic(path) as file:
-            file.write(_page(summaries, findings, options).encode())
+            file.write(_page(scored, failures, findings, options).encode())
     except OSError as error:
         reason = error.strerror or error
         raise TocsinError(f"The report {path} cannot be made: {reason}. The outputs are complete.") from error
@@ -256,7 +261,10 @@ def _drawn(day: date | None) -> date | None:
     return day if day is not None and day.year in DRAWN_YEARS else None
 
 
-def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOptions) -> str:
+def _page(
+    summaries: Sequence[FileSummary], failures: Sequence[tuple[str, str]], findings: Findings, options: JobOptions
+) -> str:
+    """:param failures: files that were not scored, and why."""
     # Both come with an extra of their own.
     from jinja2 import Environment, StrictUndefined
 
@@ -266,6 +274,7 @@ def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOpti
     labels = sorted(findings.names, key=lambda label: (-tally.labels[label], label))
     return template.render(
         summaries=summaries,
+        failures=failures,
         tally=tally,
         rows_read=sum(summary.rows_read for summary in summaries),
         rows_rejected=sum(summary.rows_rejected for summary in summaries),
