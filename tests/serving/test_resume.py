@@ -232,7 +232,9 @@ def test_a_finished_output_is_left_alone_by_resume_and_a_foreign_one_refused(
     write(source)
     first = score_file(source, target, release=tiny_release)
     before = target.stat()
-    assert score_file(source, target, release=tiny_release, resume=True) == first
+    again = score_file(source, target, release=tiny_release, resume=True)
+    assert again == first
+    assert str(again) == f"{first}; left as it was"
     assert target.stat().st_ino == before.st_ino
     target.write_text("edited")
     with pytest.raises(UsageError, match="exists; --overwrite"):

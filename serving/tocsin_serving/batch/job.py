@@ -109,6 +109,8 @@ class FileSummary(Counts):
     files: FilePair
     failure: TocsinError | None = None
     """Why the file was not scored; none: it was."""
+    left_as_it_was: bool = field(default=False, compare=False)
+    """An earlier run had finished the output, and these are its counts."""
     rows_kept: int = field(default=0, compare=False)
     """Of the rows read, those that an earlier run had done."""
     seconds: float = field(default=0.0, compare=False)
@@ -134,7 +136,7 @@ class FileSummary(Counts):
         return (
             f"{self.files.source_name}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{written} "
             f"{'on stdout' if streamed else f'in {self.files.target}'} + {self.rows_rejected:,} rejected"
-            f"{f' {where}' if self.rows_rejected else ''}"
+            f"{f' {where}' if self.rows_rejected else ''}{'; left as it was' if self.left_as_it_was else ''}"
         )
 
 
@@ -589,7 +591,7 @@ class _Job:
         differences = [] if before is None else _differences(pair, before, identity)
         if before is not None and not differences:
             workspace.forget()
-            return _summary(pair, before.counts)
+            return FileSummary(pair, left_as_it_was=True, **vars(before.counts))
         progress = self._begin(pair, workspace, identity, differences)
         if not progress.finished:
             if pair.source == STREAM:
