@@ -243,7 +243,7 @@ def score(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pairs = plan(source, target, file_format, dialect, left_out=_tell_left_out)
     if report is not None:
-        check_report(report, overwrite=overwrite, resume=resume)
+        check_report(report, pairs, overwrite=overwrite, resume=resume)
     if dry_run:
         dry_run_with_estimate(pairs, options)
     elif report is not None:
@@ -284,7 +284,7 @@ def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Pa
     with tempfile.TemporaryDirectory() as folder:
         options = replace(options, stdout_copy=Path(folder) / "output")
         summaries = _score(pairs, options)
-        write_report(report, [summary for summary in summaries if summary.failure is None], options)
+        write_report(report, summaries, options)
         check_scored(summaries)
 
 

@@ -245,13 +245,19 @@ def compress(source: Path, target: Path, codec: str) -> None:
         shutil.copyfileobj(plain, packed, _BUFFER_BYTES)
 
 
-def fingerprint(where: Place) -> str:
-    """Something cheap that changes when a file is written again: the store's tag, or size and time."""
-    if isinstance(where, Path):
-        found = where.stat()
-        return f"{found.st_size} bytes, {found.st_mtime_ns}"
-    with reaching(where):
-        return str(where.fs.ukey(where.path))
+def fingerprint(where: Place) -> str | None:
+    """Something cheap that changes when a file is written again: the store's tag, or size and time.
+
+    :return: none: there is no such file.
+    """
+    try:
+        if isinstance(where, Path):
+            found = where.stat()
+            return f"{found.st_size} bytes, {found.st_mtime_ns}"
+        with reaching(where):
+            return str(where.fs.ukey(where.path))
+    except FileNotFoundError:
+        return None
 
 
 def deliver(source: Path, target: Place) -> None:

@@ -124,7 +124,7 @@ class _Files:
         number, _ = self._coming.popleft()
         try:
             yield from _paired(number, chunks, self._answers)
-        except InputError:
+        except (InputError, UsageError):
             # Another file's answers do not come behind these.
             self.close()
             raise
