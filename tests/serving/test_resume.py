@@ -454,11 +454,22 @@ def test_two_jobs_on_one_output_refuse_each_other_and_a_dead_ones_lock_does_not(
 ) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     write(source)
-    with Workspace.of(target, None).locked(target), pytest.raises(UsageError, match="Another job is writing"):
-        score_file(source, target, release=tiny_release)
-    folder = Workspace.of(target, None).folder
-    folder.mkdir()
-    (folder / "lock").write_text("of a job that was killed")
+    held, holds = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with Workspace.of(target, None).locked(target):
+            os.write(holds, b".")
+            signal.pause()
+    try:
+        os.read(held, 1)
+        with pytest.raises(UsageError, match="Another job is writing"):
+            score_file(source, target, release=tiny_release)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(held)
+        os.close(holds)
+    assert (Workspace.of(target, None).folder / "lock").exists()
     assert score_file(source, target, release=tiny_release).rows_read == 300
 
 
@@ -578,8 +589,7 @@ def test_a_stopped_command_says_how_to_go_on(sign: signal.Signals, tmp_path: Pat
     os.killpg(process.pid, sign) if sign is signal.SIGINT else process.send_signal(sign)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "rows are kept. Go on with: tocsin score in.csv out.csv" in stderr
-    assert "--resume" in stderr
+    assert "rows are kept. Go on with: tocsin score --resume in.csv out.csv" in stderr
     assert "Traceback" not in stderr
     assert visible(tmp_path) == {"in.csv"}
 
@@ -604,12 +614,32 @@ def test_a_job_stopped_between_two_files_keeps_those_that_are_finished(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tocsin_serving.batch.run_with_progress", stop_between)
-    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "in", "out"])
+    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "--", "in", "out"])
     with pytest.raises(typer.Exit):
         cli._score(plan(tmp_path / "in", tmp_path / "out"), JobOptions(release=str(tiny_release)))
     said = " ".join(capsys.readouterr().err.split())
     assert message in said
-    assert ("tocsin score in out --resume" in said) == bool(done)
+    assert ("tocsin score --resume -- in out" in said) == bool(done)
+
+
+def test_a_job_stopped_at_its_report_says_that_the_output_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tocsin_serving.batch.run_with_progress", lambda pairs, options: [])
+    monkeypatch.setattr("tocsin_serving.batch.report.write_report", stop)
+    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "in.csv", "out.csv", "--report", "report.html"])
+    write(tmp_path / "in.csv")
+    for target, how in (("out.csv", "Write it with: tocsin score --resume in.csv out.csv --report"), ("-", "")):
+        pairs = plan(tmp_path / "in.csv", "-" if target == "-" else tmp_path / target)
+        with pytest.raises(typer.Exit):
+            cli._score_and_report(pairs, JobOptions(), tmp_path / "report.html")
+        said = capsys.readouterr().err
+        assert "what was scored is complete, the report is not there" in said
+        assert how in said
+        assert ("--resume" in said) == bool(how)
 
 
 def test_a_stopped_job_that_writes_to_stdout_promises_nothing(

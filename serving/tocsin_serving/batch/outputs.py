@@ -40,12 +40,16 @@ MANIFEST_SUFFIX = ".manifest.json"
 _PARQUET_MAGIC = b"PAR1"
 _UNPACK = {".gz": "gunzip", ".zst": "unzstd"}
 _UTF16 = "UTF-16 text; save it as UTF-8"
+_UTF32 = "UTF-32 text; save it as UTF-8"
 # First bytes of what people rename by mistake.
 _OTHER_MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "a zip file or an Excel workbook",
     b"%PDF": "a PDF",
+    # Before UTF-16, whose mark is the beginning of this one.
+    codecs.BOM_UTF32_LE: _UTF32,
+    codecs.BOM_UTF32_BE: _UTF32,
     b"\xff\xfe": _UTF16,
     b"\xfe\xff": _UTF16,
     _PARQUET_MAGIC: "Parquet",
