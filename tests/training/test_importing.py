@@ -284,6 +284,26 @@ def test_an_empty_label_is_not_coded_unless_it_is_said_to_mean_no_event(
     assert (meant.dropped, meant.without_event.all) == ({}, 11)
 
 
+def test_what_is_said_of_labels_in_cells_holds_in_layouts_that_are_told(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(80))
+    for row in rows[:10]:
+        row.update(event_type="", sub_event_type="")
+    rows[10]["sub_event_type"] = "No event"
+    rows[11]["sub_event_type"] = "Arrests + Attack"
+    path = write_csv(tmp_path / "acled.csv", rows)
+    assert do(path).report.dropped == {"not coded": 10, "unknown label": 1}
+    imported = do(path, empty="no-event", separator="+")
+    assert (imported.report.dropped, imported.report.without_event.all) == ({}, 11)
+    assert by_text(imported)[rows[11]["notes"]] == ["arrests", "attack"]
+
+    codes = [{"text": row["notes"], "sub_type": "AIR_STRIKE" if n >= 10 else ""} for n, row in enumerate(rows)]
+    report = do(write_csv(tmp_path / "case.csv", codes), empty="no-event", separator="+").report
+    assert (report.dropped, report.without_event.all, report.files[0].ignored) == ({}, 10, ("separator",))
+    assert any(each.startswith("--separator plays no part in case.csv") for each in report.warnings)
+
+
 def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
     do: Callable[..., Imported], tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ from tocsin_training.importing.report import Doubt, FileReport, ImportReport, La
 from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 7
+_VERSION = 8
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
@@ -246,6 +246,7 @@ def _survey(work: _Work) -> None:
             bytes=each.size,
             sha256=each.sha256,
             lacks=each.lacks,
+            ignored=each.ignored,
         )
         for each in work.facts
     ]

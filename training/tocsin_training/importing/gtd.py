@@ -64,4 +64,4 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
     return read
 
 
-LAYOUT = Layout("GTD", _told_by, _reader)
+LAYOUT = Layout("GTD", _told_by, _reader, ignores=("separator", "empty"))

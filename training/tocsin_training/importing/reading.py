@@ -42,6 +42,8 @@ class FileFacts:
     odd_bytes: bytes = b""
     lacks: tuple[str, ...] = ()
     """Columns that the user named and it has not, so that it was read by those of its layout."""
+    ignored: tuple[str, ...] = ()
+    """Options that the user gave and that play no part in its layout."""
 
 
 @contextmanager
@@ -162,6 +164,7 @@ def read_file(
     with open_table(facts.path, options) as table:
         laid, rows = understood(table, options, lenient=lenient)
         facts.layout, facts.format, facts.lacks = laid.layout.name, table.format, laid.lacks
+        facts.ignored = tuple(name for name in laid.layout.ignores if options.is_given(name))
         numeric: set[str] = set()
         while batch := list(islice(rows, _BATCH)):
             _take_in(number, facts, batch, store)
