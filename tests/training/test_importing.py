@@ -653,6 +653,11 @@ def test_a_date_that_may_be_two_is_none_until_the_order_is_known() -> None:
     assert parse_date("soon") is None
 
 
+@pytest.mark.parametrize("text", ["2024", "202411", "202412", "2024111", "2024-11"])
+def test_a_month_or_a_year_is_no_day(text: str) -> None:
+    assert parse_date(text) is None
+
+
 def test_one_date_of_a_file_tells_how_the_others_are_meant(do: Callable[..., Imported], tmp_path: Path) -> None:
     rows = [row | {"event_date": f"05/{1 + n % 12:02}/2024"} for n, row in enumerate(notes(80))]
     refused = do(write_csv(tmp_path / "a.csv", rows), split_by="date").report
