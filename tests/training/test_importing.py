@@ -618,6 +618,28 @@ def test_markup_goes_and_the_text_s_own_brackets_stay() -> None:
         ("On the road to Arbala, men shot.", "On the road to Arbala, men shot."),
         ("In March, the town, men shot.", "The town, men shot."),
         ("Marching on 5 August, men shot.", "Marching on 5 August, men shot."),
+        ("Between August 3 and 5, 2024, men shot.", "Men shot."),
+        ("From 28 July to 3 August 2024, men shot.", "Men shot."),
+        ("On the night of the 5th of August, men shot.", "Men shot."),
+        ("Looting: On 5 August 2024, men shot.", "Men shot."),
+        ("On 5 August 2024 in Arbala, men shot.", "In Arbala, men shot."),
+        ("On Monday 5 August 2024, men shot.", "Men shot."),
+        ("On Monday, 05/08/2024, men shot.", "Men shot."),
+        ("On 2024-08-05, men shot.", "Men shot."),
+        ("10/02/2014: Men shot.", "Men shot."),
+        *(
+            (text, text)
+            for text in (
+                "Around 20, including women, marched in Arbala.",
+                "By 10, the riot grew.",
+                "Between 5 and 10, mostly women, were shot.",
+                "From 5 to 10, the riot grew.",
+                "Looting: Around 20, including women, broke in.",
+                "Toll: 10/20 men were shot.",
+                "During march in Arbala, men shot.",
+            )
+        ),
+        ("On 5 August, 1500, mostly women, marched.", "1500, mostly women, marched."),
     ],
 )
 def test_a_formula_opening_goes_when_asked(text: str, rest: str) -> None:
