@@ -566,6 +566,8 @@ def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Impo
 
     codes = [
         ("1", "Bombing/Explosion", "1", "Explosives", "Vehicle", "Military", "suicide_bomb"),
+        ("1", "Bombing/Explosion;Armed Assault", "1", "Explosives", "Vehicle", "Police", "armed_clash;suicide_bomb"),
+        ("1", "Armed Assault;Unarmed Assault", "0", "Firearms", "Handgun", "Police", None),
         ("1", "Bombing/Explosion", "0", "Explosives", "Grenade", "Business", "grenade"),
         ("1", "Bombing/Explosion", "0", "Explosives", "Unknown Explosive Type", "Business", None),
         ("0", "Assassination", "0", "Firearms", "Handgun", "Business", None),
@@ -580,10 +582,14 @@ def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Impo
         | dict(zip(columns, codes[n % len(codes)], strict=False))
         for n, text in enumerate(texts)
     ]
+    for row in gtd:
+        row["attacktype1_txt"], _, row["attacktype2_txt"] = str(row["attacktype1_txt"]).partition(";")
+        row["attacktype3_txt"] = "."
     imported = do(write_csv(tmp_path / "gtd.csv", gtd))
     read = by_text(imported)
     for number, text in enumerate(texts):
-        assert read.get(text, [None]) == [codes[number % len(codes)][-1]]
+        labels = codes[number % len(codes)][-1]
+        assert read.get(text) == (None if labels is None else labels.split(";"))
     assert imported.report.undated == imported.report.texts
 
 
