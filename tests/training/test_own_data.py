@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -253,6 +254,20 @@ def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> N
     (found,) = told(write_csv(tmp_path / "a.csv", rows))
     assert all(f"{label} (" in found for label in ("clash", "clashes", "attack", "atack"))
     assert not told(write_csv(tmp_path / "b.csv", plain))
+
+
+def test_a_taxonomy_that_was_derived_of_the_same_files_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(60)]
+    files, options = [write_csv(tmp_path / "a.csv", rows)], ImportOptions(text_column="body", label_column=("code",))
+    first = derived_taxonomy(files, tmp_path / "imports", options)
+    with monkeypatch.context() as patch:
+        patch.setattr("tocsin_training.importing.derived.label_counts", Mock(side_effect=AssertionError))
+        assert derived_taxonomy(files, tmp_path / "imports", options) == first
+    write_csv(tmp_path / "a.csv", [*rows, rows[0] | {"code": "Picnic"}])
+    second = derived_taxonomy(files, tmp_path / "imports", options)
+    assert {*Taxonomy.load(second).names} - {*Taxonomy.load(first).names} == {"picnic"}
 
 
 def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ A corpus made here lies under its key: the hash of the files, the options and th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from array import array
@@ -42,13 +41,20 @@ from tocsin_training.importing.layouts import NO_REASON, NO_SPLIT
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Foresight, Progress
-from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, have_named, read_file, refusing
+from tocsin_training.importing.reading import (
+    DATE,
+    FileFacts,
+    expand,
+    file_facts,
+    have_named,
+    key_of,
+    read_file,
+    refusing,
+)
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, Together, UndecidedName
 from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 8
-"""Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
 REFUSED = "refused"
@@ -221,16 +227,14 @@ def _scratch(root: Path) -> Iterator[str]:
 
 
 def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mixed: Path | None) -> str:
-    parts = {
-        "version": _VERSION,
-        "files": [[each.path.name, each.sha256] for each in facts],
-        "options": options.model_dump(mode="json"),
-        "names": None if options.names is None or not options.names.is_file() else sha256(options.names),
-        "taxonomy": sha256(taxonomy_file),
-        "mixed": None if mixed is None else corpus_sha256(mixed),
-        "doubts": options.label_errors and can_doubt(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return key_of(
+        facts,
+        options,
+        names=None if options.names is None or not options.names.is_file() else sha256(options.names),
+        taxonomy=sha256(taxonomy_file),
+        mixed=None if mixed is None else corpus_sha256(mixed),
+        doubts=options.label_errors and can_doubt(),
+    )
 
 
 def _survey(work: _Work) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,8 @@ from tocsin_training.importing.tables import FORMATS, BadRow, Problem, Row, Tabl
 DATE = "date"
 """What `--split-by` calls the date, whatever its column."""
 _BATCH = 2000
+_VERSION = 8
+"""Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 
 
 @dataclass
@@ -90,6 +94,20 @@ def file_facts(path: Path) -> FileFacts:
     """A file's hash and size."""
     with refusing(path):
         return FileFacts(path, sha256(path), path.stat().st_size)
+
+
+def key_of(facts: Sequence[FileFacts], options: ImportOptions, **more: object) -> str:
+    """What tells things made of files from those made of others, or in another way.
+
+    :param more: what else they depend on, as JSON has it.
+    """
+    parts = {
+        "version": _VERSION,
+        "files": [[each.path.name, each.sha256] for each in facts],
+        "options": options.model_dump(mode="json"),
+        **more,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
