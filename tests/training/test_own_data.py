@@ -270,6 +270,18 @@ def test_a_taxonomy_that_was_derived_of_the_same_files_is_found_again(
     assert {*Taxonomy.load(second).names} - {*Taxonomy.load(first).names} == {"picnic"}
 
 
+def test_names_that_the_user_translates_are_no_labels_of_a_derived_taxonomy(tmp_path: Path) -> None:
+    rows = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(60)]
+    rows[0]["code"], rows[1]["code"] = "Skirmish", "Off topic"
+    files, names = [write_csv(tmp_path / "a.csv", rows)], tmp_path / "names.toml"
+    names.write_text('[labels]\n"skirmish" = "Armed clash"\n"off topic" = ""\n')
+    options = ImportOptions(text_column="body", label_column=("code",), names=names, label_errors=False)
+    derived = Taxonomy.load(derived_taxonomy(files, tmp_path / "imports", options))
+    assert {label.name for label in derived.labels} == {row["code"] for row in rows[2:]}
+    names.write_text('[labels]\n"skirmish" = "Armed clash"\n')
+    assert "off_topic" in Taxonomy.load(derived_taxonomy(files, tmp_path / "imports", options)).names
+
+
 def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:
     pytest.importorskip("tocsin_training.taxonomies", reason="deriving comes with that module")
     rows = [{"body": row["notes"], "code": f"flood damage {number:03}"} for number, row in enumerate(notes(300))]

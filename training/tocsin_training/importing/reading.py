@@ -105,6 +105,7 @@ def key_of(facts: Sequence[FileFacts], options: ImportOptions, **more: object) -
         "version": _VERSION,
         "files": [[each.path.name, each.sha256] for each in facts],
         "options": options.model_dump(mode="json"),
+        "names": None if options.names is None or not options.names.is_file() else sha256(options.names),
         **more,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
