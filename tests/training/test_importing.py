@@ -934,6 +934,17 @@ def test_a_wrong_delimiter_is_told_by_the_header(do: Callable[..., Imported], tm
         do(path, delimiter=",")
 
 
+@pytest.mark.parametrize(("mark", "delimiter"), [(";", ";"), ("\t", "\t"), (";", ",")])
+def test_excel_s_line_above_the_header_names_the_delimiter_and_counts_as_a_line(
+    do: Callable[..., Imported], tmp_path: Path, mark: str, delimiter: str
+) -> None:
+    path = write_csv(tmp_path / "a.csv", [{"text": "Men shot.", "labels, all": "attack"}] * 60, delimiter=delimiter)
+    path.write_bytes(f"\ufeffsep={mark}\r\n".encode() + path.read_bytes() + delimiter.join("abc").encode())
+    given = {"delimiter": delimiter} if mark != delimiter else {}
+    report = do(path, text_column="text", label_column=("labels, all",), **given).report
+    assert (report.repeated, report.problems) == (59, ["a.csv:63: has 3 cells; the header has 2"])
+
+
 def test_mixed_encodings_are_told_by_line_and_guessed(do: Callable[..., Imported], tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", [row | {"source": "Préfecture d’été à Abéché"} for row in notes(80)])
     lines = path.read_bytes().splitlines(keepends=True)
