@@ -236,6 +236,20 @@ def test_the_line_that_is_told_of_held_out_text_is_that_of_the_row_at_fault(tmp_
         read_file(path, Taxonomy.load(TAXONOMY), options)
 
 
+def test_what_is_not_read_of_a_folder_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "more").mkdir(parents=True)
+    write_csv(folder / "a.csv", list(notes(60)))
+    for name in ("old.xls", "~$b.xlsx", ".c.csv"):
+        (folder / name).write_text("nothing")
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    for _ in range(2):  # The second time the corpus is found.
+        report = import_for(recipe, [folder], ImportOptions(label_errors=False), None)[0].report
+        assert [file.name for file in report.files] == ["a.csv"]
+        (told,) = (warning for warning in report.warnings if warning.startswith("not read"))
+        assert told.endswith(": more, old.xls")
+
+
 def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> None:
     spelt = {"Armed clash": ("Clash", "Clashes"), "Attack": ("Attack", "Atack")}
     rows = [

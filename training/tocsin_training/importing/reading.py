@@ -74,8 +74,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            with refusing(path):
-                inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
+            inside = [each for each in _seen(path) if _is_table(each)]
             if not inside:
                 raise InputError(f"{path}: holds no file whose name ends in one of {', '.join(FORMATS)}")
             found += inside
@@ -88,6 +87,21 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     if twice := sorted({path.name for path in found if [other.name for other in found].count(path.name) > 1}):
         raise UsageError(f"more than one file is called {twice[0]}; rename one, so that rows can be told apart")
     return found
+
+
+def passed_over(paths: Sequence[Path]) -> list[str]:
+    """What lies in folders beside their tables, and so is not read."""
+    return [each.name for path in paths if path.is_dir() for each in _seen(path) if not _is_table(each)]
+
+
+def _seen(folder: Path) -> list[Path]:
+    """What a person sees in a folder: what is hidden, and what Excel locks an open workbook with, is no data."""
+    with refusing(folder):
+        return sorted(each for each in folder.iterdir() if not each.name.startswith((".", "~$")))
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith((*FORMATS, ".gz"))
 
 
 def file_facts(path: Path) -> FileFacts:
