@@ -236,6 +236,20 @@ def test_the_line_that_is_told_of_held_out_text_is_that_of_the_row_at_fault(tmp_
         read_file(path, Taxonomy.load(TAXONOMY), options)
 
 
+def test_what_is_not_read_of_a_folder_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "more").mkdir(parents=True)
+    write_csv(folder / "a.csv", list(notes(60)))
+    for name in ("old.xls", "~$b.xlsx", ".c.csv"):
+        (folder / name).write_text("nothing")
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    for _ in range(2):  # The second time the corpus is found.
+        report = import_for(recipe, [folder], ImportOptions(label_errors=False), None)[0].report
+        assert [file.name for file in report.files] == ["a.csv"]
+        (told,) = (warning for warning in report.warnings if warning.startswith("not read"))
+        assert told.endswith(": more, old.xls")
+
+
 def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> None:
     spelt = {"Armed clash": ("Clash", "Clashes"), "Attack": ("Attack", "Atack")}
     rows = [
@@ -268,6 +282,18 @@ def test_a_taxonomy_that_was_derived_of_the_same_files_is_found_again(
     write_csv(tmp_path / "a.csv", [*rows, rows[0] | {"code": "Picnic"}])
     second = derived_taxonomy(files, tmp_path / "imports", options)
     assert {*Taxonomy.load(second).names} - {*Taxonomy.load(first).names} == {"picnic"}
+
+
+def test_names_that_the_user_translates_are_no_labels_of_a_derived_taxonomy(tmp_path: Path) -> None:
+    rows = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(60)]
+    rows[0]["code"], rows[1]["code"] = "Skirmish", "Off topic"
+    files, names = [write_csv(tmp_path / "a.csv", rows)], tmp_path / "names.toml"
+    names.write_text('[labels]\n"skirmish" = "Armed clash"\n"off topic" = ""\n')
+    options = ImportOptions(text_column="body", label_column=("code",), names=names, label_errors=False)
+    derived = Taxonomy.load(derived_taxonomy(files, tmp_path / "imports", options))
+    assert {label.name for label in derived.labels} == {row["code"] for row in rows[2:]}
+    names.write_text('[labels]\n"skirmish" = "Armed clash"\n')
+    assert "off_topic" in Taxonomy.load(derived_taxonomy(files, tmp_path / "imports", options)).names
 
 
 def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:

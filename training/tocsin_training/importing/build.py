@@ -230,7 +230,6 @@ def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mi
     return key_of(
         facts,
         options,
-        names=None if options.names is None or not options.names.is_file() else sha256(options.names),
         taxonomy=sha256(taxonomy_file),
         mixed=None if mixed is None else corpus_sha256(mixed),
         doubts=options.label_errors and can_doubt(),
@@ -250,6 +249,7 @@ def _survey(work: _Work) -> None:
             bytes=each.size,
             sha256=each.sha256,
             lacks=each.lacks,
+            ignored=each.ignored,
         )
         for each in work.facts
     ]

@@ -10,8 +10,9 @@ from pathlib import Path
 from tocsin.disk import atomic
 from tocsin.errors import InputError, TaxonomyError, UsageError
 from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
 from tocsin_training.importing.layouts import Draft, lay_out
-from tocsin_training.importing.names import suggest_merges
+from tocsin_training.importing.names import own_names, suggest_merges
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Progress
 from tocsin_training.importing.reading import expand, file_facts, have_named, key_of, refusing
@@ -27,7 +28,7 @@ class LabelCounts:
     """What was counted in some files."""
 
     labels: Counter[str] = field(default_factory=Counter)
-    """Label as the files spell it -> rows that have it."""
+    """Label as the files, or the user's list of names, spell it -> rows that have it."""
     bad_rows: int = 0
     """Rows that could not be read, and so are not in the counts."""
 
@@ -103,6 +104,7 @@ def label_counts(
     counts, progress = LabelCounts(), progress or Progress()
     files = expand(paths)
     lenient = have_named(files, options, texts=texts)
+    own = {} if options.names is None else own_names(options.names)
     for path in files:
         with open_table(path, options) as table:
             laid = lay_out(table, options, texts=texts, lenient=lenient)
@@ -110,7 +112,8 @@ def label_counts(
                 if isinstance(row, BadRow):
                     counts.bad_rows += 1
                 elif isinstance(found := laid.read(row.cells), Draft):
-                    counts.labels.update(dict.fromkeys(found.names, 1))
+                    labels = (own.get(fold(name), name) for name in found.names)
+                    counts.labels.update(dict.fromkeys(filter(None, labels), 1))
     if not counts.labels:
         raise InputError("no row has a label, so there is no taxonomy to derive; `tocsin data` says why")
     return counts

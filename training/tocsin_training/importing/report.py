@@ -32,6 +32,7 @@ class FileReport(_Part):
     bytes: int
     sha256: str
     lacks: tuple[str, ...] = Field((), description="columns named for another file; it was read by its layout's own")
+    ignored: tuple[str, ...] = Field((), description="options that were given and play no part in its layout")
 
 
 class LabelCount(_Part):
