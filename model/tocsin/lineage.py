@@ -72,6 +72,6 @@ class ForcedPromotion(_Section):
     """A promotion against the advice of the comparison with the release it replaced."""
 
     reason: str = Field(min_length=1, description="what the person who forced it said")
-    worse: tuple[str, ...] = Field(description="each margin that was missed, in words")
+    worse: tuple[str, ...] = Field(description="each margin that was missed, or why nothing was compared, in words")
     replaced: str = Field(description="name and version of the release before")
     date: str = Field(description="ISO 8601, UTC")

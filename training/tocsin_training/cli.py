@@ -274,8 +274,9 @@ def compare(
     from tocsin_training.compare_report import tables, verdict, write_html
     from tocsin_training.config import load_settings
 
+    recipe, own = _recipe(config, challenger)
     comparison = compare_releases(
-        _release(champion), _release(challenger), load_settings(_recipe(config, challenger)), data, options
+        _release(champion), _release(challenger), load_settings(recipe), data, options, own_recipe=own
     )
     if report is not None:
         write_html(comparison, report)
@@ -328,7 +329,7 @@ def promote(
         store, name = find_store(to)
         err.print(f"{candidate.name} is now {to.partition(':')[0]}:{store.save(candidate, name)}", markup=False)
         return
-    recipe = _recipe(config, source)
+    recipe, own = _recipe(config, source)
 
     def worse(champion: Release, challenger: Release) -> tuple[str, ...]:
         return missed_margins(
@@ -337,6 +338,7 @@ def promote(
             load_settings(recipe),
             data,
             options=options,
+            own_recipe=own,
             shown=lambda comparison: err.print(tables(comparison)[0]),
         )
 
@@ -372,10 +374,14 @@ def _release(name: str) -> Release:
     return Release.open(run.release if run.config.is_file() else resolve_release(name))
 
 
-def _recipe(config: Path | None, source: str) -> Path:
-    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on."""
+def _recipe(config: Path | None, source: str) -> tuple[Path, bool]:
+    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on; else the default.
+
+    :return: the recipe, and whether it is one of the former.
+    """
     own = (_latest_run() if source == "latest" else Path(source)) / "config.toml"
-    return config or (own if own.is_file() else _CONFIG)
+    found = config or (own if own.is_file() else None)
+    return found or _CONFIG, found is not None
 
 
 def _latest_run() -> Path:
