@@ -29,6 +29,11 @@ class DataLineage(_Section):
     name: str = Field(description="of the corpus folder or the files; their paths are nobody's business")
     description: str | None = Field(None, description="what the corpus is, as the recipe states it")
     files: tuple[DataFile, ...] = Field((), description="somebody's own that it was imported from")
+    options: dict[str, Any] | None = Field(
+        None, description="of their import, those not at their defaults, paths cut to names; none: not recorded"
+    )
+    rows_used: int | None = Field(None, ge=0, description="of such files, repetitions included; none: not recorded")
+    rows_dropped: dict[str, int] | None = Field(None, description="reason -> rows of such files; none: not recorded")
     mixed: int = Field(0, ge=0, description="training records that came from the recipe's corpus beside such files")
     sha256: str = Field(description="of every record's split, id, text and labels")
     records: dict[str, int] = Field(description="split -> records used")

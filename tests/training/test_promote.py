@@ -477,7 +477,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def command(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `tocsin promote` or `compare` where a store `shelf` and a default recipe are; its corpus is of other labels."""
+    """Run `tocsin promote` or `compare` where a store `shelf` and a default recipe of other labels are."""
     shelf = Shelf(tmp_path / "shelf")
     monkeypatch.setattr("tocsin.stores.find_store", lambda address: (shelf, address.partition(":")[2]))
     monkeypatch.chdir(tmp_path)

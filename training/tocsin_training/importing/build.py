@@ -47,7 +47,7 @@ from tocsin_training.importing.report import Doubt, FileReport, ImportReport, La
 from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 7
+_VERSION = 8
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
@@ -195,6 +195,7 @@ def import_corpus(
             report = ImportReport(files=[], rows=0)
             work = _Work(store, facts, options, taxonomy, report, Path(scratch), progress)
             _survey(work)
+            report.options = _changed(options)
             if not report.refusals:
                 split = _split(work)
                 _write(work, split, Path(scratch) / "corpus", mixed)
@@ -231,6 +232,14 @@ def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mi
         "doubts": options.label_errors and can_doubt(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _changed(options: ImportOptions) -> dict[str, Any]:
+    """Those that are not at their defaults, as plain data; of a file only its name and its hash, for they travel."""
+    changed = options.model_dump(mode="json", exclude_defaults=True)
+    if options.names is not None:
+        changed["names"] = {"file": options.names.name, "sha256": sha256(options.names)}
+    return changed
 
 
 def _survey(work: _Work) -> None:
