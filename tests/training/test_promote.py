@@ -533,6 +533,23 @@ def test_a_release_trained_on_the_default_recipe_s_corpus_is_judged_on_that(
     assert read_manifest(tmp_path / "place").version == "b"
 
 
+def test_the_latest_run_is_that_of_the_recipe_and_else_of_the_default_one(
+    tmp_path: Path, settings: Settings, command: Command
+) -> None:
+    recipe = tmp_path / "training" / "train.toml"
+    for name, path in {"usual": recipe, "other": tmp_path / "other.toml"}.items():
+        path.write_text(to_toml(settings.model_copy(update={"runs": tmp_path / name})))
+        for run in ("20260101T000000-a", "20260102T000000-b"):
+            (tmp_path / name / run).mkdir(parents=True)
+            shutil.copy(path, tmp_path / name / run / "config.toml")
+    for arguments in (["promote", "latest"], ["compare", "shipped", "latest"], ["compare", "latest", "shipped"]):
+        for options, name in ({(): "usual", ("--config", "other.toml"): "other"}).items():
+            said = str(command(*arguments, *options).exception)
+            assert f"{tmp_path / name / '20260102T000000-b'}" in said, arguments
+    recipe.unlink()
+    assert "runs holds no run" in str(command("promote", "latest").exception)
+
+
 def test_a_copy_that_the_hub_s_client_made_is_promoted(releases: list[Release], target: Path, tmp_path: Path) -> None:
     """Its cache: links into a folder of blobs, the hub's own file beside them, its notes in a hidden folder."""
     snapshot, blobs = tmp_path / "hub" / "snapshots" / "3f1c", tmp_path / "hub" / "blobs"
