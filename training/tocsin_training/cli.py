@@ -609,9 +609,12 @@ def taxonomy_derive(
 
 def acled_download(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .csv file to write.")],
-    country: Annotated[list[str], typer.Option(help="Country, as ACLED spells it; give it again for more.")],
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the events.")],
     last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the events.")],
+    country: Annotated[
+        list[str] | None,
+        typer.Option(help="Country, as ACLED spells it; give it again for more.", show_default="all"),
+    ] = None,
     event_type: Annotated[
         list[str] | None,
         typer.Option(help="Event type, as ACLED spells it; give it again for more.", show_default="all"),
@@ -627,7 +630,7 @@ def acled_download(
     """
     from tocsin_training.acled_api import AcledApi, Query, download
 
-    query = Query(tuple(country), first.date(), last.date(), tuple(event_type or ()))
+    query = Query(tuple(country or ()), first.date(), last.date(), tuple(event_type or ()))
     found = download(
         AcledApi.from_environment(), query, target, overwrite=overwrite, told=lambda line: err.print(line, markup=False)
     )
