@@ -342,3 +342,5 @@ def remap(
     renaming = Renaming(read_names(names), new, prefix)
     rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)
+    if renaming.unmet:
+        err.print(f"of the map, no row had: {', '.join(renaming.unmet)}", markup=False)

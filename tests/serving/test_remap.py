@@ -9,9 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
+from click.testing import Result
 from support import TAXONOMY, read_rows
+from typer.testing import CliRunner
 
 from tocsin import InputError, Taxonomy, UsageError
+from tocsin_serving import cli
 from tocsin_serving.batch import score_file
 from tocsin_serving.batch.remap import Renaming, read_names, remap
 
@@ -131,6 +135,35 @@ def test_a_map_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text(content)
     with pytest.raises(UsageError, match=r"map\.toml"):
         read_names(tmp_path / "map.toml")
+
+
+def test_a_map_to_what_is_no_label_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "map.toml").write_text(
+        '[labels]\nair_drone_strike = "airstrikes"\narrests = "attack"\nlooting = "looted"\n'
+    )
+    done = remapped("none.csv", "out.csv", tmp_path)
+    assert isinstance(done.exception, UsageError)
+    said = str(done.exception)
+    assert 'no such label: air_drone_strike = "airstrikes", looting = "looted". It has: armed_clash, ' in said
+
+
+def test_lines_of_the_map_that_no_row_met_are_named(tiny_release: Path, tmp_path: Path) -> None:
+    make_input("csv", tmp_path / "in.csv")
+    score_file(tmp_path / "in.csv", tmp_path / "scored.csv", release=tiny_release)
+    (tmp_path / "map.toml").write_text(
+        '[labels]\nair_drone_strike = "attack"\nair_strike = "attack"\narrests = "attack"\n'
+    )
+    done = remapped("scored.csv", "out.csv", tmp_path)
+    assert done.exit_code == 0, done.exception
+    assert "of the map, no row had: air_strike, arrests\n" in done.stderr
+
+
+def remapped(source: str, target: str, folder: Path) -> Result:
+    """`tocsin remap` with the folder's map and the shipped taxonomy."""
+    app = typer.Typer()
+    app.command()(cli.remap)
+    options = ["--names", str(folder / "map.toml"), "--taxonomy", str(TAXONOMY)]
+    return CliRunner().invoke(app, [str(folder / source), str(folder / target), *options])
 
 
 def scored_csv(folder: Path, release: Path) -> tuple[Path, Path]:

@@ -17,6 +17,8 @@ from synthetic import ROOT, TAXONOMY, notes, old_layout, write_csv
 from typer.testing import CliRunner
 
 from tocsin.errors import InputError, UsageError
+from tocsin.lineage import DataLineage
+from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.corpus import learned_records
@@ -116,6 +118,27 @@ def test_the_lineage_names_the_files_and_their_span(own: Own) -> None:
         identifier.startswith("imported-")
         for identifier in learned_records(settings.data, AugmentSettings())["train"]["id"]
     )
+
+
+def test_the_lineage_says_how_the_files_were_read_and_what_became_of_their_rows(own: Own, tmp_path: Path) -> None:
+    names = tmp_path / "names.toml"
+    names.write_text('[labels]\nPicnic = ""\n')
+    path = tmp_path / "export.csv"
+    path.write_text(path.read_text().replace(",Attack,", ",Kidnap,", 1))
+    data = describe_data(own(names=names, strip_openings=True, split_by="date", mix="0.5").data, "0" * 64)
+    assert data.options == {
+        "names": {"file": "names.toml", "sha256": sha256(names)},
+        "strip_openings": True,
+        "split_by": "date",
+        "mix": "0.5",
+        "label_errors": False,
+    }
+    assert (data.rows_used, data.rows_dropped) == (99, {"unknown label": 1})
+    told = data.model_dump(mode="json")
+    assert DataLineage.model_validate(told) == data
+    for added in ("options", "rows_used", "rows_dropped"):
+        del told[added]
+    assert DataLineage.model_validate(told).options is None, "manifests made before they were recorded"
 
 
 def test_that_every_text_will_go_to_review_is_said_before_the_training(

@@ -201,6 +201,7 @@ def import_corpus(
             report = ImportReport(files=[], rows=0)
             work = _Work(store, facts, options, taxonomy, report, Path(scratch), progress)
             _survey(work)
+            report.options = _changed(options)
             if not report.refusals:
                 split = _split(work)
                 _write(work, split, Path(scratch) / "corpus", mixed)
@@ -234,6 +235,14 @@ def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mi
         mixed=None if mixed is None else corpus_sha256(mixed),
         doubts=options.label_errors and can_doubt(),
     )
+
+
+def _changed(options: ImportOptions) -> dict[str, Any]:
+    """Those that are not at their defaults, as plain data; of a file only its name and its hash, for they travel."""
+    changed = options.model_dump(mode="json", exclude_defaults=True)
+    if options.names is not None:
+        changed["names"] = {"file": options.names.name, "sha256": sha256(options.names)}
+    return changed
 
 
 def _survey(work: _Work) -> None:

@@ -23,7 +23,7 @@ from tocsin_training.importing.tables import FORMATS, BadRow, Problem, Row, Tabl
 DATE = "date"
 """What `--split-by` calls the date, whatever its column."""
 _BATCH = 2000
-_VERSION = 8
+_VERSION = 9
 """Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 
 

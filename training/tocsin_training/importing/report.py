@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
@@ -73,6 +74,9 @@ class ImportReport(_Part):
     """Every row is accounted for: rows = texts + repeated + merged + dropped."""
 
     files: list[FileReport]
+    options: dict[str, Any] | None = Field(
+        None, description="that are not at their defaults; none in reports made before they were kept"
+    )
     rows: int
     texts: int = 0
     repeated: int = Field(0, description="rows whose text and labels were there already")
