@@ -68,6 +68,18 @@ def test_the_card_tells_what_is_answered_where_a_text_has_several_events(trained
     assert "several events, the first answer" not in card_with(trained_run, **figures | {"several_events": None})
 
 
+def test_what_calibration_does_is_told_of_the_same_answers(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    summary = tables(figures)[0]
+    assert isinstance(summary, Table)
+    rows = dict(zip(summary.columns[0].cells, summary.columns[1].cells, strict=True))
+    assert rows["ece of the same labels, uncalibrated"] == f"{figures['calibration']['uncalibrated']['ece']:.3f}"
+    assert figures["calibration"]["calibrated"]["ece"] == pytest.approx(figures["ece"], abs=1e-6)
+    # Of a run that was measured before this was.
+    older = tables({name: value for name, value in figures.items() if name != "calibration"})[0]
+    assert isinstance(older, Table) and older.row_count == summary.row_count - 3
+
+
 def test_an_unknown_split_is_refused(trained_run: Run) -> None:
     with pytest.raises(InputError, match="no split 'dev'"):
         evaluate(trained_run.release, trained_run.settings().data, split="dev")
@@ -352,7 +364,7 @@ def test_what_distillation_costs_is_measured_where_the_teacher_has_read_the_text
 def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EventClassifier, "score_batch", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(EventClassifier, "read", lambda *_: pytest.fail("read"))
     data = trained_run.settings().data.model_copy(update={"robustness": tmp_path / "none"})
     with pytest.raises(InputError, match="none"):
         evaluate(trained_run.release, data)
@@ -361,7 +373,7 @@ def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
 def test_a_teacher_that_cannot_be_held_against_the_release_is_told_before_anything_is_scored(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EventClassifier, "score_batch", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(EventClassifier, "read", lambda *_: pytest.fail("read"))
     data, broken = trained_run.settings().data, tmp_path / "teacher.parquet"
     broken.write_bytes(b"no Parquet")
     with pytest.raises(ConfigError, match="cannot be read as a teacher's logits"):

@@ -9,6 +9,7 @@ from tocsin_training.metrics import (
     Interval,
     bootstrap_ece,
     bootstrap_f1,
+    calibration_figures,
     expected_calibration_error,
     f1_figures,
     false_alarms,
@@ -87,6 +88,13 @@ def test_calibration_error_of_an_honest_and_of_a_boastful_model() -> None:
     assert expected_calibration_error(stated, held) < 0.01
     assert expected_calibration_error(np.ones(10), np.zeros(10, dtype=np.bool_)) == 1.0
     assert expected_calibration_error(np.array([]), np.array([], dtype=np.bool_)) == 0.0
+
+
+def test_log_loss_is_over_every_label_and_calibration_error_over_those_given() -> None:
+    figures = calibration_figures(np.full((4, 3), 0.5, dtype=np.float32), GIVEN, TRUTH)
+    assert figures["log_loss"] == pytest.approx(np.log(2))
+    assert figures["ece"] == pytest.approx(2 / 3 - 1 / 2)
+    assert calibration_figures(PROBABILITIES[:0], GIVEN[:0], TRUTH[:0]) == {"ece": 0.0, "log_loss": 0.0}
 
 
 def test_false_alarms_are_counted_over_texts_without_event_only() -> None:

@@ -19,6 +19,7 @@ from tocsin.release import LAYOUT
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.baselines import figures_of
+from tocsin_training.calibrate import calibration_gain
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, load_split
 from tocsin_training.distil import Answer, read_teacher
@@ -88,7 +89,8 @@ def evaluate(
     else:
         _check_teacher(data, classifier)
         teacher = teacher_model(texts)
-    scores = classifier.score_batch(texts)
+    readings = classifier.read(texts)
+    scores = classifier.answers(readings)
     truth = label_matrix(list(records["labels"]), classifier.taxonomy)
     reasons = list(records["reason"])
     figures: dict[str, Any] = {
@@ -96,6 +98,10 @@ def evaluate(
         "split": split,
         **split_figures(scores, truth, reasons, bootstrap_samples=bootstrap_samples),
         **setting_figures(classifier, scores, truth, reasons),
+        # Text that is not read says nothing, and its probabilities mean nothing.
+        "calibration": calibration_gain(
+            classifier.release.calibration, readings.logits[scores.read], truth[scores.read]
+        ),
         "several_events": _several_events(scores, truth, records["labels"]),
         "robustness": robustness.measure_robustness(
             classifier, records, scores, truth, sets=sets, bootstrap_samples=bootstrap_samples
@@ -369,6 +375,11 @@ def _summary(figures: dict[str, Any]) -> Table:
     intervals = figures["intervals"]
     for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece", "ece_no_event"):
         table.add_row(name.replace("_", " "), _number(figures[name]), " - ".join(map(_number, intervals[name])))
+    if calibration := figures.get("calibration"):
+        bare, fitted = calibration["uncalibrated"], calibration["calibrated"]
+        table.add_row("ece of the same labels, uncalibrated", _number(bare["ece"]), "")
+        table.add_row("log loss of every label, calibrated", f"{fitted['log_loss']:.4f}", "")
+        table.add_row("the same, uncalibrated", f"{bare['log_loss']:.4f}", "")
     alarms, reviewed = figures["false_alarms"]["all"], figures["review"]
     for name, value, ends in (
         ("texts without event given a label", alarms["share"], (alarms["low"], alarms["high"])),

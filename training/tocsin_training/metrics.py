@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
+    log_loss,
     precision_recall_fscore_support,
 )
 
@@ -149,6 +150,19 @@ def expected_calibration_error(probabilities: Floats, right: Bools) -> float:
     table = reliability(probabilities, right)
     total = sum(count for _, _, count in table)
     return sum(abs(stated - held) * count for stated, held, count in table) / total if total else 0.0
+
+
+def calibration_figures(probabilities: Floats, given: Bools, truth: Bools) -> dict[str, float]:
+    """How well probabilities say what comes of them: calibration error of the labels given, log loss of every label.
+
+    To hold two sets of probabilities against each other, leave ``given`` the same: labels given by other thresholds are
+    other answers, and an error over other answers is no better or worse.
+
+    :param probabilities: shape (texts, labels), as ``given`` and ``truth``.
+    :return: ``ece``, and ``log_loss`` in nats a label and text; 0 of nothing.
+    """
+    loss = float(log_loss(truth.ravel(), probabilities.ravel(), labels=[False, True])) if truth.size else 0.0
+    return {"ece": expected_calibration_error(probabilities[given], truth[given]), "log_loss": loss}
 
 
 def reliability(probabilities: Floats, right: Bools) -> list[tuple[float, float, int]]:
