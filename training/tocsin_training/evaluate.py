@@ -29,6 +29,7 @@ from tocsin_training.metrics import (
     bootstrap_ece,
     bootstrap_f1,
     expected_calibration_error,
+    f1_cost,
     f1_figures,
     false_alarms,
     label_figures,
@@ -44,7 +45,6 @@ from tocsin_training.metrics import (
 )
 from tocsin_training.probes import read_sets
 from tocsin_training.report import Grid, percent, percent_interval
-from tocsin_training.resample import draw_texts, f1_by_draw, interval
 from tocsin_training.run import Run
 
 CONFUSION = "confusion_matrix.png"
@@ -189,17 +189,15 @@ def teacher_figures(
 
     :param logits: shape (texts, labels), as the release's ``given`` and ``truth``.
     """
-    own, draws = f1_figures(truth, given), draw_texts(len(truth), samples=samples)
     teacher = figures_of("the teacher", logits, truth, reasons)
-    drawn = (f1_by_draw(draws, truth, answers)["weighted_f1"] for answers in (logits > 0, given))
-    low, high = interval(next(drawn) - next(drawn))
+    cost = f1_cost(truth, logits > 0, given, samples=samples)
     return {
         "weighted_f1": teacher.weighted_f1,
         "macro_f1": teacher.macro_f1,
         "false_alarms": teacher.false_alarms,
-        "weighted_f1_cost": teacher.weighted_f1 - own["weighted_f1"],
-        "weighted_f1_cost_low": low,
-        "weighted_f1_cost_high": high,
+        "weighted_f1_cost": cost.value,
+        "weighted_f1_cost_low": cost.low,
+        "weighted_f1_cost_high": cost.high,
     }
 
 

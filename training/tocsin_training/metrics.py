@@ -88,6 +88,13 @@ def bootstrap_f1(truth: Bools, given: Bools, *, samples: int) -> dict[str, Inter
     return {name: Interval(values[name], *interval(figures)) for name, figures in drawn.items()}
 
 
+def f1_cost(truth: Bools, reference: Bools, given: Bools, *, samples: int) -> Interval:
+    """Weighted F1 that answers lose against a reference's to the same texts, over texts drawn anew for both alike."""
+    draws = draw_texts(len(truth), samples=samples)
+    best, own = (f1_by_draw(draws, truth, answers)["weighted_f1"] for answers in (reference, given))
+    return Interval(weighted_f1(truth, reference) - weighted_f1(truth, given), *interval(best - own))
+
+
 def label_intervals(truth: Bools, given: Bools, names: Sequence[str], *, samples: int) -> dict[str, dict[str, float]]:
     """Low and high end of each label's F1, over texts drawn anew with replacement."""
     drawn = label_f1_by_draw(draw_texts(len(truth), samples=samples), truth, given)
