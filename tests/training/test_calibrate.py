@@ -146,6 +146,7 @@ def test_text_that_is_not_read_is_no_part_of_the_fit_and_counts_as_sent_to_revie
     assert fitted.review_promise is not None and alone.review_promise is not None
     kept = (1 - alone.review_promise.validation_review_share) * 2000
     assert fitted.review_promise.validation_review_share == pytest.approx(1 - kept / 2500)
+    assert (fitted.review_promise.validation_texts, alone.review_promise.validation_texts) == (2500, 2000)
     assert fitted.review_promise.validation_accuracy == alone.review_promise.validation_accuracy
 
 

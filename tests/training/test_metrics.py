@@ -10,6 +10,7 @@ from tocsin_training.metrics import (
     bootstrap_ece,
     bootstrap_f1,
     calibration_figures,
+    difference,
     expected_calibration_error,
     f1_figures,
     false_alarms,
@@ -205,3 +206,12 @@ def test_a_share_counts_its_interval_by_what_stands_or_falls_by_itself() -> None
 def test_of_none_every_share_is_possible() -> None:
     assert proportion(0, 0) == Interval(0.0, 0.0, 1.0)
     assert proportion(0, 0, of_none=1.0) == Interval(1.0, 0.0, 1.0)
+
+
+def test_a_difference_of_two_shares_is_newcombe_s_and_of_an_exact_one_wilson_s() -> None:
+    first, second = proportion(48, 80), proportion(56, 70)
+    # His example of 56/70 against 48/80 (1998, table II, a).
+    found = difference(first, second)
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    exact = difference(Interval(0.6, 0.6, 0.6), second)
+    assert (exact.low, exact.high) == pytest.approx((second.low - 0.6, second.high - 0.6))

@@ -209,13 +209,17 @@ def fit_review(
     last_of_run = np.append(ordered[1:] < ordered[:-1], True)
     counted = np.array([wilson(share, count)[0] for count, share in enumerate(running, 1)]) if low_end else running
     kept = np.flatnonzero((counted >= target) & last_of_run)
+    texts = len(order) + unread
     if not len(kept):
-        return 1.0, ReviewPromise(target_accuracy=target, validation_accuracy=1.0, validation_review_share=1.0)
+        return 1.0, ReviewPromise(
+            target_accuracy=target, validation_accuracy=1.0, validation_review_share=1.0, validation_texts=texts
+        )
     cut = int(kept[-1])
     promise = ReviewPromise(
         target_accuracy=target,
         validation_accuracy=float(running[cut]),
-        validation_review_share=1 - (cut + 1) / (len(order) + unread),
+        validation_review_share=1 - (cut + 1) / texts,
+        validation_texts=texts,
     )
     # Half-way to the next lower confidence: the file holds decimals, and none of the kept texts may fall to rounding.
     below = float(ordered[cut + 1]) if cut + 1 < len(ordered) else 0.0

@@ -148,6 +148,17 @@ def proportion(hits: int, count: int, *, observations: int | None = None, of_non
     return Interval(share, *wilson(share, count if observations is None else observations))
 
 
+def difference(first: Interval, second: Interval) -> Interval:
+    """How much more the second of two shares is than the first, of different texts (Newcombe 1998, method 10).
+
+    :param first: with the ends of its ``wilson``, as ``second``; ends that are the share itself say it is exact.
+    """
+    gap = second.value - first.value
+    less = math.hypot(second.value - second.low, first.high - first.value)
+    more = math.hypot(second.high - second.value, first.value - first.low)
+    return Interval(gap, gap - less, gap + more)
+
+
 def expected_calibration_error(probabilities: Floats, right: Bools) -> float:
     """Mean distance between stated probability and share that was right, over equal-width bins (Guo et al. 2017).
 
