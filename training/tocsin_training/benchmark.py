@@ -90,7 +90,7 @@ class BenchmarkFigures:
     """How sure the first answers to those say they are."""
     first_answer_ece: float
     """Calibration error of the first answers. The file has one type a text, and careful readers agree with it for nine
-    in ten, so it counts right answers as wrong, too, and is an upper bound."""
+    in ten, so right answers count as wrong, too, and now and then a wrong one as right: it is likely too high."""
     intervals: dict[str, tuple[float, float]]
     """95 % intervals of the figures of these names."""
 

@@ -406,7 +406,7 @@ def _case(evaluation: dict[str, Any], taxonomy: Taxonomy) -> str:
         f"{case['event_texts']} of them of one of ACLED's types, the others of five kinds of news that are none:\n\n"
         f"{case_grid(case).markdown()}\n"
         "The file names one type a text, and a careful reader who has only the guidelines agrees with it for about "
-        "nine texts in ten, so the calibration error is an upper bound."
+        "nine texts in ten, so the calibration error is likely too high."
     )
 
 
