@@ -53,6 +53,8 @@ def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
     assert {*HEADLINES, "review_share", "accuracy_of_the_others"} <= figures["intervals"].keys()
     for row in figures["labels"].values():
         assert row["low"] <= row["f1"] <= row["high"]
+        for name in ("precision", "recall"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     assert sum(row["support"] for row in figures["labels"].values()) > 50
     assert figures["false_alarms"]["all"]["texts"] == figures["texts_without_event"]
 
@@ -230,8 +232,8 @@ def test_the_card_names_the_languages_of_the_release(trained_run: Run) -> None:
 
 def snippets(taxonomy: Taxonomy) -> Benchmark:
     """Texts that say a label's word, and two that say nothing, in a taxonomy that is not ACLED's."""
-    said = [(f"The {label.label} came to town.", label.sub_event_type or "") for label in taxonomy.labels]
-    return Benchmark(*zip(*(said * 5 + [("Quiet school street.", NO_EVENT)] * 2), strict=True))
+    said = [(f"The {label.label} came to town.", label.sub_event_type or "", None) for label in taxonomy.labels]
+    return Benchmark(*zip(*(said * 5 + [("Quiet school street.", NO_EVENT, "DIPLO")] * 2), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +259,25 @@ def test_the_card_says_what_happens_on_real_news_where_it_was_measured(trained_r
     assert f"{case['reviewed_share']:.1%} of texts go to review" in limits
     assert f"{1 - case['accuracy_of_the_others']:.1%} of first answers among the others" in limits
     assert "not measured" not in limits
+
+
+def test_what_is_told_of_real_news_by_kind_and_by_type_is_in_the_tables(trained_run: Run, case: dict[str, Any]) -> None:
+    assert case["false_alarms"]["DIPLO"]["texts"] == 2
+    mistaken = {"count": 3, "texts": 10, "share": 0.3, "low": 0.1, "high": 0.6}
+    measured = case | {"confusions": {"frost first answered as storm": mistaken}}
+    rows = {name: cells for name, *cells in case_grid(measured).rows}
+    assert "given a label, of 2 texts that the file calls DIPLO" in rows
+    assert rows["frost first answered as storm: 3 of 10 texts"] == ["0.300", "0.100 - 0.600"]
+    figures = trained_run.figures()["evaluate"]
+    by_type = tables(figures | {"case2021": case})[-1]
+    assert isinstance(by_type, Table)
+    assert set(by_type.columns[0].cells) == {f"{label} type" for label in ("storm", "frost", "wheat", "apple")} | {
+        NO_EVENT
+    }
+    # Of manifests and runs that were measured before this was.
+    older = {name: value for name, value in case.items() if name not in ("false_alarms", "confusions", "labels")}
+    assert len(case_grid(older).rows) == len(case_grid(measured).rows) - 2
+    assert len(tables(figures | {"case2021": older})) == len(tables(figures | {"case2021": case})) - 1
 
 
 def test_the_card_claims_nothing_of_answers_that_were_all_sent_to_review(
@@ -392,7 +413,10 @@ def test_a_teacher_that_cannot_be_held_against_the_release_is_told_before_anythi
 def test_the_teacher_s_model_answers_the_benchmark_which_its_file_does_not(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, case = trained_run.settings().data, Benchmark(("A storm.", "Some wheat."), ("storm type", "wheat type"))
+    data, case = (
+        trained_run.settings().data,
+        Benchmark(("A storm.", "Some wheat."), ("storm type", "wheat type"), (None, None)),
+    )
     names = Taxonomy.load(data.taxonomy).names
 
     def answers(texts: Sequence[str]) -> NDArray[np.float32]:

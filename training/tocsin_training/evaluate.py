@@ -32,8 +32,7 @@ from tocsin_training.metrics import (
     f1_cost,
     f1_figures,
     false_alarms,
-    label_figures,
-    label_intervals,
+    label_rows,
     pool_bins,
     proportion,
     reliability,
@@ -148,7 +147,13 @@ def case_figures(classifier: EventClassifier, case: benchmark.Benchmark, *, boot
     kept = None if promise is None else review.promise_figures(promise, scores.needs_review, right)
     # As JSON has them, so that figures read back are the figures written.
     intervals = {name: list(ends) for name, ends in found["intervals"].items()}
-    return found | {"intervals": intervals, "review_promise": kept}
+    return found | {
+        "intervals": intervals,
+        "review_promise": kept,
+        "false_alarms": false_alarms(scores.given, case.kinds),
+        "confusions": benchmark.confusion_figures(scores, case.truth),
+        "labels": benchmark.type_figures(scores, case.truth, samples=bootstrap_samples),
+    }
 
 
 def _teacher_logits(
@@ -241,10 +246,6 @@ def split_figures(
     reviewed = review_shares(scores.needs_review, right)
     own = np.array([reason != FOREIGN for reason in reasons])
     flagged = ~scores.read
-    labels, ends = (
-        label_figures(truth, given, scores.taxonomy.names),
-        label_intervals(truth, given, scores.taxonomy.names, samples=bootstrap_samples),
-    )
     intervals = bootstrap_f1(truth, given, samples=bootstrap_samples) | {
         "top_answer_accuracy": proportion(int(right.sum()), len(right)),
         "ece": bootstrap_ece(probabilities, given, truth, samples=bootstrap_samples),
@@ -271,7 +272,7 @@ def split_figures(
             "other_flagged": float(flagged[~own].mean()) if not own.all() else None,
         },
         "truncated_share": float(scores.truncated.mean()),
-        "labels": {name: row | ends[name] for name, row in labels.items()},
+        "labels": label_rows(truth, given, scores.taxonomy.names, samples=bootstrap_samples),
     }
 
 
@@ -326,11 +327,15 @@ def draw_review(
 
 def tables(figures: dict[str, Any]) -> list[Table | Grid]:
     """The figures as tables for people."""
-    built: list[Table | Grid] = [_summary(figures), _per_label(figures), alarms_grid(figures)]
+    built: list[Table | Grid] = [_summary(figures), _per_label(figures["labels"], "by label"), alarms_grid(figures)]
     built.append(review.objectives_grid(figures["objectives"]))
     built += robustness.grids(figures["robustness"])
     if "case2021" in figures:
-        built.append(case_grid(figures["case2021"]))
+        case = figures["case2021"]
+        built.append(case_grid(case))
+        # Older runs lack them.
+        if "labels" in case:
+            built.append(_per_label(case["labels"], "CASE 2021 task 2, first answers by ACLED type"))
     if "rivals" in figures or "teacher" in figures:
         built.append(rivals_grid(figures))
     return built
@@ -358,6 +363,12 @@ def case_grid(case: dict[str, Any]) -> Grid:
         for name, said in _CASE_NAMES.items()
         if name in case
     ]
+    for kind, row in case.get("false_alarms", {}).items():
+        if kind != "all":
+            said = f"given a label, of {row['texts']} texts that the file calls {kind}"
+            rows.append((said, _number(row["share"]), _ends(row)))
+    for name, row in case.get("confusions", {}).items():
+        rows.append((f"{name}: {row['count']} of {row['texts']} texts", _number(row["share"]), _ends(row)))
     title = f"CASE 2021 task 2: {case['texts']} real news snippets, {case['event_texts']} of them of an ACLED type"
     return Grid(title, ("", "value", "95 % interval"), rows)
 
@@ -404,9 +415,9 @@ def _summary(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _per_label(figures: dict[str, Any]) -> Table:
-    table = Table("label", "precision", "recall", "F1", "95 % interval", "texts", title="by label")
-    for name, row in figures["labels"].items():
+def _per_label(labels: dict[str, dict[str, float]], title: str) -> Table:
+    table = Table("label", "precision", "recall", "F1", "95 % interval", "texts", title=title)
+    for name, row in labels.items():
         numbers = (_number(row[key]) for key in ("precision", "recall", "f1"))
         table.add_row(name, *numbers, f"{row['low']:.3f} - {row['high']:.3f}", f"{row['support']:.0f}")
     return table
@@ -433,6 +444,10 @@ def rivals_grid(figures: dict[str, Any]) -> Grid:
     heads = ("", "weighted F1", "macro F1", "eventless texts labelled", "CASE, forced")
     rows = [(name, *("" if value is None else _number(value) for value in values)) for name, *values in measured]
     return Grid("beside others, on the same texts", heads, rows)
+
+
+def _ends(row: dict[str, float]) -> str:
+    return f"{_number(row['low'])} - {_number(row['high'])}"
 
 
 def _number(value: float | int | None) -> str:

@@ -170,6 +170,20 @@ def expected_calibration_error(probabilities: Floats, right: Bools) -> float:
     return sum(abs(stated - held) * count for stated, held, count in table) / total if total else 0.0
 
 
+def label_rows(truth: Bools, given: Bools, names: Sequence[str], *, samples: int) -> dict[str, dict[str, float]]:
+    """Each label's ``label_figures`` with their 95 % intervals.
+
+    :return: beside the figures, ``low`` and ``high`` of F1 and the like of ``precision_`` and ``recall_``.
+    """
+    figures, ends = label_figures(truth, given, names), label_intervals(truth, given, names, samples=samples)
+    hits = (truth & given).sum(axis=0)
+    for key, among in (("precision", given), ("recall", truth)):
+        for name, right, count in zip(names, hits, among.sum(axis=0), strict=True):
+            share = proportion(int(right), int(count))
+            ends[name] |= {f"{key}_low": share.low, f"{key}_high": share.high}
+    return {name: row | ends[name] for name, row in figures.items()}
+
+
 def calibration_figures(probabilities: Floats, given: Bools, truth: Bools) -> dict[str, float]:
     """How well probabilities say what comes of them: calibration error of the labels given, log loss of every label.
 
