@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from click.testing import Result
 from support import TAXONOMY, read_rows
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tocsin import InputError, Taxonomy, UsageError
 from tocsin_serving import cli

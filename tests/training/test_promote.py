@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
 from rich.console import Console
 from support import assert_same_predictions, make_tiny_release
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tocsin import EventClassifier
 from tocsin.errors import ReleaseError
