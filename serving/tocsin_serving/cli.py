@@ -243,7 +243,7 @@ def score(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pairs = plan(source, target, file_format, dialect, left_out=_tell_left_out)
     if report is not None:
-        check_report(report, overwrite=overwrite, resume=resume)
+        check_report(report, pairs, overwrite=overwrite, resume=resume)
     if dry_run:
         dry_run_with_estimate(pairs, options)
     elif report is not None:
@@ -286,7 +286,7 @@ def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Pa
         options = replace(options, stdout_copy=Path(folder) / "output")
         summaries = _score(pairs, options)
         try:
-            write_report(report, [summary for summary in summaries if summary.failure is None], options)
+            write_report(report, summaries, options)
         except KeyboardInterrupt:
             resumable = all(pair.target != STREAM for pair in pairs)
             how = f". Write it with: {_resuming()}" if resumable else ""
@@ -342,3 +342,5 @@ def remap(
     renaming = Renaming(read_names(names), new, prefix)
     rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)
+    if renaming.unmet:
+        err.print(f"of the map, no row had: {', '.join(renaming.unmet)}", markup=False)

@@ -447,8 +447,10 @@ def test_the_command_lists_what_was_left_out_and_ends_with_1(tmp_path: Path, tin
     for name in ("b.csv", "c.bz2"):
         (tmp_path / "in" / name).touch()
     command = [sys.executable, "-m", "tocsin.cli.main", "score", "in", "out", "--release", str(tiny_release)]
-    done = subprocess.run([*command, "--workers", "1"], cwd=tmp_path, capture_output=True, text=True)
+    options = ["--workers", "1", "--report", "report.html"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
+    assert "in/b.csv is empty" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Left out, for their names tell no format: in/c.bz2" in done.stderr
     assert "in/a.csv: 6 rows read" in done.stderr
     assert done.stderr.endswith("error: Of 2 files 1 could not be scored:\nin/b.csv is empty\n")

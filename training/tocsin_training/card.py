@@ -229,10 +229,13 @@ def _verified(manifest: Manifest, verification: dict[str, Any] | None) -> str:
         cost = manifest.metrics.get("int8_f1_cost")
         return "" if cost is None else f"Its int8 graph cost {cost:.4f} in weighted F1 when it was verified."
     fp32 = max(verification["fp32_logit_difference"], verification["fp32_padded_logit_difference"])
+    ends = [verification.get(f"int8_f1_cost_{end}") for end in ("low", "high")]
+    # Older verdicts have no interval.
+    interval = "" if None in ends else f" ({ends[0]:.4f} - {ends[1]:.4f})"
     return (
         f"Verified against the PyTorch model on {verification['texts']} texts: fp32 logits within {fp32:.1e}; int8 "
         f"probabilities within {verification['int8_probability_difference']:.4f} on average, at a cost of "
-        f"{verification['int8_f1_cost']:.4f} in weighted F1."
+        f"{verification['int8_f1_cost']:.4f}{interval} in weighted F1."
     )
 
 
@@ -301,10 +304,13 @@ def _is_theirs(manifest: Manifest) -> bool:
 def _licence(manifest: Manifest) -> str:
     """What the weights may be licensed under: ours only where the data's stated licence lets anybody choose.
 
-    Weights made of somebody's own files are theirs to license.
+    So with the data of a model that was gone on from. Weights made of somebody's own files are theirs to license.
     """
-    stated = None if manifest.lineage is None else manifest.lineage.data.licence
-    return "apache-2.0" if stated in _OPEN_LICENCES and not _is_theirs(manifest) else "other"
+    origin = manifest.lineage
+    if origin is None or _is_theirs(manifest):
+        return "other"
+    stated = {part.licence for part in (origin.data, origin.started_from) if part is not None}
+    return "apache-2.0" if stated <= _OPEN_LICENCES else "other"
 
 
 def _held_out(manifest: Manifest, split: str) -> str:
@@ -403,7 +409,7 @@ def _case(evaluation: dict[str, Any], taxonomy: Taxonomy) -> str:
         f"{case['event_texts']} of them of one of ACLED's types, the others of five kinds of news that are none:\n\n"
         f"{case_grid(case).markdown()}\n"
         "The file names one type a text, and a careful reader who has only the guidelines agrees with it for about "
-        "nine texts in ten, so the calibration error is an upper bound."
+        "nine texts in ten, so the calibration error is likely too high."
     )
 
 

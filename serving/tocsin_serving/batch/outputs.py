@@ -177,6 +177,18 @@ def _keep_sources(pairs: Sequence[FilePair]) -> None:
                 )
 
 
+def check_apart(path: Path, pairs: Sequence[FilePair]) -> None:
+    """Refuse to write beside a job what would replace a file that it reads or writes, by whatever name.
+
+    :raises UsageError: naming both files.
+    """
+    # What is not there yet is known by where its name leads.
+    known = {path.resolve(), _identity(path)} - {None}
+    for where in (where for pair in pairs for where in (pair.source, pair.target, pair.rejects, pair.manifest)):
+        if isinstance(where, Path) and not known.isdisjoint({where.resolve(), _identity(where)}):
+            raise UsageError(f"{path} would replace {where}, which this job reads or writes. Choose another name.")
+
+
 def _identity(where: Place) -> Hashable:
     """What two names of one file have in common; none for a local file that is not there."""
     if not isinstance(where, Path):

@@ -124,7 +124,7 @@ def _weights(pairs: Sequence[FilePair]) -> list[int]:
     # Of a file that is gone the job will tell.
     with suppress(OSError):
         sizes = [pair.source.stat().st_size for pair in pairs if isinstance(pair.source, Path)]
-        if len(sizes) == len(pairs) and sum(sizes):
+        if len(sizes) == len(pairs) and sum(sizes) > 0:
             return sizes
     return [1] * len(pairs)
 

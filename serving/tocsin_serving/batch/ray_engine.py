@@ -50,6 +50,8 @@ _KEY_FIELDS = (
     pa.field("chunk", pa.int64()),
     # SHA-256 of the texts.
     pa.field("digest", pa.string()),
+    # Why the file breaks off in place of this chunk; none where it does not.
+    pa.field("fault", pa.string()),
 )
 _TO_SCORE = pa.schema(
     [
@@ -122,7 +124,7 @@ class _Files:
         number, _ = self._coming.popleft()
         try:
             yield from _paired(number, chunks, self._answers)
-        except InputError:
+        except (InputError, UsageError):
             # Another file's answers do not come behind these.
             self.close()
             raise
@@ -243,13 +245,20 @@ class _ChunkSource(ray.data.Datasource):
 
 def _reading(file: int, read: ReadChunks) -> Callable[[], Iterator[pa.Table]]:
     def rows() -> Iterator[pa.Table]:
-        for number, chunk in enumerate(read()):
-            key = _key(file, number, chunk)
-            values = [*key, chunk.texts, chunk.numbers]
-            row = dict(zip(_TO_SCORE.names, ([value] for value in values), strict=True))
-            yield pa.table(row, schema=_TO_SCORE)
+        number = -1
+        try:
+            for number, chunk in enumerate(read()):
+                yield _row(*_key(file, number, chunk), None, chunk.texts, chunk.numbers)
+        except InputError as error:
+            # Told in its place: raised here, it would end the files before this one, too.
+            yield _row(file, number + 1, "", str(error), [], [])
 
     return rows
+
+
+def _row(*values: object) -> pa.Table:
+    row = dict(zip(_TO_SCORE.names, ([value] for value in values), strict=True))
+    return pa.table(row, schema=_TO_SCORE)
 
 
 def _key(file: int, number: int, chunk: Chunk) -> Key:
@@ -279,6 +288,8 @@ class _Worker:
         return pa.Table.from_pylist([self._scored(row) for row in chunks.to_pylist()], schema=_SCORED)
 
     def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["fault"] is not None:
+            return {name: row.get(name) for name in _SCORED.names}
         texts = row["texts"]
         answers = self._score(Chunk(None, texts, np.array(row["numbers"], dtype=np.int64), [], len(texts)))
         return {
@@ -305,12 +316,17 @@ def _packed(table: pa.Table) -> bytes:
 
 
 def _answers(dataset: ray.data.Dataset) -> Generator[tuple[Key, Answers], None, None]:
-    """Every chunk's answers in order, as the cluster makes them."""
+    """Every chunk's answers in order, as the cluster makes them.
+
+    :raises InputError: a file breaks off where the cluster reads it.
+    """
     batches: Iterable[pa.Table] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     # Told apart where they arise: the job goes by the kind of error.
     with _plain_errors():
         for batch in batches:
             for row in batch.to_pylist():
+                if row["fault"] is not None:
+                    raise InputError(row["fault"])
                 columns = pa.ipc.open_stream(row["columns"]).read_all()
                 tally = Tally.from_json(row["tally"])
                 answers = Answers(columns, np.array(row["parents"], dtype=np.intp), tally)
