@@ -20,11 +20,20 @@ from tocsin.lineage import DataFile, Lineage, StartLineage
 from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.benchmark import NO_EVENT, Benchmark
-from tocsin_training.card import HEADLINES, PICTURES, render_card, write_evaluation
+from tocsin_training.card import PICTURES, render_card, write_evaluation
 from tocsin_training.corpus import label_matrix, load_corpus
 from tocsin_training.distil import mean_of, text_hash
 from tocsin_training.errors import BaseModelError, ConfigError
-from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, split_figures, tables
+from tocsin_training.evaluate import (
+    CASE,
+    HEADLINES,
+    case_figures,
+    case_grid,
+    evaluate,
+    rivals_grid,
+    split_figures,
+    tables,
+)
 from tocsin_training.lineage import lineage
 from tocsin_training.report import Grid, percent
 from tocsin_training.run import Run
@@ -45,11 +54,16 @@ def test_a_release_folder_alone_gives_the_figures_of_its_run(trained_run: Run, t
 
 def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
     figures = trained_run.figures()["evaluate"]
-    for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "ece", "ece_no_event", "top_answer_accuracy"):
+    for name in HEADLINES:
         assert 0 <= figures[name] <= 1
     values = figures | figures["review"] | {"review_share": figures["review"]["share"]}
+    # Where there is no foreign text, its share is none and every share is possible.
+    values |= {"own_flagged_as_other": figures["language"]["own_flagged_as_other"], "other_flagged": 0.0}
     for name, (low, high) in figures["intervals"].items():
         assert 0 <= low <= values[name] <= high <= 1, name
+    for row in figures["objectives"].values():
+        for name in ("recall", "false_alarms"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     assert {*HEADLINES, "review_share", "accuracy_of_the_others"} <= figures["intervals"].keys()
     for row in figures["labels"].values():
         assert row["low"] <= row["f1"] <= row["high"]
@@ -80,6 +94,27 @@ def test_what_calibration_does_is_told_of_the_same_answers(trained_run: Run) -> 
     # Of a run that was measured before this was.
     older = tables({name: value for name, value in figures.items() if name != "calibration"})[0]
     assert isinstance(older, Table) and older.row_count == summary.row_count - 3
+
+
+def test_the_bins_of_the_picture_are_written_and_make_the_calibration_errors(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    errors = (figures[name] for name in ("ece", "ece_event_types", "ece_no_event"))
+    for (name, rows), error in zip(figures["reliability"].items(), errors, strict=True):
+        texts = sum(row["n"] for row in rows)
+        assert sum(row["n"] * abs(row["stated"] - row["held"]) for row in rows) / texts == pytest.approx(error), name
+        assert all(row["low"] <= row["held"] <= row["high"] for row in rows)
+
+
+def test_an_event_type_is_held_against_whether_any_of_its_labels_is_true(trained_run: Run) -> None:
+    classifier = EventClassifier.load(trained_run.release)
+    told = classifier.score_batch(["The storm came.", "Wheat grew."])
+    # Storm is given where frost is true, of one event type; where wheat is given nothing of the kind is.
+    given = label_matrix([["storm"], ["wheat"]], classifier.taxonomy)
+    truth = label_matrix([["frost"], ["storm"]], classifier.taxonomy)
+    stated = np.array([[0.9, 0.1], [0.1, 0.6]], dtype=np.float32)
+    scores = replace(told, given=given, event_type_probabilities=stated)
+    figures = split_figures(scores, truth, [None, None], bootstrap_samples=10)
+    assert figures["ece_event_types"] == pytest.approx((0.1 + 0.6) / 2)
 
 
 def test_an_unknown_split_is_refused(trained_run: Run) -> None:
@@ -263,6 +298,9 @@ def card_with(run: Run, **figures: object) -> str:
 def test_the_card_says_what_happens_on_real_news_where_it_was_measured(trained_run: Run, case: dict[str, Any]) -> None:
     card = card_with(trained_run, case2021=case)
     assert case_grid(case).markdown() in card
+    assert (
+        f"name: {CASE}" in card.partition("\n---\n")[0] and CASE not in card_with(trained_run).partition("\n---\n")[0]
+    )
     low, high = case["intervals"]["forced_weighted_f1"]
     assert f"| {case['forced_weighted_f1']:.3f} | {low:.3f} - {high:.3f} |" in card
     promised, _, _ = card.partition("## Robustness")

@@ -46,6 +46,17 @@ from tocsin_training.probes import read_sets
 from tocsin_training.report import Grid, percent, percent_interval
 from tocsin_training.run import Run
 
+HEADLINES = (
+    "weighted_f1",
+    "macro_f1",
+    "micro_f1",
+    "exact_match",
+    "top_answer_accuracy",
+    "ece",
+    "ece_event_types",
+    "ece_no_event",
+)
+"""The figures that stand first wherever figures are told."""
 CONFUSION = "confusion_matrix.png"
 CASE = "CASE 2021 task 2, real news snippets"
 _LEAST_DRAWN = 20
@@ -250,7 +261,12 @@ def split_figures(
         "top_answer_accuracy": proportion(int(right.sum()), len(right)),
         "ece": bootstrap_ece(probabilities, given, truth, samples=bootstrap_samples),
         "ece_no_event": _no_event_ece(scores, no_event, samples=bootstrap_samples),
+        "ece_event_types": bootstrap_ece(
+            scores.event_type_probabilities, *_event_types(scores, truth), samples=bootstrap_samples
+        ),
         "review_share": reviewed.sent,
+        "own_flagged_as_other": proportion(int(flagged[own].sum()), int(own.sum())),
+        "other_flagged": proportion(int(flagged[~own].sum()), int((~own).sum())),
     }
     if reviewed.right is not None:
         intervals["accuracy_of_the_others"] = reviewed.right
@@ -262,14 +278,16 @@ def split_figures(
         "top_answer_accuracy": float(right.mean()),
         "ece": intervals["ece"].value,
         "ece_no_event": intervals["ece_no_event"].value,
+        "ece_event_types": intervals["ece_event_types"].value,
+        "reliability": {name: _bins(*answers) for name, answers in _stated(scores, truth).items()},
         "false_alarms": false_alarms(given, reasons),
         "review": {
             "share": reviewed.sent.value,
             "accuracy_of_the_others": None if reviewed.right is None else reviewed.right.value,
         },
         "language": {
-            "own_flagged_as_other": float(flagged[own].mean()) if own.any() else 0.0,
-            "other_flagged": float(flagged[~own].mean()) if not own.all() else None,
+            "own_flagged_as_other": intervals["own_flagged_as_other"].value,
+            "other_flagged": intervals["other_flagged"].value if not own.all() else None,
         },
         "truncated_share": float(scores.truncated.mean()),
         "labels": label_rows(truth, given, scores.taxonomy.names, samples=bootstrap_samples),
@@ -288,18 +306,38 @@ def _no_event_ece(scores: Scores, no_event: NDArray[np.bool_], *, samples: int) 
     return bootstrap_ece(stated, np.ones_like(stated, dtype=np.bool_), no_event[:, None], samples=samples)
 
 
+def _event_types(scores: Scores, truth: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Event types of the labels given, and of the true ones; each of shape (texts, event types)."""
+    member = scores.taxonomy.parents[:, None] == np.arange(len(scores.taxonomy.event_types))
+    # Of booleans a matrix product is "any".
+    return scores.given @ member, truth @ member
+
+
+def _stated(scores: Scores, truth: NDArray[np.bool_]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """For each kind of answer what it states and whether it held, as flat arrays."""
+    types_given, true_types = _event_types(scores, truth)
+    return {
+        "labels given": (scores.probabilities[scores.given], truth[scores.given]),
+        "event types of the labels given": (scores.event_type_probabilities[types_given], true_types[types_given]),
+        "no event, all texts": (scores.no_event, ~np.any(truth, axis=1)),
+    }
+
+
+def _bins(stated: NDArray[np.float32], held: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """``reliability`` with intervals, under plain names."""
+    rows = [(mean, share, count, *wilson(share, count)) for mean, share, count in reliability(stated, held)]
+    return [dict(zip(("stated", "held", "n", "low", "high"), row, strict=True)) for row in rows]
+
+
 def draw(scores: Scores, truth: NDArray[np.bool_], folder: Path) -> None:
-    """Confusion matrix of first answers, and reliability of labels given and of no event, as PNG files in a folder."""
+    """Confusion matrix of first answers, and reliability of what is stated (``_stated``), as PNG files in a folder."""
     names = [*scores.taxonomy.names, "no event"]
     top = top_answers(scores.probabilities, scores.given)
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     # NONE is -1, which is the last row and column: "no event".
     np.add.at(counts, (top_truth(truth, top), top), 1)
     plots.confusion_matrix(counts, names, folder / CONFUSION)
-    panels = [
-        _reliability("labels given", scores.probabilities[scores.given], truth[scores.given]),
-        _reliability("no event, all texts", scores.no_event, ~np.any(truth, axis=1)),
-    ]
+    panels = [_reliability(name, *answers) for name, answers in _stated(scores, truth).items()]
     plots.reliability_diagram(panels, folder / LAYOUT.reliability)
 
 
@@ -382,8 +420,10 @@ _SEVERAL = {
 def _summary(figures: dict[str, Any]) -> Table:
     table = Table("figure", "value", "95 % interval", title=f"{figures['model_version']} on {figures['split']}")
     intervals = figures["intervals"]
-    for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece", "ece_no_event"):
-        table.add_row(name.replace("_", " "), _number(figures[name]), " - ".join(map(_number, intervals[name])))
+    for name in HEADLINES:
+        # Older runs lack some.
+        if name in figures:
+            table.add_row(name.replace("_", " "), _number(figures[name]), " - ".join(map(_number, intervals[name])))
     if calibration := figures.get("calibration"):
         bare, fitted = calibration["uncalibrated"], calibration["calibrated"]
         table.add_row("ece of the same labels, uncalibrated", _number(bare["ece"]), "")
@@ -408,9 +448,12 @@ def _summary(figures: dict[str, Any]) -> Table:
         ends = (teacher["weighted_f1_cost_low"], teacher["weighted_f1_cost_high"])
         lost = "weighted F1 lost against the teacher"
         table.add_row(lost, _number(teacher["weighted_f1_cost"]), " - ".join(map(_number, ends)))
-    table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
-    if figures["language"]["other_flagged"] is not None:
-        table.add_row("foreign texts flagged", _number(figures["language"]["other_flagged"]), "")
+    for name, said in (
+        ("own_flagged_as_other", "taken for another language"),
+        ("other_flagged", "foreign texts flagged"),
+    ):
+        if (share := figures["language"][name]) is not None:
+            table.add_row(said, _number(share), " - ".join(map(_number, intervals.get(name, ()))))
     table.add_row("texts", _number(figures["texts"]), "")
     return table
 

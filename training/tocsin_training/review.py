@@ -129,14 +129,19 @@ def objective_figures(
 
 def _objective(given: Bools, truth: Bools, reasons: Sequence[str | None]) -> Figures:
     hits, labels = int((given & truth).sum()), int(given.sum())
-    precision = proportion(hits, labels, of_none=1.0)
+    precision, recall = proportion(hits, labels, of_none=1.0), proportion(hits, int(truth.sum()))
+    alarms = false_alarms(given, reasons)["all"]
     return {
         "precision": precision.value,
         "low": precision.low,
         "high": precision.high,
-        "recall": hits / max(int(truth.sum()), 1),
+        "recall": recall.value,
+        "recall_low": recall.low,
+        "recall_high": recall.high,
         "weighted_f1": f1_figures(truth, given)["weighted_f1"],
-        "false_alarms": false_alarms(given, reasons)["all"]["share"],
+        "false_alarms": alarms["share"],
+        "false_alarms_low": alarms["low"],
+        "false_alarms_high": alarms["high"],
         "labels": labels,
     }
 
