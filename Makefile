@@ -96,6 +96,10 @@ bench: $(VENV)/.dev  ## speed against the Hugging Face pipeline and the other ru
 bench-memory: $(VENV)/.dev  ## peak memory of `tocsin score` on files made on the fly, by workers; ARGS="--megabytes 10 100 --save"
 	$(BIN)/python benchmarks/memory.py $(ARGS)
 
+.PHONY: bench-distributed
+bench-distributed: $(VENV)/.dev  ## `tocsin score` by workers, here and on Ray, and what a text costs beyond start-up; ARGS="--workers 1 2 --save"
+	$(BIN)/python benchmarks/distributed.py $(ARGS)
+
 .PHONY: bench-cascade
 bench-cascade: $(VENV)/.dev  ## what `tocsin score --cascade` loses and saves; ARGS="--no-event-share 0.8 --save"
 	$(BIN)/python benchmarks/cascade.py $(ARGS)

@@ -2,8 +2,8 @@
 
     python benchmarks/distributed.py [--texts 8000] [--workers 1 2 4] [--save]
 
-`--save` writes the table, with date and machine, between the marks in docs/distributed.md. Workers share this one
-machine: those beyond its cores can bring nothing, and the table says how many cores there are.
+`--save` writes the table, with date, machine and command, between the marks in docs/distributed.md. Workers share this
+one machine: those beyond its cores can bring nothing, and the table says how many cores there are.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from unittest.mock import patch
 import numpy as np
 from pages import DOCS, publish
 from peers import output, reason
-from speed import corpus_texts, cpu_name
+from speed import as_made, corpus_texts, cpu_name
 
-from tocsin import EventClassifier
+from tocsin import EventClassifier, Release
 from tocsin_serving.batch import score_file
 from tocsin_serving.batch.chunks import CHUNK_ROWS, Answers, Chunk
 from tocsin_serving.batch.columns import Shape
@@ -80,7 +80,7 @@ def written(folder: Path, texts: Sequence[str]) -> Path:
 def passing_on(folder: Path) -> float:
     """CPU seconds a text of the process with the command: what it reads and writes, by a scorer that costs nothing.
 
-    Any chunk gets the answers to the first one's texts.
+    No more than a bound: the job also waits for the disk. Any chunk gets the answers to the first one's texts.
     """
     texts = corpus_texts(_ROWS_PASSED_ON)
     written(folder, texts)
@@ -125,8 +125,11 @@ def measured(folder: Path, engine: str, workers: int) -> float:
 def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int], passed_on: float) -> str:
     """:param passed_on: CPU seconds that a text costs the process with the command."""
     lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, {texts:,} texts. Texts a second with "
-        f"start-up; core seconds and hours without it, from what these texts took longer than {part_of(texts):,}:",
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {available_cores()} cores, release {Release.open().name}, "
+        f"{texts:,} texts, by `{as_made('bench-distributed')}`. Texts a second with start-up; core seconds and hours "
+        f"without it, from what these texts took longer than {part_of(texts):,}. Cores are those of workers: with "
+        "fewer of them than cores, the process with the command works on one that is not counted, so go by a row with "
+        "a worker on every core:",
         "",
         "| workers | local, texts/s | Ray, texts/s | Ray against its first row | Ray, core seconds per 1,000 texts "
         "| Ray, core hours per billion |",
@@ -149,7 +152,8 @@ def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int], p
     cores = f": as many as {min(costs) / passed_on:,.0f} cores score" if costs else ""
     told = (
         f"The process with the command took {passed_on * 1000:.3f} CPU seconds to read and write 1,000 texts, which "
-        f"makes {1 / passed_on:,.0f} a second{cores}. What Ray itself does there comes on top of that."
+        f"makes {1 / passed_on:,.0f} a second by CPU time alone{cores}. It also waits for the disk, which has each "
+        "chunk's rows and journal before the next, and what Ray itself does there comes on top of that."
     )
     return "\n".join([*lines, "", told])
 

@@ -404,7 +404,10 @@ def heard(worker: subprocess.Popen[str]) -> str:
 
 
 def report(rows: Sequence[Row], count: int, save: bool) -> None:
-    title = f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {CORES} cores, {count} texts of the test split"
+    title = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {CORES} cores, release {Release.open().name}, "
+        f"{count} texts of the test split"
+    )
     table = Table("what", "measured", "note", title=title)
     for row in rows:
         table.add_row(*row)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -89,6 +92,20 @@ def assert_same_predictions(
         if left.scores is not None and right.scores is not None:
             assert left.scores.keys() == right.scores.keys()
             assert all(abs(left.scores[name] - right.scores[name]) <= tolerance for name in left.scores)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """What a batch job wrote, of whatever format; events and scores, JSON text in CSV, as elsewhere."""
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
+        return rows
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+    with path.open(newline="") as file:
+        return [
+            {name: json.loads(cell) if name.endswith(("events", "scores")) else cell for name, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _words(text: str) -> list[str]:

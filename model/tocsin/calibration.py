@@ -32,6 +32,9 @@ class ReviewPromise(BaseModel):
     )
     validation_accuracy: float = Field(ge=0, le=1, description="share reached on validation")
     validation_review_share: float = Field(ge=0, le=1, description="share of validation texts sent to review")
+    validation_texts: int | None = Field(
+        None, ge=0, description="texts that this share is of; none in releases that do not say"
+    )
 
 
 class Calibration(BaseModel):

@@ -29,6 +29,11 @@ class DataLineage(_Section):
     name: str = Field(description="of the corpus folder or the files; their paths are nobody's business")
     description: str | None = Field(None, description="what the corpus is, as the recipe states it")
     files: tuple[DataFile, ...] = Field((), description="somebody's own that it was imported from")
+    options: dict[str, Any] | None = Field(
+        None, description="of their import, those not at their defaults, paths cut to names; none: not recorded"
+    )
+    rows_used: int | None = Field(None, ge=0, description="of such files, repetitions included; none: not recorded")
+    rows_dropped: dict[str, int] | None = Field(None, description="reason -> rows of such files; none: not recorded")
     mixed: int = Field(0, ge=0, description="training records that came from the recipe's corpus beside such files")
     sha256: str = Field(description="of every record's split, id, text and labels")
     records: dict[str, int] = Field(description="split -> records used")
@@ -72,6 +77,6 @@ class ForcedPromotion(_Section):
     """A promotion against the advice of the comparison with the release it replaced."""
 
     reason: str = Field(min_length=1, description="what the person who forced it said")
-    worse: tuple[str, ...] = Field(description="each margin that was missed, in words")
+    worse: tuple[str, ...] = Field(description="each margin that was missed, or why nothing was compared, in words")
     replaced: str = Field(description="name and version of the release before")
     date: str = Field(description="ISO 8601, UTC")

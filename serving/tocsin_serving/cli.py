@@ -243,7 +243,7 @@ def score(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pairs = plan(source, target, file_format, dialect, left_out=_tell_left_out)
     if report is not None:
-        check_report(report, overwrite=overwrite, resume=resume)
+        check_report(report, pairs, overwrite=overwrite, resume=resume)
     if dry_run:
         dry_run_with_estimate(pairs, options)
     elif report is not None:
@@ -278,13 +278,22 @@ def _score(pairs: Sequence[FilePair], options: JobOptions) -> list[FileSummary]:
 
 def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Path) -> None:
     from tocsin_serving.batch import check_scored
+    from tocsin_serving.batch.files import STREAM
     from tocsin_serving.batch.report import write_report
 
     # Only what went to stdout is not there to be read again.
     with tempfile.TemporaryDirectory() as folder:
         options = replace(options, stdout_copy=Path(folder) / "output")
         summaries = _score(pairs, options)
-        write_report(report, [summary for summary in summaries if summary.failure is None], options)
+        try:
+            write_report(report, summaries, options)
+        except KeyboardInterrupt:
+            resumable = all(pair.target != STREAM for pair in pairs)
+            how = f". Write it with: {_resuming()}" if resumable else ""
+            err.print(
+                f"stopped; what was scored is complete, the report is not there{how}", markup=False, soft_wrap=True
+            )
+            raise typer.Exit(130) from None
         check_scored(summaries)
 
 
@@ -293,8 +302,13 @@ def _stopped(rows: int, *, resumable: bool) -> str:
         return "stopped; what went to stdout is not complete, and such a job cannot be resumed"
     if not rows:
         return "stopped; nothing had been scored yet"
-    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return f"stopped; {rows:,} rows are kept. Go on with: {shlex.join(['tocsin', *again, '--resume'])}"
+    return f"stopped; {rows:,} rows are kept. Go on with: {_resuming()}"
+
+
+def _resuming() -> str:
+    """The command that goes on; behind ``--`` an option would be a file's name."""
+    command, *rest = (argument for argument in sys.argv[1:] if argument != "--resume")
+    return shlex.join(["tocsin", command, "--resume", *rest])
 
 
 def remap(
@@ -328,3 +342,5 @@ def remap(
     renaming = Renaming(read_names(names), new, prefix)
     rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)
+    if renaming.unmet:
+        err.print(f"of the map, no row had: {', '.join(renaming.unmet)}", markup=False)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from distributed import Job, as_table, core_seconds, measured, passing_on
 
+from tocsin import Release
+
 
 @pytest.mark.parametrize("start_up", [0.0, 10.0])
 def test_start_up_is_no_part_of_what_a_text_costs(start_up: float) -> None:
@@ -16,8 +18,10 @@ def test_start_up_is_no_part_of_what_a_text_costs(start_up: float) -> None:
     jobs = {("local", 1): job, ("ray", 1): job}
     table = as_table(jobs, 8000, [1], passed_on=0.00001)
     assert "| 1.00 | 278 |" in table
+    assert f"release {Release.open().name}" in table
     assert (
-        "0.010 CPU seconds to read and write 1,000 texts, which makes 100,000 a second: as many as 100 cores" in table
+        "0.010 CPU seconds to read and write 1,000 texts, which makes 100,000 a second by CPU time alone: as many as "
+        "100 cores" in table
     )
 
 

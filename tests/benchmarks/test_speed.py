@@ -14,6 +14,8 @@ from memory import Source, make
 from peers import Speed
 from speed import as_made, in_processes, peak_memory, tried
 
+from tocsin import Release
+
 # Notes when it is ready and when it begins; a text is the file for that, the first worker takes its time.
 _NOTES = """
 import json, sys, time
@@ -74,6 +76,14 @@ def test_a_table_names_the_options_that_made_it(monkeypatch: pytest.MonkeyPatch)
     assert as_made("bench") == "make bench ARGS='--save --peers'"
     monkeypatch.setattr(sys, "argv", ["speed.py"])
     assert as_made("bench") == "make bench"
+
+
+def test_the_saved_table_names_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    monkeypatch.setattr(speed, "ROOT", tmp_path)
+    speed.report([("library", "1 texts/s", "")], 2000, save=True)
+    saved = (tmp_path / "benchmarks" / "speed.md").read_text(encoding="utf-8")
+    assert f"release {Release.open().name}, 2000 texts" in saved
 
 
 def test_a_job_meets_no_text_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -447,8 +447,10 @@ def test_the_command_lists_what_was_left_out_and_ends_with_1(tmp_path: Path, tin
     for name in ("b.csv", "c.bz2"):
         (tmp_path / "in" / name).touch()
     command = [sys.executable, "-m", "tocsin.cli.main", "score", "in", "out", "--release", str(tiny_release)]
-    done = subprocess.run([*command, "--workers", "1"], cwd=tmp_path, capture_output=True, text=True)
+    options = ["--workers", "1", "--report", "report.html"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
+    assert "in/b.csv is empty" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Left out, for their names tell no format: in/c.bz2" in done.stderr
     assert "in/a.csv: 6 rows read" in done.stderr
     assert done.stderr.endswith("error: Of 2 files 1 could not be scored:\nin/b.csv is empty\n")
@@ -541,6 +543,7 @@ NOT_WHAT_THEY_SAY = {
     "JSON array on a line called JSON Lines": _case("a.jsonl", b'[{"text": "a"}]'),
     "cut-off Parquet": _case("a.parquet", b"PAR1\x00\x00\x00PAR1"),
     "UTF-16": _case("a.csv", "text\na\n".encode("utf-16")),
+    "UTF-32": _case("a.csv", "text\na\n".encode("utf-32")),
     "Latin-1": _case("a.csv", b"ann\xe9e,text\n1,a\n"),
     "PNG called CSV": _case("a.csv", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"),
     "nothing": _case("a.csv", b""),
@@ -562,10 +565,20 @@ def test_csv_that_is_no_utf8_or_no_text_is_told_apart(tmp_path: Path, tiny_relea
     for case, message in (
         ("Latin-1", r"is not UTF-8: .* name it, such as --encoding cp1252, or save it as UTF-8"),
         ("PNG called CSV", "is not CSV: its bytes are no text"),
+        ("UTF-16", "is not CSV but UTF-16 text; save it as UTF-8, or give --encoding utf-16"),
+        ("UTF-32", "is not CSV but UTF-32 text; save it as UTF-8$"),
     ):
         source.write_bytes(NOT_WHAT_THEY_SAY[case][1])
         with pytest.raises(InputError, match=message):
             score_file(source, tmp_path / "out.csv", release=tiny_release)
+
+
+def test_a_number_of_too_many_digits_is_called_that(tmp_path: Path, tiny_release: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    number = "1" + "0" * sys.get_int_max_str_digits()
+    source.write_text(f'{{"text": "An airstrike.", "n": {number}}}\n{{"text": "Nothing happened.", "n": 1}}\n')
+    assert score_file(source, target, release=tiny_release).rows_scored == 1
+    assert [reject["reason"] for reject in rejects(target)] == ["holds an integer of more than 4,300 digits"]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_utf16_that_is_cut_off_or_not_announced_is_refused(tmp_path: Path, tiny_
         ({"delimiter": '"'}, "--delimiter and --quote are the same character"),
         ({"encoding": "klingon"}, "--encoding klingon: no such encoding. Common ones"),
         ({"encoding": "hex"}, "--encoding hex: no such encoding"),
+        ({"encoding": "u32"}, "--encoding u32: UTF-32 is not read; save the file as UTF-8"),
         ({"header": False}, "--no-header needs --delimiter"),
         ({"quote": "none"}, "--quote none: .* Give --escape as well"),
     ],

@@ -99,6 +99,10 @@ def test_the_manifest_for_kubernetes_is_a_ray_job_of_the_same_ray() -> None:
         spec = group["template"]["spec"]
         mounted = {mount["name"] for one in spec["containers"] for mount in one.get("volumeMounts", [])}
         assert mounted == {volume["name"] for volume in spec.get("volumes", [])}
+    if not cluster.get("enableInTreeAutoscaling"):
+        sizes = [[group[name] for name in ("replicas", "minReplicas", "maxReplicas")] for group in groups[1:]]
+        # Nothing would use the room between the last two.
+        assert all(len(set(size)) == 1 for size in sizes)
 
 
 def test_the_manifests_command_has_only_options_there_are() -> None:

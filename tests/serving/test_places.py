@@ -268,6 +268,42 @@ def test_a_job_reads_from_and_writes_to_a_store(tmp_path: Path, tiny_release: Pa
         score_file("s3://news/in/deep/a.csv", "s3://news/out/deep/a.csv", release=tiny_release)
 
 
+@pytest.mark.parametrize("looked_through", [True, False])
+def test_damaged_files_in_a_store_are_left_out_as_those_here(
+    looked_through: bool,
+    tmp_path: Path,
+    tiny_release: Path,
+    s3: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found beforehand, or only while it is read: as if they had been damaged in between."""
+    here, store = tmp_path / "in", f"s3://news/damaged-{looked_through}"
+    here.mkdir()
+    for name in ("a.csv", "d.csv"):
+        (here / name).write_bytes(CONTENT["csv"])
+    (here / "b.csv.gz").write_bytes(gzip.compress(CONTENT["csv"] * 5000)[:-20])
+    pq.write_table(pa.table({"text": [f"An airstrike {number}." for number in range(5000)]}), here / "c.parquet")
+    content = bytearray((here / "c.parquet").read_bytes())
+    content[1000:3000] = bytes(2000)
+    (here / "c.parquet").write_bytes(content)
+    for path in here.iterdir():
+        s3.put_file(str(path), f"{store}/in/{path.name}")
+    if not looked_through:
+        monkeypatch.setattr(job.Reading, "check", lambda reading: None)
+    options = JobOptions(release=str(tiny_release), work_dir=tmp_path / "work")
+    local = job.run(plan(here, tmp_path / "out"), options)
+    remote = job.run(plan(f"{store}/in", f"{store}/out"), options)
+    told = [str(summary.failure).replace(f"{store}/in", str(here)) for summary in remote]
+    assert told == [str(summary.failure) for summary in local]
+    assert [summary.failure is None for summary in remote] == [True, False, False, True]
+    assert all("cannot be read" in told[number] for number in (1, 2))
+    assert [vars(one)["tally"] for one in remote] == [vars(one)["tally"] for one in local]
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".json"}
+    made = (name for name in s3.find(f"{store}/out") if not name.endswith(".manifest.json"))
+    assert {Path(name).name: s3.cat_file(name) for name in made}.keys() == written.keys()
+    assert all(s3.cat_file(f"{store}/out/{name}") == written[name] for name in ("a.csv", "d.csv"))
+
+
 def test_an_upload_that_fails_leaves_nothing_and_is_resumed(
     tmp_path: Path,
     tiny_release: Path,

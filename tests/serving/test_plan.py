@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,24 @@ def test_other_files_beside_the_input_are_no_reason_to_refuse(tmp_path: Path) ->
     files(tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "out.csv.rejects.jsonl")
     (pair,) = plan(tmp_path / "in.csv", tmp_path / "out.csv")
     assert pair.target == tmp_path / "out.csv"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("taken", ["in.html", "out.html", "out.html.rejects.jsonl", "out.html.manifest.json"])
+def test_a_report_that_would_replace_what_the_job_reads_or_writes_is_refused(
+    taken: str, link: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    files(tmp_path / "in.html")
+    pairs = plan(tmp_path / "in.html", tmp_path / "out.html", "csv")
+    check_report(tmp_path / "report.html", pairs, overwrite=False)
+    for overwrite in (True, False):
+        if taken.endswith(".html"):
+            with pytest.raises(UsageError, match=rf"would replace .*{taken}, which this job reads or writes"):
+                check_report(tmp_path / taken, pairs, overwrite=overwrite)
+    files(tmp_path / taken)
+    link(tmp_path / taken, tmp_path / "linked.html")
+    with pytest.raises(UsageError, match=rf"linked\.html would replace .*{taken}"):
+        check_report(tmp_path / "linked.html", pairs, overwrite=True)
 
 
 @pytest.mark.parametrize("pattern", ["", "**/*.csv", "*/*.csv"])
@@ -122,7 +141,7 @@ def test_names_that_cannot_be_used_are_refused_plainly(tmp_path: Path, monkeypat
         with pytest.raises(UsageError, match=r"xxx\.csv: File name too long"):
             plan(source, long, "csv")
     with pytest.raises(UsageError, match=r"xxx\.html: File name too long"):
-        check_report(long.with_suffix(".html"), overwrite=False)
+        check_report(long.with_suffix(".html"), [], overwrite=False)
     stat = Path.stat
 
     def locked(path: Path, **options: Any) -> os.stat_result:  # noqa: ANN401

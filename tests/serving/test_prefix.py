@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import TAXONOMY
+from support import TAXONOMY, read_rows
 from typer.testing import CliRunner
 
 from tocsin import EventClassifier, InputError, Taxonomy, UsageError
@@ -45,16 +45,6 @@ def written(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
-        return rows
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [{"scores": True}, {"acled": True}, {"acled": True, "split_sentences": True}])
 def test_acleds_own_columns_stay_and_the_answers_stand_beside_them(
@@ -67,8 +57,8 @@ def test_acleds_own_columns_stay_and_the_answers_stand_beside_them(
     )
     score_file(bare, tmp_path / f"plain.{kind}", release=tiny_release, **shape)
     assert (summary.rows_scored, summary.rows_rejected) == (3, 1)
-    plain = read(tmp_path / f"plain.{kind}")
-    for row, expected in zip(read(tmp_path / f"out.{kind}"), plain, strict=True):
+    plain = read_rows(tmp_path / f"plain.{kind}")
+    for row, expected in zip(read_rows(tmp_path / f"out.{kind}"), plain, strict=True):
         text = expected.pop("text")
         assert {name: row[name] for name in COLUMNS} == export([text])[0]
         if not shape.get("split_sentences"):
@@ -126,11 +116,11 @@ def test_names_are_mapped_under_a_prefix(kind: str, tmp_path: Path, tiny_release
         remap(scored, target, Renaming(names, Taxonomy.load(tmp_path / "new.toml")))
     remap(scored, target, Renaming(names, Taxonomy.load(tmp_path / "new.toml"), "tocsin_"))
     changed = {"tocsin_events", "tocsin_label", "tocsin_scores"}
-    for old, new in zip(read(scored), read(target), strict=True):
+    for old, new in zip(read_rows(scored), read_rows(target), strict=True):
         assert list(old) == list(new)
         assert {name for name in old if old[name] != new[name]} <= changed
         assert ("air_strike" in str(new["tocsin_scores"])) > ("air_drone_strike" in str(new["tocsin_scores"]))
-    assert read(target)[0]["tocsin_label"] == "air_strike"
+    assert read_rows(target)[0]["tocsin_label"] == "air_strike"
 
 
 def test_a_table_of_acleds_columns_is_scored(tiny_classifier: EventClassifier) -> None:

@@ -74,6 +74,24 @@ def test_without_a_terminal_a_line_comes_every_half_minute(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_of_all_files_each_is_the_share_that_its_bytes_are(
+    known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = pairs = pairs_of(tmp_path, "a.csv", "b.csv")
+    if known:
+        (tmp_path / "in" / "b.csv").write_text("text\n" + "x" * (9 * (tmp_path / "in" / "a.csv").stat().st_size - 5))
+    else:
+        (tmp_path / "in" / "b.csv").unlink()
+    written = io.StringIO()
+    with Display(pairs, Console(file=written, width=300), every=0) as show:
+        show(FileSummary(small, rows_read=100, seconds=1), 1.0)
+        show(FileSummary(large, rows_read=100, seconds=1), 0.5)
+    first, second = (line.partition(";")[0] for line in written.getvalue().splitlines())
+    assert ", 10%" in first if known else ", 50%" in first
+    assert ", 55%" in second if known else ", 75%" in second
+
+
 def test_on_a_terminal_there_is_a_bar_for_all_files_and_one_for_the_one_at_work(tmp_path: Path) -> None:
     pairs = pairs_of(tmp_path, *(f"{n:02}.csv" for n in range(60)))
     written = io.StringIO()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tocsin import InputError, Release, ReleaseError, TocsinError, UsageError
@@ -95,6 +101,37 @@ def test_a_cluster_that_loses_a_machine_gives_the_local_engines_bytes(
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
+@pytest.mark.parametrize("looked_through", [True, False])
+def test_damaged_files_keep_no_other_from_being_scored_as_on_the_local_engine(
+    looked_through: bool,
+    cluster: Cluster,
+    folder: Path,
+    tmp_path: Path,
+    tiny_release: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found beforehand, or only while it is read: as if they had been damaged in between."""
+    mixed = tmp_path / "in"
+    mixed.mkdir()
+    for name in ("a.csv", "d.csv"):
+        shutil.copy(folder / "b.csv", mixed / name)
+    (mixed / "b.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes())[:-20])
+    pq.write_table(pa.table({"text": [f"An airstrike {number}." for number in range(5000)]}), mixed / "c.parquet")
+    content = bytearray((mixed / "c.parquet").read_bytes())
+    content[1000:3000] = bytes(2000)
+    (mixed / "c.parquet").write_bytes(content)
+    if not looked_through:
+        monkeypatch.setattr(job.Reading, "check", lambda reading: None)
+    options = JobOptions(release=str(tiny_release))
+    local = job.run(plan(mixed, tmp_path / "local"), options)
+    distributed = job.run(plan(mixed, tmp_path / "ray"), replace(options, engine="ray", workers=None))
+    assert [type(summary.failure) for summary in local] == [type(None), InputError, InputError, type(None)]
+    assert [str(summary.failure) for summary in distributed] == [str(summary.failure) for summary in local]
+    assert counts(distributed) == counts(local)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert not [name for name in contents(tmp_path / "ray") if not name.startswith(("a.csv", "d.csv"))]
+
+
 def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path, tmp_path: Path, release: Path) -> None:
     engines: tuple[Literal["local", "ray"], ...] = ("local", "ray")
     for number, engine in enumerate(engines):
@@ -103,6 +140,35 @@ def test_events_and_sentences_come_back_in_place(cluster: Cluster, folder: Path,
         )
         job.run(plan(folder / "b.csv", tmp_path / f"{number}.csv"), options)
     assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
+
+
+def test_a_machine_that_joins_later_scores_too(
+    cluster: Cluster, folder: Path, tmp_path: Path, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin_serving.batch import ray_engine
+
+    marks, machines = tmp_path / "machines", int(ray.cluster_resources()["CPU"])
+    marks.mkdir()
+    until = time.time() + 300
+
+    class Waiting(ray_engine._Worker):
+        """Leaves its machine's mark, and scores when there is one more than there were machines."""
+
+        def __call__(self, chunks: pa.Table) -> pa.Table:
+            (marks / ray.get_runtime_context().get_node_id()).touch()
+            while len(list(marks.iterdir())) <= machines and time.time() < until:
+                time.sleep(0.1)
+            return super().__call__(chunks)
+
+    monkeypatch.setattr(ray_engine, "_Worker", Waiting)
+    options = JobOptions(release=str(tiny_release), engine="ray", workers=None)
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(job.run, plan(folder / "a.csv", tmp_path / "out.csv"), options)
+        while len(list(marks.iterdir())) < machines and time.time() < until:
+            time.sleep(0.1)
+        cluster.add_node(num_cpus=1, object_store_memory=200 * 1024 * 1024)
+        running.result()
+    assert len(list(marks.iterdir())) == machines + 1
 
 
 def test_a_release_that_was_altered_on_a_machine_is_not_used(

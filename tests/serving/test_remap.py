@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import TAXONOMY
+import typer
+from support import TAXONOMY, read_rows
+from typer.testing import CliRunner, Result
 
 from tocsin import InputError, Taxonomy, UsageError
+from tocsin_serving import cli
 from tocsin_serving.batch import score_file
 from tocsin_serving.batch.remap import Renaming, read_names, remap
 
@@ -47,16 +49,6 @@ def make_input(kind: str, path: Path) -> None:
         pq.write_table(pa.table({"n": numbers, "text": TEXTS}), path)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
-        return rows
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    with path.open(newline="") as stream:
-        return [row | {name: json.loads(row[name]) for name in ("events", "scores")} for row in csv.DictReader(stream)]
-
-
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_only_names_change(kind: str, tiny_release: Path, renaming: Renaming, tmp_path: Path) -> None:
     source, scored, target = (tmp_path / f"{name}.{kind}" for name in ("in", "scored", "out"))
@@ -65,7 +57,7 @@ def test_only_names_change(kind: str, tiny_release: Path, renaming: Renaming, tm
 
     assert remap(scored, target, renaming) == len(TEXTS)
 
-    before, after = read(scored), read(target)
+    before, after = read_rows(scored), read_rows(target)
     assert [event["label"] for event in before[0]["events"]][:1] == ["air_drone_strike"]
     for old, new in zip(before, after, strict=True):
         assert list(old) == list(new)
@@ -142,6 +134,35 @@ def test_a_map_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text(content)
     with pytest.raises(UsageError, match=r"map\.toml"):
         read_names(tmp_path / "map.toml")
+
+
+def test_a_map_to_what_is_no_label_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "map.toml").write_text(
+        '[labels]\nair_drone_strike = "airstrikes"\narrests = "attack"\nlooting = "looted"\n'
+    )
+    done = remapped("none.csv", "out.csv", tmp_path)
+    assert isinstance(done.exception, UsageError)
+    said = str(done.exception)
+    assert 'no such label: air_drone_strike = "airstrikes", looting = "looted". It has: armed_clash, ' in said
+
+
+def test_lines_of_the_map_that_no_row_met_are_named(tiny_release: Path, tmp_path: Path) -> None:
+    make_input("csv", tmp_path / "in.csv")
+    score_file(tmp_path / "in.csv", tmp_path / "scored.csv", release=tiny_release)
+    (tmp_path / "map.toml").write_text(
+        '[labels]\nair_drone_strike = "attack"\nair_strike = "attack"\narrests = "attack"\n'
+    )
+    done = remapped("scored.csv", "out.csv", tmp_path)
+    assert done.exit_code == 0, done.exception
+    assert "of the map, no row had: air_strike, arrests\n" in done.stderr
+
+
+def remapped(source: str, target: str, folder: Path) -> Result:
+    """`tocsin remap` with the folder's map and the shipped taxonomy."""
+    app = typer.Typer()
+    app.command()(cli.remap)
+    options = ["--names", str(folder / "map.toml"), "--taxonomy", str(TAXONOMY)]
+    return CliRunner().invoke(app, [str(folder / source), str(folder / target), *options])
 
 
 def scored_csv(folder: Path, release: Path) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -28,7 +30,7 @@ from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.dry_run import Estimate, estimate
 from tocsin_serving.batch.job import FileSummary
 from tocsin_serving.batch.records import kind_of_reason
-from tocsin_serving.batch.report import Findings, check_report, output_rows, parse_day, write_report
+from tocsin_serving.batch.report import Findings, _read, check_report, output_rows, parse_day, write_report
 from tocsin_serving.batch.scoring import ChunkScorer
 from tocsin_serving.batch.summary import summary_table
 from tocsin_serving.batch.tally import Tally
@@ -135,7 +137,7 @@ def test_a_report_holds_every_label_and_no_markup_of_the_users(
 ) -> None:
     summary, options = run(convert(source, suffix), tiny_release, date_column="when", acled=acled)
     report = tmp_path / "report.html"
-    check_report(report, overwrite=False)
+    check_report(report, [], overwrite=False)
     write_report(report, [summary], options)
     page = report.read_text(encoding="utf-8")
     assert "<script" not in page
@@ -198,6 +200,24 @@ def test_acled_rows_with_a_column_called_events_are_reported(tmp_path: Path, tin
     assert "An airstrike hit." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_report_names_the_files_that_were_not_scored(tmp_path: Path, tiny_release: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text\nAn airstrike hit.\n")
+    broken = Path(os.fsdecode(os.fsencode(folder / "<b>") + b"\xe9.csv"))
+    broken.touch()
+    options = JobOptions(release=str(tiny_release))
+    summaries = job.run(plan(folder, tmp_path / "out"), options)
+    summaries[0].failure = UsageError(f"{broken} exists")
+    write_report(tmp_path / "report.html", summaries, options)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<b>1</b>files not scored" in page
+    shown = f"{folder}/&lt;b&gt;\\xe9.csv"
+    assert f'<td class="text">{shown}</td><td class="text">{shown} exists</td>' in page
+    write_report(tmp_path / "report.html", summaries[1:], options)
+    assert "not scored" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_report_without_events_says_so(tmp_path: Path, tiny_release: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("text\nNothing happened.\n", encoding="utf-8")
@@ -213,8 +233,8 @@ def test_samples_are_few_and_the_same_whatever_the_order() -> None:
 
     forwards, backwards = Findings(), Findings()
     for number in range(500):
-        forwards.add(row(number), JobOptions())
-        backwards.add(row(499 - number), JobOptions())
+        forwards.add([row(number)], JobOptions())
+        backwards.add([row(499 - number)], JobOptions())
     assert forwards.samples_of("a") == backwards.samples_of("a")
     assert len(forwards.samples_of("a")) == 5
     assert len(forwards.samples["a"]) <= 100
@@ -246,15 +266,43 @@ def test_a_report_that_cannot_be_written_is_refused_before_work(
         ("no/r.html", "no folder"),
     ]:
         with pytest.raises(UsageError, match=message):
-            check_report(tmp_path / name, overwrite=False)
+            check_report(tmp_path / name, [], overwrite=False)
     monkeypatch.setattr("tocsin_serving.batch.report.importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"tocsin\[report\]"):
-        check_report(tmp_path / "report.html", overwrite=False)
+        check_report(tmp_path / "report.html", [], overwrite=False)
 
 
 def test_a_date_column_that_is_not_there_is_refused(source: Path, tiny_release: Path) -> None:
     with pytest.raises(UsageError, match=r"'day' is not in .*text, when"):
         run(source, tiny_release, date_column="day")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_text_counts_once_for_an_event_type_whatever_a_row_is(
+    split: bool, suffix: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    # Two labels of one type; the second file begins with the row number at which the first ends.
+    text, folder = (
+        "Peaceful protest and protest with intervention. An airstrike, and an airstrike again.",
+        tmp_path / "in",
+    )
+    folder.mkdir()
+    for name in ("a", "b"):
+        table = pa.table({"text": [text], "when": ["2024-03-05"]})
+        if suffix == ".csv":
+            pa.csv.write_csv(table, folder / f"{name}.csv")
+        else:
+            pq.write_table(table, folder / f"{name}.parquet")
+    found = []
+    for acled in (False, True):
+        options = JobOptions(
+            release=str(tiny_release), date_column="when", acled=acled, split_sentences=split, prefix="x_"
+        )
+        summaries = job.run(plan(folder, tmp_path / f"out {acled}"), options)
+        found.append(_read(summaries, options))
+        assert summaries[0].rows_written == (3 if acled else 1 + split)
+    assert found[0].days == found[1].days == {(date(2024, 3, 5), kind): 2 for kind in summaries[0].tally.event_types}
 
 
 @pytest.mark.parametrize("split", [False, True])

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import signal
@@ -17,6 +18,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -30,7 +32,7 @@ from support import make_tiny_release
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin_serving import cli
-from tocsin_serving.batch import FileSummary, JobOptions, job, plan, score_file
+from tocsin_serving.batch import FileSummary, JobOptions, dry_run_with_estimate, job, plan, score_file
 from tocsin_serving.batch.chunks import Answers
 from tocsin_serving.batch.csv_format import CsvWriter
 from tocsin_serving.batch.files import Place, deliver
@@ -230,7 +232,9 @@ def test_a_finished_output_is_left_alone_by_resume_and_a_foreign_one_refused(
     write(source)
     first = score_file(source, target, release=tiny_release)
     before = target.stat()
-    assert score_file(source, target, release=tiny_release, resume=True) == first
+    again = score_file(source, target, release=tiny_release, resume=True)
+    assert again == first
+    assert str(again) == f"{first}; left as it was"
     assert target.stat().st_ino == before.st_ino
     target.write_text("edited")
     with pytest.raises(UsageError, match="exists; --overwrite"):
@@ -249,6 +253,79 @@ def test_resume_names_what_a_finished_output_was_made_with_otherwise(
         UsageError, match=r"out\.csv exists; --overwrite replaces it\. .*versions tokenizers \(was .*, is 0\.0\.1\)"
     ):
         score_file(source, target, release=tiny_release, resume=True)
+
+
+def test_an_output_that_cannot_be_resumed_keeps_no_other_file_from_being_scored(
+    tmp_path: Path, tiny_release: Path
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        write(folder / name)
+    options = JobOptions(release=str(tiny_release), resume=True)
+    job.run(plan(folder, output), options)
+    write(folder / "a.csv", rows=301)
+    write(folder / "c.csv")
+    with Workspace.of(output / "b.csv", None).locked(output / "b.csv"):
+        failures = [summary.failure for summary in job.run(plan(folder, output), options)]
+    assert re.search(r"out/a\.csv exists; --overwrite replaces it\. .*input bytes", str(failures[0]))
+    assert "Another job is writing" in str(failures[1])
+    assert failures[2] is None
+    assert visible(output) == {*finished("a.csv"), *finished("b.csv"), *finished("c.csv")}
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("finished_before", [True, False])
+@pytest.mark.parametrize("change", ["settings", "release", "versions"])
+def test_what_differs_for_the_whole_job_refuses_it_before_any_work_and_in_a_trial(
+    change: str,
+    finished_before: bool,
+    tmp_path: Path,
+    tiny_release: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    write(folder / "b.csv")
+    if finished_before:
+        score_file(folder / "b.csv", output / "b.csv", release=tiny_release)
+    else:
+        stop_after(folder / "b.csv", output / "b.csv", tiny_release)
+    options = JobOptions(release=str(tiny_release), resume=True)
+    dry_run_with_estimate(plan(folder, output), options)
+    write(folder / "a.csv")
+    if change == "settings":
+        options = replace(options, scores=True)
+    elif change == "release":
+        options = replace(options, release=str(make_tiny_release(tmp_path / "other", window_tokens=48)))
+    else:
+        monkeypatch.setattr(job, "package_versions", lambda: {**package_versions(), "tokenizers": "0.0.1"})
+    refusal = rf"b\.csv {'exists' if finished_before else 'was begun otherwise'}.*{change} "
+    with pytest.raises(UsageError, match=f"the job would be refused: .*{refusal}"):
+        dry_run_with_estimate(plan(folder, output), options)
+    with pytest.raises(UsageError, match=refusal):
+        job.run(plan(folder, output), options)
+    assert not (output / "a.csv").exists()
+
+
+def test_a_file_that_vanishes_keeps_no_other_from_being_scored(tmp_path: Path, tiny_release: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write(folder / name)
+
+    def remove(summary: FileSummary, share: float) -> None:
+        gone = "c.csv" if summary.files.source == folder / "c.csv" else "b.csv"
+        (folder / gone).unlink(missing_ok=True)
+
+    failures = [
+        str(summary.failure) for summary in job.run(plan(folder, output), JobOptions(release=str(tiny_release)), remove)
+    ]
+    assert failures[0] == "None"
+    assert failures[1].endswith("b.csv is not there any more.")
+    # It was open, and read to its end.
+    assert "c.csv was changed while it was read" in failures[2]
+    assert {path.name for path in output.iterdir()} == finished("a.csv")
 
 
 @pytest.mark.parametrize("end", ["", ".rejects.jsonl"])
@@ -377,11 +454,22 @@ def test_two_jobs_on_one_output_refuse_each_other_and_a_dead_ones_lock_does_not(
 ) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     write(source)
-    with Workspace.of(target, None).locked(target), pytest.raises(UsageError, match="Another job is writing"):
-        score_file(source, target, release=tiny_release)
-    folder = Workspace.of(target, None).folder
-    folder.mkdir()
-    (folder / "lock").write_text("of a job that was killed")
+    held, holds = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with Workspace.of(target, None).locked(target):
+            os.write(holds, b".")
+            signal.pause()
+    try:
+        os.read(held, 1)
+        with pytest.raises(UsageError, match="Another job is writing"):
+            score_file(source, target, release=tiny_release)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(held)
+        os.close(holds)
+    assert (Workspace.of(target, None).folder / "lock").exists()
     assert score_file(source, target, release=tiny_release).rows_read == 300
 
 
@@ -501,8 +589,7 @@ def test_a_stopped_command_says_how_to_go_on(sign: signal.Signals, tmp_path: Pat
     os.killpg(process.pid, sign) if sign is signal.SIGINT else process.send_signal(sign)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "rows are kept. Go on with: tocsin score in.csv out.csv" in stderr
-    assert "--resume" in stderr
+    assert "rows are kept. Go on with: tocsin score --resume in.csv out.csv" in stderr
     assert "Traceback" not in stderr
     assert visible(tmp_path) == {"in.csv"}
 
@@ -527,12 +614,32 @@ def test_a_job_stopped_between_two_files_keeps_those_that_are_finished(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tocsin_serving.batch.run_with_progress", stop_between)
-    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "in", "out"])
+    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "--", "in", "out"])
     with pytest.raises(typer.Exit):
         cli._score(plan(tmp_path / "in", tmp_path / "out"), JobOptions(release=str(tiny_release)))
     said = " ".join(capsys.readouterr().err.split())
     assert message in said
-    assert ("tocsin score in out --resume" in said) == bool(done)
+    assert ("tocsin score --resume -- in out" in said) == bool(done)
+
+
+def test_a_job_stopped_at_its_report_says_that_the_output_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tocsin_serving.batch.run_with_progress", lambda pairs, options: [])
+    monkeypatch.setattr("tocsin_serving.batch.report.write_report", stop)
+    monkeypatch.setattr(sys, "argv", ["tocsin", "score", "in.csv", "out.csv", "--report", "report.html"])
+    write(tmp_path / "in.csv")
+    for target, how in (("out.csv", "Write it with: tocsin score --resume in.csv out.csv --report"), ("-", "")):
+        pairs = plan(tmp_path / "in.csv", "-" if target == "-" else tmp_path / target)
+        with pytest.raises(typer.Exit):
+            cli._score_and_report(pairs, JobOptions(), tmp_path / "report.html")
+        said = capsys.readouterr().err
+        assert "what was scored is complete, the report is not there" in said
+        assert how in said
+        assert ("--resume" in said) == bool(how)
 
 
 def test_a_stopped_job_that_writes_to_stdout_promises_nothing(

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support import assert_same_predictions
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from support import assert_same_predictions, other_version
 
 from tocsin import EventClassifier, Prediction, ReleaseError, Scores, UsageError
-from tocsin_serving.shadow import Labels, Shadow, ShadowSettings
+from tocsin.calibration import Calibration
+from tocsin.release import LAYOUT, read_manifest, write_manifest
+from tocsin_serving.shadow import Labels, PrometheusTally, Shadow, ShadowSettings
 
 ServingTocsin = Callable[..., AbstractContextManager[str]]
 TEXTS = ["An airstrike on a town.", "Looting in a town.", "The minister spoke of a town."]
@@ -129,22 +133,54 @@ def test_settings_are_refused_by_name(tmp_path: Path) -> None:
         Shadow.from_environment({"TOCSIN_SHADOW_RELEASE": str(tmp_path / "none")})
 
 
-def test_the_service_answers_as_ever_and_counts_agreement(
-    serving_tocsin: ServingTocsin, release: Path, tiny_release: Path, classifier: EventClassifier
+def test_the_service_answers_as_ever_and_counts_how_the_shadow_would_have_answered(
+    serving_tocsin: ServingTocsin, tiny_release: Path, tiny_classifier: EventClassifier, tmp_path: Path
 ) -> None:
-    shadowed = {"TOCSIN_SHADOW_RELEASE": str(tiny_release), "TOCSIN_SHADOW_SHARE": "1"}
-    with serving_tocsin(release, **shadowed) as url:
+    """The shadow never says airstrike, and says looting where one of its name's words stands."""
+    challenger = other_version(tiny_release, tmp_path / "challenger", "9")
+    calibration = Calibration.load(challenger / LAYOUT.calibration)
+    changed = {"air_drone_strike": 0.999, "looting_property_destruction": 0.1}
+    thresholds = zip(tiny_classifier.taxonomy.names, calibration.thresholds, strict=True)
+    calibration.model_copy(update={"thresholds": tuple(changed.get(name, old) for name, old in thresholds)}).save(
+        challenger / LAYOUT.calibration
+    )
+    write_manifest(challenger, read_manifest(challenger))
+    shadowed = {"TOCSIN_SHADOW_RELEASE": str(challenger), "TOCSIN_SHADOW_SHARE": "1"}
+    with serving_tocsin(tiny_release, **shadowed) as url:
         answer = httpx.post(f"{url}/classify", json={"texts": TEXTS}, timeout=30).json()
-        counted = _wait_for(lambda: _shadow_texts(httpx.get(f"{url}/metrics").text), len(TEXTS))
-    assert_same_predictions(classifier.classify_batch(TEXTS), [Prediction.model_validate(one) for one in answer])
-    assert counted == len(TEXTS)
+        _wait_for(lambda: sum(shadow_counts(httpx.get(f"{url}/metrics").text, "tiny-9")[0].values()), len(TEXTS))
+        counted = shadow_counts(httpx.get(f"{url}/metrics").text, "tiny-9")
+    assert_same_predictions(tiny_classifier.classify_batch(TEXTS), [Prediction.model_validate(one) for one in answer])
+    assert counted == (
+        {"agreed": 1, "differed": 2},
+        {("air_drone_strike", "lost"): 1, ("looting_property_destruction", "gained"): 1},
+    )
 
 
-def _shadow_texts(metrics: str) -> float:
-    """Texts that the keyword model, as the shadow, has compared."""
-    lines = [line for line in metrics.splitlines() if line.startswith("tocsin_shadow_texts_total")]
-    assert all('shadow="tiny-0"' in line for line in lines)
-    return sum(float(line.rpartition(" ")[2]) for line in lines if "agreed" in line or "differed" in line)
+def test_every_outcome_has_a_counter_of_its_own() -> None:
+    tally = PrometheusTally("tiny-8")
+    for served, shadow in ((["a"], ["a"]), ([], []), (["a", "b"], ["a", "c"]), ([], ["c"]), (["b"], [])):
+        tally.compared(frozenset(served), frozenset(shadow))
+    tally.dropped(7)
+    tally.failed(2)
+    assert shadow_counts(generate_latest().decode(), "tiny-8") == (
+        {"agreed": 2, "differed": 3, "dropped": 7, "failed": 2},
+        {("b", "lost"): 2, ("c", "gained"): 2},
+    )
+
+
+def shadow_counts(metrics: str, shadow: str) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Outcome -> texts, and label and direction -> texts, as /metrics tells them of a shadow."""
+    texts, labels = dict[str, float](), dict[tuple[str, str], float]()
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            if sample.labels.get("shadow") != shadow:
+                continue
+            if sample.name == "tocsin_shadow_texts_total":
+                texts[sample.labels["outcome"]] = sample.value
+            elif sample.name == "tocsin_shadow_label_differences_total":
+                labels[sample.labels["label"], sample.labels["direction"]] = sample.value
+    return texts, labels
 
 
 def _wait_for(value: Callable[[], float], wanted: float) -> float:

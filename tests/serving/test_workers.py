@@ -60,6 +60,21 @@ def test_answers_come_in_the_order_of_the_texts_until_a_worker_dies(workers: Wor
     assert alive == []
 
 
+def test_a_program_without_a_guard_is_told_of_it(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\nAn airstrike hit the market.\n")
+    (tmp_path / "careless.py").write_text(
+        "import sys\nfrom tocsin_serving.batch import score_file\n"
+        'score_file("in.csv", "out.csv", workers=2, release=sys.argv[1])\n'
+    )
+    ended = subprocess.run(
+        [sys.executable, "careless.py", tiny_release], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert 'if __name__ == "__main__":' in last
+    assert "memory" not in last
+
+
 def test_a_fault_of_ours_keeps_the_worker_s_traceback(workers: Workers) -> None:
     ask(workers, [1])  # type: ignore[list-item]
     with pytest.raises(pa.ArrowException) as found:

@@ -365,7 +365,11 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path: Path)
     nowhere = AcledApi(ACCOUNT, server="http://127.0.0.1:9", backoff_seconds=0)
     for query, name, message in (
         (Query(("Mali",), date(2024, 2, 1), date(2024, 1, 1)), "OUT.csv", "2024-02-01 is after"),
-        (Query((), date(2024, 1, 1), date(2024, 2, 1)), "OUT.csv", "at least one --country"),
+        (
+            Query(("Mali", " "), date(2024, 1, 1), date(2024, 2, 1)),
+            "OUT.csv",
+            "--country and --event-type take no empty",
+        ),
         (QUERY, "OUT.xlsx", r"must end in \.csv"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -377,12 +381,18 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path: Path)
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("country", ["Mali", None])
 def test_the_command_takes_the_account_from_the_environment(
-    server: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    country: str | None,
+    server: Api,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, value in ((EMAIL, ACCOUNT.email), (PASSWORD, ACCOUNT.password), (SERVER, server.url)):
         monkeypatch.setenv(name, value)
-    wanted = ["--country", "Mali", "--from", "2024-01-01", "--to", "2024-06-30", "--event-type", "Battles"]
+    wanted = ["--from", "2024-01-01", "--to", "2024-06-30", "--event-type", "Battles"]
+    wanted += [] if country is None else ["--country", country]
     monkeypatch.setattr(sys, "argv", ["tocsin", "acled-download", str(tmp_path / "mali.csv"), *wanted])
     with pytest.raises(SystemExit) as done:
         main()
@@ -391,6 +401,7 @@ def test_the_command_takes_the_account_from_the_environment(
     assert rows(tmp_path / "mali.csv") == whole()
     assert "page 1: 5 events of 5" in said.err and "ACLED's terms" in said.err
     assert said.out == "" and ACCOUNT.password not in said.err
+    assert server.reads[0].get("country") == country
     with pytest.raises(SystemExit) as again:
         main()
     assert again.value.code == 2

@@ -10,7 +10,16 @@ import pytest
 from tocsin.classifier import Scores
 from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
-from tocsin_training.benchmark import ACLED_TYPES, NO_EVENT, NOT_EVENTS, benchmark_figures, read_benchmark
+from tocsin_training.benchmark import (
+    ACLED_TYPES,
+    NO_EVENT,
+    NOT_EVENTS,
+    benchmark_figures,
+    confusion_figures,
+    read_benchmark,
+    type_figures,
+)
+from tocsin_training.metrics import wilson
 
 SHIPPED = Path(__file__).parents[2] / "datasets" / "taxonomy.toml"
 
@@ -70,6 +79,35 @@ def test_every_figure_on_the_file_has_an_interval_that_holds_it() -> None:
     assert low < high
 
 
+def test_sides_of_a_war_that_are_mistaken_for_each_other_are_counted() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    # The second battle is given the attack after the clash, the third nothing.
+    answers = scores(
+        taxonomy, [("attack", 0.9), ("attack", 0.6), ("attack", 0.1), ("armed_clash", 0.9), ("attack", 0.9)]
+    )
+    both = replace(answers, probabilities=answers.probabilities.copy(), given=answers.given.copy())
+    both.probabilities[1, taxonomy.index("armed_clash")], both.given[1, taxonomy.index("armed_clash")] = 0.8, True
+    truth = ["Armed clash", "Government regains territory", "Armed clash", "Attack", "Attack"]
+    found = confusion_figures(both, truth)
+    battles = found["battles first answered as attacks on civilians"]
+    assert (battles["count"], battles["texts"]) == (1, 3)
+    assert (battles["low"], battles["high"]) == wilson(1 / 3, 3)
+    attacks = found["attacks on civilians first answered as battles"]
+    assert (attacks["count"], attacks["texts"]) == (1, 2)
+    assert confusion_figures(answers, ["Grenade"] * 5) == {}
+
+
+def test_a_type_has_the_figures_of_its_first_answers_over_all_texts() -> None:
+    taxonomy = Taxonomy.load(SHIPPED)
+    answers = [("grenade", 0.9), ("grenade", 0.4), ("ground_offensive", 0.9), ("attack", 0.9), ("grenade", 0.9)]
+    truth = ["Grenade", "Grenade", "Armed clash", NO_EVENT, NO_EVENT]
+    found = type_figures(scores(taxonomy, answers), truth, samples=50)
+    assert list(found) == ["Armed clash", "Grenade", NO_EVENT]
+    grenade = found["Grenade"]
+    assert [grenade[name] for name in ("precision", "recall", "f1", "support")] == [0.5, 0.5, 0.5, 2.0]
+    assert (grenade["recall_low"], grenade["recall_high"]) == wilson(0.5, 2)
+
+
 def test_how_sure_answers_are_is_held_against_what_the_same_texts_came_to() -> None:
     taxonomy = Taxonomy.load(SHIPPED)
     read = scores(taxonomy, [("grenade", 0.9), ("grenade", 0.9), ("grenade", 0.1)])
@@ -103,6 +141,7 @@ def test_the_file_is_read_as_the_organisers_wrote_it(tmp_path: Path) -> None:
     benchmark = read_benchmark(path)
     assert benchmark.texts == ('He said "go.', "Rain.")
     assert benchmark.truth == ("Grenade", NO_EVENT)
+    assert benchmark.kinds == (None, "DIPLO")
 
 
 @pytest.mark.parametrize(

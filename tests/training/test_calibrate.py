@@ -15,7 +15,14 @@ from tocsin.classifier import EventClassifier
 from tocsin.drift import Profile
 from tocsin.encoder import Encoder
 from tocsin.release import Release
-from tocsin_training.calibrate import fit_calibration, fit_precision, fit_thresholds, main, too_few_to_promise
+from tocsin_training.calibrate import (
+    calibration_gain,
+    fit_calibration,
+    fit_precision,
+    fit_thresholds,
+    main,
+    too_few_to_promise,
+)
 from tocsin_training.config import CalibrateSettings, Settings
 from tocsin_training.metrics import expected_calibration_error, least_count, top_answers, top_is_right, wilson
 from tocsin_training.run import Run
@@ -40,6 +47,17 @@ def test_calibration_lowers_the_error_on_texts_it_has_not_seen() -> None:
     logits, truth = sample(4000, 8, seed=2)
     assert all_ece(Calibration.identity(8), logits, truth) > 0.05
     assert all_ece(fitted, logits, truth) < 0.01
+
+
+def test_what_calibration_gains_is_measured_on_the_labels_that_it_gives() -> None:
+    logits, truth = sample(600, 8, seed=1)
+    fitted = fit_calibration(logits, truth, SETTINGS)
+    gain = calibration_gain(fitted, logits, truth)
+    for figure in ("log_loss", "ece"):
+        assert gain["calibrated"][figure] < gain["uncalibrated"][figure], "on the very data that it was fitted to"
+    given = fitted.decide(fitted.probabilities(logits))
+    bare = Calibration.identity(8).probabilities(logits)
+    assert gain["uncalibrated"]["ece"] == expected_calibration_error(bare[given], truth[given])
 
 
 def test_the_honest_scale_and_bias_are_found() -> None:
@@ -128,6 +146,7 @@ def test_text_that_is_not_read_is_no_part_of_the_fit_and_counts_as_sent_to_revie
     assert fitted.review_promise is not None and alone.review_promise is not None
     kept = (1 - alone.review_promise.validation_review_share) * 2000
     assert fitted.review_promise.validation_review_share == pytest.approx(1 - kept / 2500)
+    assert (fitted.review_promise.validation_texts, alone.review_promise.validation_texts) == (2500, 2000)
     assert fitted.review_promise.validation_accuracy == alone.review_promise.validation_accuracy
 
 

@@ -16,15 +16,24 @@ from rich.table import Table
 
 from tocsin import EventClassifier
 from tocsin.errors import InputError
-from tocsin.lineage import DataFile, Lineage
+from tocsin.lineage import DataFile, Lineage, StartLineage
 from tocsin.release import LAYOUT, CorpusInfo, Manifest, read_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.benchmark import NO_EVENT, Benchmark
-from tocsin_training.card import HEADLINES, PICTURES, render_card, write_evaluation
+from tocsin_training.card import PICTURES, render_card, write_evaluation
 from tocsin_training.corpus import label_matrix, load_corpus
 from tocsin_training.distil import mean_of, text_hash
 from tocsin_training.errors import BaseModelError, ConfigError
-from tocsin_training.evaluate import CASE, case_figures, case_grid, evaluate, rivals_grid, split_figures, tables
+from tocsin_training.evaluate import (
+    CASE,
+    HEADLINES,
+    case_figures,
+    case_grid,
+    evaluate,
+    rivals_grid,
+    split_figures,
+    tables,
+)
 from tocsin_training.lineage import lineage
 from tocsin_training.report import Grid, percent
 from tocsin_training.run import Run
@@ -45,14 +54,21 @@ def test_a_release_folder_alone_gives_the_figures_of_its_run(trained_run: Run, t
 
 def test_every_figure_is_within_its_bounds(trained_run: Run) -> None:
     figures = trained_run.figures()["evaluate"]
-    for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "ece", "ece_no_event", "top_answer_accuracy"):
+    for name in HEADLINES:
         assert 0 <= figures[name] <= 1
     values = figures | figures["review"] | {"review_share": figures["review"]["share"]}
+    # Where there is no foreign text, its share is none and every share is possible.
+    values |= {"own_flagged_as_other": figures["language"]["own_flagged_as_other"], "other_flagged": 0.0}
     for name, (low, high) in figures["intervals"].items():
         assert 0 <= low <= values[name] <= high <= 1, name
+    for row in figures["objectives"].values():
+        for name in ("recall", "false_alarms"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     assert {*HEADLINES, "review_share", "accuracy_of_the_others"} <= figures["intervals"].keys()
     for row in figures["labels"].values():
         assert row["low"] <= row["f1"] <= row["high"]
+        for name in ("precision", "recall"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     assert sum(row["support"] for row in figures["labels"].values()) > 50
     assert figures["false_alarms"]["all"]["texts"] == figures["texts_without_event"]
 
@@ -66,6 +82,39 @@ def test_the_card_tells_what_is_answered_where_a_text_has_several_events(trained
     assert first in card_with(trained_run, **figures)
     # Of a run that was measured before this was.
     assert "several events, the first answer" not in card_with(trained_run, **figures | {"several_events": None})
+
+
+def test_what_calibration_does_is_told_of_the_same_answers(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    summary = tables(figures)[0]
+    assert isinstance(summary, Table)
+    rows = dict(zip(summary.columns[0].cells, summary.columns[1].cells, strict=True))
+    assert rows["ece of the same labels, uncalibrated"] == f"{figures['calibration']['uncalibrated']['ece']:.3f}"
+    assert figures["calibration"]["calibrated"]["ece"] == pytest.approx(figures["ece"], abs=1e-6)
+    # Of a run that was measured before this was.
+    older = tables({name: value for name, value in figures.items() if name != "calibration"})[0]
+    assert isinstance(older, Table) and older.row_count == summary.row_count - 3
+
+
+def test_the_bins_of_the_picture_are_written_and_make_the_calibration_errors(trained_run: Run) -> None:
+    figures = trained_run.figures()["evaluate"]
+    errors = (figures[name] for name in ("ece", "ece_event_types", "ece_no_event"))
+    for (name, rows), error in zip(figures["reliability"].items(), errors, strict=True):
+        texts = sum(row["n"] for row in rows)
+        assert sum(row["n"] * abs(row["stated"] - row["held"]) for row in rows) / texts == pytest.approx(error), name
+        assert all(row["low"] <= row["held"] <= row["high"] for row in rows)
+
+
+def test_an_event_type_is_held_against_whether_any_of_its_labels_is_true(trained_run: Run) -> None:
+    classifier = EventClassifier.load(trained_run.release)
+    told = classifier.score_batch(["The storm came.", "Wheat grew."])
+    # Storm is given where frost is true, of one event type; where wheat is given nothing of the kind is.
+    given = label_matrix([["storm"], ["wheat"]], classifier.taxonomy)
+    truth = label_matrix([["frost"], ["storm"]], classifier.taxonomy)
+    stated = np.array([[0.9, 0.1], [0.1, 0.6]], dtype=np.float32)
+    scores = replace(told, given=given, event_type_probabilities=stated)
+    figures = split_figures(scores, truth, [None, None], bootstrap_samples=10)
+    assert figures["ece_event_types"] == pytest.approx((0.1 + 0.6) / 2)
 
 
 def test_an_unknown_split_is_refused(trained_run: Run) -> None:
@@ -197,6 +246,18 @@ def test_the_weights_are_ours_to_license_only_where_the_data_s_licence_allows_it
     assert "license: other\n" in render_as(trained_run, data={"licence": licence, "files": (file,)})
 
 
+@pytest.mark.parametrize(("licence", "said"), [("CC-BY-4.0", "apache-2.0"), ("CC-BY-NC-4.0", "other"), (None, "other")])
+def test_nor_are_weights_that_went_on_from_a_model_whose_data_s_licence_does_not(
+    licence: str | None, said: str, trained_run: Run
+) -> None:
+    origin = read_manifest(trained_run.release).lineage
+    assert origin is not None
+    data = origin.data.model_copy(update={"licence": "CC-BY-4.0"})
+    start = StartLineage(sha256="0" * 64, corpus_sha256=None, records=None, licence=licence)
+    origin = origin.model_copy(update={"data": data, "started_from": start})
+    assert f"license: {said}\n" in render_as(trained_run, lineage=origin)
+
+
 def test_the_weakest_labels_are_among_those_that_were_measured(trained_run: Run) -> None:
     figures, taxonomy = trained_run.figures(), Taxonomy.load(trained_run.release / LAYOUT.taxonomy)
     labels = dict(figures["evaluate"]["labels"])
@@ -218,8 +279,8 @@ def test_the_card_names_the_languages_of_the_release(trained_run: Run) -> None:
 
 def snippets(taxonomy: Taxonomy) -> Benchmark:
     """Texts that say a label's word, and two that say nothing, in a taxonomy that is not ACLED's."""
-    said = [(f"The {label.label} came to town.", label.sub_event_type or "") for label in taxonomy.labels]
-    return Benchmark(*zip(*(said * 5 + [("Quiet school street.", NO_EVENT)] * 2), strict=True))
+    said = [(f"The {label.label} came to town.", label.sub_event_type or "", None) for label in taxonomy.labels]
+    return Benchmark(*zip(*(said * 5 + [("Quiet school street.", NO_EVENT, "DIPLO")] * 2), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +298,9 @@ def card_with(run: Run, **figures: object) -> str:
 def test_the_card_says_what_happens_on_real_news_where_it_was_measured(trained_run: Run, case: dict[str, Any]) -> None:
     card = card_with(trained_run, case2021=case)
     assert case_grid(case).markdown() in card
+    assert (
+        f"name: {CASE}" in card.partition("\n---\n")[0] and CASE not in card_with(trained_run).partition("\n---\n")[0]
+    )
     low, high = case["intervals"]["forced_weighted_f1"]
     assert f"| {case['forced_weighted_f1']:.3f} | {low:.3f} - {high:.3f} |" in card
     promised, _, _ = card.partition("## Robustness")
@@ -245,6 +309,25 @@ def test_the_card_says_what_happens_on_real_news_where_it_was_measured(trained_r
     assert f"{case['reviewed_share']:.1%} of texts go to review" in limits
     assert f"{1 - case['accuracy_of_the_others']:.1%} of first answers among the others" in limits
     assert "not measured" not in limits
+
+
+def test_what_is_told_of_real_news_by_kind_and_by_type_is_in_the_tables(trained_run: Run, case: dict[str, Any]) -> None:
+    assert case["false_alarms"]["DIPLO"]["texts"] == 2
+    mistaken = {"count": 3, "texts": 10, "share": 0.3, "low": 0.1, "high": 0.6}
+    measured = case | {"confusions": {"frost first answered as storm": mistaken}}
+    rows = {name: cells for name, *cells in case_grid(measured).rows}
+    assert "given a label, of 2 texts that the file calls DIPLO" in rows
+    assert rows["frost first answered as storm: 3 of 10 texts"] == ["0.300", "0.100 - 0.600"]
+    figures = trained_run.figures()["evaluate"]
+    by_type = tables(figures | {"case2021": case})[-1]
+    assert isinstance(by_type, Table)
+    assert set(by_type.columns[0].cells) == {f"{label} type" for label in ("storm", "frost", "wheat", "apple")} | {
+        NO_EVENT
+    }
+    # Of manifests and runs that were measured before this was.
+    older = {name: value for name, value in case.items() if name not in ("false_alarms", "confusions", "labels")}
+    assert len(case_grid(older).rows) == len(case_grid(measured).rows) - 2
+    assert len(tables(figures | {"case2021": older})) == len(tables(figures | {"case2021": case})) - 1
 
 
 def test_the_card_claims_nothing_of_answers_that_were_all_sent_to_review(
@@ -352,7 +435,7 @@ def test_what_distillation_costs_is_measured_where_the_teacher_has_read_the_text
 def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EventClassifier, "score_batch", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(EventClassifier, "read", lambda *_: pytest.fail("read"))
     data = trained_run.settings().data.model_copy(update={"robustness": tmp_path / "none"})
     with pytest.raises(InputError, match="none"):
         evaluate(trained_run.release, data)
@@ -361,7 +444,7 @@ def test_a_fault_in_what_it_is_measured_on_is_told_before_anything_is_scored(
 def test_a_teacher_that_cannot_be_held_against_the_release_is_told_before_anything_is_scored(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EventClassifier, "score_batch", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(EventClassifier, "read", lambda *_: pytest.fail("read"))
     data, broken = trained_run.settings().data, tmp_path / "teacher.parquet"
     broken.write_bytes(b"no Parquet")
     with pytest.raises(ConfigError, match="cannot be read as a teacher's logits"):
@@ -380,7 +463,10 @@ def test_a_teacher_that_cannot_be_held_against_the_release_is_told_before_anythi
 def test_the_teacher_s_model_answers_the_benchmark_which_its_file_does_not(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, case = trained_run.settings().data, Benchmark(("A storm.", "Some wheat."), ("storm type", "wheat type"))
+    data, case = (
+        trained_run.settings().data,
+        Benchmark(("A storm.", "Some wheat."), ("storm type", "wheat type"), (None, None)),
+    )
     names = Taxonomy.load(data.taxonomy).names
 
     def answers(texts: Sequence[str]) -> NDArray[np.float32]:

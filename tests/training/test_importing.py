@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,26 @@ def test_an_empty_label_is_not_coded_unless_it_is_said_to_mean_no_event(
     assert (meant.dropped, meant.without_event.all) == ({}, 11)
 
 
+def test_what_is_said_of_labels_in_cells_holds_in_layouts_that_are_told(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = list(notes(80))
+    for row in rows[:10]:
+        row.update(event_type="", sub_event_type="")
+    rows[10]["sub_event_type"] = "No event"
+    rows[11]["sub_event_type"] = "Arrests + Attack"
+    path = write_csv(tmp_path / "acled.csv", rows)
+    assert do(path).report.dropped == {"not coded": 10, "unknown label": 1}
+    imported = do(path, empty="no-event", separator="+")
+    assert (imported.report.dropped, imported.report.without_event.all) == ({}, 11)
+    assert by_text(imported)[rows[11]["notes"]] == ["arrests", "attack"]
+
+    codes = [{"text": row["notes"], "sub_type": "AIR_STRIKE" if n >= 10 else ""} for n, row in enumerate(rows)]
+    report = do(write_csv(tmp_path / "case.csv", codes), empty="no-event", separator="+").report
+    assert (report.dropped, report.without_event.all, report.files[0].ignored) == ({}, 10, ("separator",))
+    assert any(each.startswith("--separator plays no part in case.csv") for each in report.warnings)
+
+
 def test_label_studio_takes_what_more_than_half_of_the_annotators_gave(
     do: Callable[..., Imported], tmp_path: Path
 ) -> None:
@@ -532,6 +553,29 @@ def test_a_line_that_nests_too_deeply_is_a_bad_row_wherever_it_stands(
         do(tmp_path / "b.json")
 
 
+@pytest.mark.parametrize(
+    ("before", "each"), [(b"", b"["), (b"", b"[\n"), (b'{"data": [', b'{"a": '), (b'[{"notes": ', b"[0, ")]
+)
+def test_json_that_nests_too_deeply_is_refused_at_once(
+    before: bytes, each: bytes, do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    """Left to the parser, it takes minutes and gigabytes."""
+    (tmp_path / "a.json").write_bytes(before + each * 100_000)
+    begun = time.process_time()
+    with pytest.raises(InputError, match=r"a\.json: lists and objects lie in one another more than 100 deep"):
+        do(tmp_path / "a.json")
+    assert time.process_time() - begun < 5
+
+
+def test_brackets_in_texts_of_json_nest_nothing(do: Callable[..., Imported], tmp_path: Path) -> None:
+    """Over several of the parser's reads, with quotes and backslashes that end anywhere in them."""
+    marks = [f"{'[{' * 60} {quote}".strip() for quote in ("", '"', "\\", '\\"', '\\\\"')]
+    rows = [row | {"notes": f"{row['notes']} {marks[n % 5]}", "more": "[" * n} for n, row in enumerate(notes(900))]
+    path = as_list(tmp_path, rows)
+    assert path.stat().st_size > 4 * 65_536
+    assert by_text(do(path)) == expected(rows)
+
+
 def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Imported], tmp_path: Path) -> None:
     texts = [row["notes"] for row in notes(100)]
     case = [{"id": n, "text": text, "sub_type": ("AIR_STRIKE", "ORG_CRIME")[n % 2]} for n, text in enumerate(texts)]
@@ -546,6 +590,8 @@ def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Impo
 
     codes = [
         ("1", "Bombing/Explosion", "1", "Explosives", "Vehicle", "Military", "suicide_bomb"),
+        ("1", "Bombing/Explosion;Armed Assault", "1", "Explosives", "Vehicle", "Police", "armed_clash;suicide_bomb"),
+        ("1", "Armed Assault;Unarmed Assault", "0", "Firearms", "Handgun", "Police", None),
         ("1", "Bombing/Explosion", "0", "Explosives", "Grenade", "Business", "grenade"),
         ("1", "Bombing/Explosion", "0", "Explosives", "Unknown Explosive Type", "Business", None),
         ("0", "Assassination", "0", "Firearms", "Handgun", "Business", None),
@@ -560,10 +606,14 @@ def test_case_ucdp_and_gtd_are_mapped_where_that_is_sound(do: Callable[..., Impo
         | dict(zip(columns, codes[n % len(codes)], strict=False))
         for n, text in enumerate(texts)
     ]
+    for row in gtd:
+        row["attacktype1_txt"], _, row["attacktype2_txt"] = str(row["attacktype1_txt"]).partition(";")
+        row["attacktype3_txt"] = "."
     imported = do(write_csv(tmp_path / "gtd.csv", gtd))
     read = by_text(imported)
     for number, text in enumerate(texts):
-        assert read.get(text, [None]) == [codes[number % len(codes)][-1]]
+        labels = codes[number % len(codes)][-1]
+        assert read.get(text) == (None if labels is None else labels.split(";"))
     assert imported.report.undated == imported.report.texts
 
 
@@ -598,6 +648,28 @@ def test_markup_goes_and_the_text_s_own_brackets_stay() -> None:
         ("On the road to Arbala, men shot.", "On the road to Arbala, men shot."),
         ("In March, the town, men shot.", "The town, men shot."),
         ("Marching on 5 August, men shot.", "Marching on 5 August, men shot."),
+        ("Between August 3 and 5, 2024, men shot.", "Men shot."),
+        ("From 28 July to 3 August 2024, men shot.", "Men shot."),
+        ("On the night of the 5th of August, men shot.", "Men shot."),
+        ("Looting: On 5 August 2024, men shot.", "Men shot."),
+        ("On 5 August 2024 in Arbala, men shot.", "In Arbala, men shot."),
+        ("On Monday 5 August 2024, men shot.", "Men shot."),
+        ("On Monday, 05/08/2024, men shot.", "Men shot."),
+        ("On 2024-08-05, men shot.", "Men shot."),
+        ("10/02/2014: Men shot.", "Men shot."),
+        *(
+            (text, text)
+            for text in (
+                "Around 20, including women, marched in Arbala.",
+                "By 10, the riot grew.",
+                "Between 5 and 10, mostly women, were shot.",
+                "From 5 to 10, the riot grew.",
+                "Looting: Around 20, including women, broke in.",
+                "Toll: 10/20 men were shot.",
+                "During march in Arbala, men shot.",
+            )
+        ),
+        ("On 5 August, 1500, mostly women, marched.", "1500, mostly women, marched."),
     ],
 )
 def test_a_formula_opening_goes_when_asked(text: str, rest: str) -> None:
@@ -631,6 +703,11 @@ def test_a_date_that_may_be_two_is_none_until_the_order_is_known() -> None:
     assert parse_date("24-08-25") is None, "the year may come first"
     assert parse_date("31/31/2024") is None
     assert parse_date("soon") is None
+
+
+@pytest.mark.parametrize("text", ["2024", "202411", "202412", "2024111", "2024-11"])
+def test_a_month_or_a_year_is_no_day(text: str) -> None:
+    assert parse_date(text) is None
 
 
 def test_one_date_of_a_file_tells_how_the_others_are_meant(do: Callable[..., Imported], tmp_path: Path) -> None:
@@ -879,6 +956,17 @@ def test_a_wrong_delimiter_is_told_by_the_header(do: Callable[..., Imported], tm
     path = write_csv(tmp_path / "a.csv", list(notes(60)), delimiter=";")
     with pytest.raises(InputError, match=r"splits into 10 columns at ';'; leave --delimiter out"):
         do(path, delimiter=",")
+
+
+@pytest.mark.parametrize(("mark", "delimiter"), [(";", ";"), ("\t", "\t"), (";", ",")])
+def test_excel_s_line_above_the_header_names_the_delimiter_and_counts_as_a_line(
+    do: Callable[..., Imported], tmp_path: Path, mark: str, delimiter: str
+) -> None:
+    path = write_csv(tmp_path / "a.csv", [{"text": "Men shot.", "labels, all": "attack"}] * 60, delimiter=delimiter)
+    path.write_bytes(f"\ufeffsep={mark}\r\n".encode() + path.read_bytes() + delimiter.join("abc").encode())
+    given = {"delimiter": delimiter} if mark != delimiter else {}
+    report = do(path, text_column="text", label_column=("labels, all",), **given).report
+    assert (report.repeated, report.problems) == (59, ["a.csv:63: has 3 cells; the header has 2"])
 
 
 def test_mixed_encodings_are_told_by_line_and_guessed(do: Callable[..., Imported], tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from tocsin_training.metrics import (
     Interval,
     bootstrap_ece,
     bootstrap_f1,
+    calibration_figures,
+    difference,
     expected_calibration_error,
     f1_figures,
     false_alarms,
@@ -87,6 +89,13 @@ def test_calibration_error_of_an_honest_and_of_a_boastful_model() -> None:
     assert expected_calibration_error(stated, held) < 0.01
     assert expected_calibration_error(np.ones(10), np.zeros(10, dtype=np.bool_)) == 1.0
     assert expected_calibration_error(np.array([]), np.array([], dtype=np.bool_)) == 0.0
+
+
+def test_log_loss_is_over_every_label_and_calibration_error_over_those_given() -> None:
+    figures = calibration_figures(np.full((4, 3), 0.5, dtype=np.float32), GIVEN, TRUTH)
+    assert figures["log_loss"] == pytest.approx(np.log(2))
+    assert figures["ece"] == pytest.approx(2 / 3 - 1 / 2)
+    assert calibration_figures(PROBABILITIES[:0], GIVEN[:0], TRUTH[:0]) == {"ece": 0.0, "log_loss": 0.0}
 
 
 def test_false_alarms_are_counted_over_texts_without_event_only() -> None:
@@ -197,3 +206,12 @@ def test_a_share_counts_its_interval_by_what_stands_or_falls_by_itself() -> None
 def test_of_none_every_share_is_possible() -> None:
     assert proportion(0, 0) == Interval(0.0, 0.0, 1.0)
     assert proportion(0, 0, of_none=1.0) == Interval(1.0, 0.0, 1.0)
+
+
+def test_a_difference_of_two_shares_is_newcombe_s_and_of_an_exact_one_wilson_s() -> None:
+    first, second = proportion(48, 80), proportion(56, 70)
+    # His example of 56/70 against 48/80 (1998, table II, a).
+    found = difference(first, second)
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    exact = difference(Interval(0.6, 0.6, 0.6), second)
+    assert (exact.low, exact.high) == pytest.approx((second.low - 0.6, second.high - 0.6))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ from synthetic import ROOT, TAXONOMY, notes, old_layout, write_csv
 from typer.testing import CliRunner
 
 from tocsin.errors import InputError, UsageError
+from tocsin.lineage import DataLineage
+from tocsin.release import sha256
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import AugmentSettings, Settings, load_settings
 from tocsin_training.corpus import learned_records
@@ -115,6 +118,27 @@ def test_the_lineage_names_the_files_and_their_span(own: Own) -> None:
         identifier.startswith("imported-")
         for identifier in learned_records(settings.data, AugmentSettings())["train"]["id"]
     )
+
+
+def test_the_lineage_says_how_the_files_were_read_and_what_became_of_their_rows(own: Own, tmp_path: Path) -> None:
+    names = tmp_path / "names.toml"
+    names.write_text('[labels]\nPicnic = ""\n')
+    path = tmp_path / "export.csv"
+    path.write_text(path.read_text().replace(",Attack,", ",Kidnap,", 1))
+    data = describe_data(own(names=names, strip_openings=True, split_by="date", mix="0.5").data, "0" * 64)
+    assert data.options == {
+        "names": {"file": "names.toml", "sha256": sha256(names)},
+        "strip_openings": True,
+        "split_by": "date",
+        "mix": "0.5",
+        "label_errors": False,
+    }
+    assert (data.rows_used, data.rows_dropped) == (99, {"unknown label": 1})
+    told = data.model_dump(mode="json")
+    assert DataLineage.model_validate(told) == data
+    for added in ("options", "rows_used", "rows_dropped"):
+        del told[added]
+    assert DataLineage.model_validate(told).options is None, "manifests made before they were recorded"
 
 
 def test_that_every_text_will_go_to_review_is_said_before_the_training(
@@ -235,6 +259,20 @@ def test_the_line_that_is_told_of_held_out_text_is_that_of_the_row_at_fault(tmp_
         read_file(path, Taxonomy.load(TAXONOMY), options)
 
 
+def test_what_is_not_read_of_a_folder_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "more").mkdir(parents=True)
+    write_csv(folder / "a.csv", list(notes(60)))
+    for name in ("old.xls", "~$b.xlsx", ".c.csv"):
+        (folder / name).write_text("nothing")
+    recipe = load_settings(ROOT / "training" / "train.toml").model_copy(update={"runs": tmp_path / "runs"})
+    for _ in range(2):  # The second time the corpus is found.
+        report = import_for(recipe, [folder], ImportOptions(label_errors=False), None)[0].report
+        assert [file.name for file in report.files] == ["a.csv"]
+        (told,) = (warning for warning in report.warnings if warning.startswith("not read"))
+        assert told.endswith(": more, old.xls")
+
+
 def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> None:
     spelt = {"Armed clash": ("Clash", "Clashes"), "Attack": ("Attack", "Atack")}
     rows = [
@@ -253,6 +291,32 @@ def test_spellings_that_became_labels_of_their_own_are_told(tmp_path: Path) -> N
     (found,) = told(write_csv(tmp_path / "a.csv", rows))
     assert all(f"{label} (" in found for label in ("clash", "clashes", "attack", "atack"))
     assert not told(write_csv(tmp_path / "b.csv", plain))
+
+
+def test_a_taxonomy_that_was_derived_of_the_same_files_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(60)]
+    files, options = [write_csv(tmp_path / "a.csv", rows)], ImportOptions(text_column="body", label_column=("code",))
+    first = derived_taxonomy(files, tmp_path / "imports", options)
+    with monkeypatch.context() as patch:
+        patch.setattr("tocsin_training.importing.derived.label_counts", Mock(side_effect=AssertionError))
+        assert derived_taxonomy(files, tmp_path / "imports", options) == first
+    write_csv(tmp_path / "a.csv", [*rows, rows[0] | {"code": "Picnic"}])
+    second = derived_taxonomy(files, tmp_path / "imports", options)
+    assert {*Taxonomy.load(second).names} - {*Taxonomy.load(first).names} == {"picnic"}
+
+
+def test_names_that_the_user_translates_are_no_labels_of_a_derived_taxonomy(tmp_path: Path) -> None:
+    rows = [{"body": row["notes"], "code": row["sub_event_type"]} for row in notes(60)]
+    rows[0]["code"], rows[1]["code"] = "Skirmish", "Off topic"
+    files, names = [write_csv(tmp_path / "a.csv", rows)], tmp_path / "names.toml"
+    names.write_text('[labels]\n"skirmish" = "Armed clash"\n"off topic" = ""\n')
+    options = ImportOptions(text_column="body", label_column=("code",), names=names, label_errors=False)
+    derived = Taxonomy.load(derived_taxonomy(files, tmp_path / "imports", options))
+    assert {label.name for label in derived.labels} == {row["code"] for row in rows[2:]}
+    names.write_text('[labels]\n"skirmish" = "Armed clash"\n')
+    assert "off_topic" in Taxonomy.load(derived_taxonomy(files, tmp_path / "imports", options)).names
 
 
 def test_a_taxonomy_of_too_many_labels_is_refused_with_spellings(tmp_path: Path) -> None:

@@ -6,16 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 from support import assert_same_predictions, make_tiny_release
+from typer.testing import CliRunner, Result
 
 from tocsin import EventClassifier
 from tocsin.errors import ReleaseError
-from tocsin.release import LAYOUT, Manifest, Release, read_manifest, write_manifest
+from tocsin.release import LAYOUT, CorpusInfo, Manifest, Release, read_manifest, write_manifest
+from tocsin_training import cli
 from tocsin_training import promote as module
+from tocsin_training.config import CompareSettings, Settings, to_toml
+from tocsin_training.corpus import corpus_sha256
 from tocsin_training.errors import PromotionError
 from tocsin_training.pipeline import recalibrate
 from tocsin_training.promote import History, default_history, open_candidate, promote, rollback
@@ -453,6 +459,94 @@ promote(open_candidate("bentoml:tiny:7"), Path(sys.argv[2]), faults=lambda old, 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ReleaseError"
     assert contents(target) == own
+
+
+class Shelf:
+    """A store of releases in a folder."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def folder(self, name: str) -> Path:
+        return self._place / name
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `tocsin promote` or `compare` where a store `shelf` and a default recipe of other labels are."""
+    shelf = Shelf(tmp_path / "shelf")
+    monkeypatch.setattr("tocsin.stores.find_store", lambda address: (shelf, address.partition(":")[2]))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "training").mkdir()
+    easy = CompareSettings(speed=100, size=100)
+    (tmp_path / "training" / "train.toml").write_text(to_toml(settings.model_copy(update={"compare": easy})))
+    app = typer.Typer()
+    for each in (cli.promote, cli.compare):
+        app.command()(each)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_release_from_a_store_replaces_another_on_text_that_is_named_or_by_force(
+    tmp_path: Path, command: Command
+) -> None:
+    for number, version in enumerate("ab", 1):
+        make(tmp_path / "shelf" / version, version, 0.1 * number)
+    (tmp_path / "own.csv").write_text("text,labels\nAn airstrike hit a town.,Airstrike\nThe minister spoke.,\n")
+    place = tmp_path / "place"
+    assert command("promote", "shelf:a", "--target", place).exit_code == 0
+
+    for refused in (
+        command("promote", "shelf:b", "--target", place),
+        command("compare", place, "shelf:b"),
+    ):
+        assert "tiny-b comes without its run" in str(refused.exception) and "--data FILE" in str(refused.exception)
+    other = command("promote", "shelf:b", "--target", place, "--config", "training/train.toml")
+    assert "the held-out text has other labels than the releases" in str(other.exception)
+    assert read_manifest(place).version == "a"
+
+    named = command("promote", "shelf:b", "--target", place, "--data", "own.csv")
+    assert named.exit_code == 0, named.exception
+    assert (read_manifest(place).version, read_manifest(place).forced) == ("b", None)
+    for options in ((), ("--config", "training/train.toml")):
+        rollback(place, "a")
+        forced = command("promote", "shelf:b", "--target", place, "--force", "read by Ana", *options)
+        assert forced.exit_code == 0, forced.exception
+        told = read_manifest(place).forced
+        assert told is not None and told.reason == "read by Ana" and len(told.worse) == 1
+        assert str(tmp_path) not in told.worse[0]
+
+
+def test_a_release_trained_on_the_default_recipe_s_corpus_is_judged_on_that(
+    tmp_path: Path, taxonomy_file: Path, settings: Settings, command: Command
+) -> None:
+    for version in "ab":
+        folder = make_tiny_release(tmp_path / "shelf" / version, taxonomy_file=taxonomy_file)
+        corpus = CorpusInfo(sha256=corpus_sha256(settings.data.corpus), records=320)
+        write_manifest(folder, read_manifest(folder).model_copy(update={"version": version, "corpus": corpus}))
+    for version in "ab":
+        done = command("promote", f"shelf:{version}", "--target", tmp_path / "place")
+        assert done.exit_code == 0, done.exception
+    assert read_manifest(tmp_path / "place").version == "b"
+
+
+def test_the_latest_run_is_that_of_the_recipe_and_else_of_the_default_one(
+    tmp_path: Path, settings: Settings, command: Command
+) -> None:
+    recipe = tmp_path / "training" / "train.toml"
+    for name, path in {"usual": recipe, "other": tmp_path / "other.toml"}.items():
+        path.write_text(to_toml(settings.model_copy(update={"runs": tmp_path / name})))
+        for run in ("20260101T000000-a", "20260102T000000-b"):
+            (tmp_path / name / run).mkdir(parents=True)
+            shutil.copy(path, tmp_path / name / run / "config.toml")
+    for arguments in (["promote", "latest"], ["compare", "shipped", "latest"], ["compare", "latest", "shipped"]):
+        for options, name in ({(): "usual", ("--config", "other.toml"): "other"}).items():
+            said = str(command(*arguments, *options).exception)
+            assert f"{tmp_path / name / '20260102T000000-b'}" in said, arguments
+    recipe.unlink()
+    assert "runs holds no run" in str(command("promote", "latest").exception)
 
 
 def test_a_copy_that_the_hub_s_client_made_is_promoted(releases: list[Release], target: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import Mock
@@ -119,36 +120,41 @@ def test_a_run_does_not_go_on_with_labels_in_another_order(run_copy: Run, consol
         go_on(run_copy, console, again_from="export")
 
 
-def test_a_training_stopped_before_it_was_written_down_is_not_made_again(
-    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = changed(settings, tmp_path, epochs=2)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
-        patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
-        train(few, "full", console, until="finetune")
-    (recipe,) = tmp_path.glob("*/config.toml")
-    run = go_on(Run.open(recipe.parent), console, until="finetune")
+Stopped = Callable[[Callable[[Settings], object]], Run]
+
+
+@pytest.fixture
+def stopped(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stopped:
+    """Makes a training of two epochs, which a full disk stops behind its last step and before it is written down."""
+
+    def stop(begin: Callable[[Settings], object]) -> Run:
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+            patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
+            begin(changed(settings, tmp_path, epochs=2))
+        (recipe,) = tmp_path.glob("*/config.toml")
+        return Run.open(recipe.parent)
+
+    return stop
+
+
+def test_a_training_stopped_before_it_was_written_down_is_not_made_again(stopped: Stopped, console: Console) -> None:
+    run = go_on(stopped(lambda few: train(few, "full", console, until="finetune")), console, until="finetune")
     assert "going on from checkpoint-" in run.log.read_text()
     assert run.figures()["finetune"]["texts_per_second"] is None, "not a step was left to make"
     assert not run.checkpoints.exists()
 
 
 def test_an_experiment_that_was_stopped_goes_on_as_a_training_and_no_forecast_costs_its_checkpoints(
-    settings: Settings, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Stopped, console: Console, tmp_path: Path
 ) -> None:
-    few = changed(settings, tmp_path, epochs=2)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
-        patch.setattr("tocsin_training.plots.training_curves", Mock(side_effect=OSError("no space left")))
-        run_until("finetune", few, "part", console)
-    (recipe,) = tmp_path.glob("*/config.toml")
-    stopped = Run.open(recipe.parent)
-    asked = go_on(Run(Path(shutil.copytree(stopped.folder, tmp_path / "asked"))), console, until="estimate")
+    begun = stopped(lambda few: run_until("finetune", few, "part", console))
+    asked = go_on(Run(Path(shutil.copytree(begun.folder, tmp_path / "asked"))), console, until="estimate")
     assert asked.figures()["estimate"]["steps"] == 40
-    for run in (asked, stopped):
+    for run in (asked, begun):
         go_on(run, console, until="finetune")
         assert "going on from checkpoint-" in run.log.read_text()
         assert not run.checkpoints.exists()
-    assert "estimate" not in stopped.figures(), "nobody asked, and its training had begun"
+    assert "estimate" not in begun.figures(), "nobody asked, and its training had begun"
 
 
 def test_whoever_asks_again_what_a_training_takes_is_told_again(run_copy: Run, console: Console) -> None:

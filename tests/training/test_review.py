@@ -29,6 +29,16 @@ def test_both_halves_of_the_promise_have_a_verdict() -> None:
     assert "The share sent to review: not held, though by no more" in promise_sentences(outcome(88, 0, 12), "x")[1]
 
 
+def test_a_share_that_was_promised_by_few_texts_is_as_uncertain_as_they_are() -> None:
+    sent = outcome(82, 0, 18)
+    by_validation = {texts: promise_sentences(sent | {"validation_texts": texts}, "x")[1] for texts in (50, 10**6)}
+    assert "The share sent to review: not held, though by no more than chance explains." in by_validation[50]
+    assert "The share sent to review: not held. " in by_validation[10**6]
+    # Of a release that does not say, the share is taken as exact, as it would be of any number of texts.
+    older = {name: value for name, value in sent.items() if name != "validation_texts"}
+    assert promise_sentences(older, "x")[1] == by_validation[10**6]
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "verdict"),
     [(90, 10, ": held."), (89, 11, ": not held, though by no more than chance"), (700, 300, ": not held.")],

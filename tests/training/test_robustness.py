@@ -148,10 +148,35 @@ def test_the_side_that_is_read_worst_and_the_word_that_changes_most_are_said_alo
     swapped = {"words for rain": {"changed": 0.25, "low": 0.1, "high": 0.5, "texts": 20, "by_word": words}}
     actors = robustness.actor_figures(asked, given, file.confusions, taxonomy)
     flips, decides, loaded = robustness.cautions({"actors": actors, "swapped": swapped})
-    assert "`warm`" in flips and "1 of 2 (50.0%)" in flips and "0 of 2 (0.0%) where it is `cold`" in flips
+    assert "`warm`" in flips and "1 of 2 (50.0%)" in flips and "0 of 2 (0.0%) where it is `cold`, the least" in flips
     assert "weakest for `warm`: 0 of 1 (0.0%) right" in decides and "copies of 1 sentences" in decides
     assert "swapping words for rain changes 25.0%" in loaded and "`hail` most, 9 of 20 (45.0%)" in loaded
     assert robustness.cautions({"altered": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("flipped", "said"),
+    [
+        # All five actors of a side, or one of each.
+        ([0, 1, 2, 3, 4], "It does not read every side alike (p = "),
+        ([0, 5, 10], "No difference beyond chance was shown (p = 1 "),
+        # One name that is read badly in every sentence is no side.
+        ([0], "No difference beyond chance was shown (p = 1 "),
+    ],
+)
+def test_sides_are_said_to_differ_where_their_actors_do_by_more_than_chance(
+    flipped: list[int], said: str, taxonomy_file: Path
+) -> None:
+    taxonomy = Taxonomy.load(taxonomy_file)
+    actors = [{"name": f"n{number}", "side": f"s{number // 5}", "foe": "x"} for number in range(15)]
+    frames = [{"text": f"{{actor}} saw storm {number}.", "labels": ["storm"]} for number in range(20)]
+    asked = probes.fill(ActorFile.model_validate({"confusions": [], "actors": actors, "frames": frames}))
+    given = answers(taxonomy, *(("frost",) if int(probe.actor[1:]) in flipped else ("storm",) for probe in asked))
+    figures = robustness.actor_figures(asked, given, [], taxonomy)
+    assert robustness.cautions({"actors": figures})[0].startswith(said)
+    # Of figures that an earlier version measured.
+    older = {name: value for name, value in figures.items() if name != "sides_differ_p"}
+    assert robustness.cautions({"actors": older})[0].startswith("No difference beyond chance was shown between sides:")
 
 
 def test_lengths_stand_from_the_shortest_to_the_longest_and_no_region_is_called_nowhere(taxonomy_file: Path) -> None:

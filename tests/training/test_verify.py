@@ -16,6 +16,8 @@ from onnx import numpy_helper
 from tocsin.classifier import EventClassifier
 from tocsin.release import LAYOUT, Manifest, Release, write_manifest
 from tocsin_training import verify as stage
+from tocsin_training.calibrate import calibrate
+from tocsin_training.corpus import load_split
 from tocsin_training.errors import VerificationError
 from tocsin_training.export import export_graph
 from tocsin_training.model import EventModel, load_tokenizer, predict_logits
@@ -142,6 +144,33 @@ def test_calibration_is_that_of_the_release_in_both_folders(trained_run: Run) ->
     contents = {(folder / LAYOUT.calibration).read_bytes() for folder in (trained_run.release, trained_run.reference)}
     assert len(contents) == 1
     assert Release.open(trained_run.release).calibration.review_promise is not None
+
+
+def test_what_int8_costs_is_held_against_fp32_at_its_best(trained_run: Run, test_texts: list[str]) -> None:
+    settings = trained_run.settings()
+    own = stage.own_calibration(trained_run.reference, settings)
+    validation = load_split(settings.data, "validation")
+    fp32 = EventClassifier.load(trained_run.reference)
+    fitted, _ = calibrate(fp32, fp32.read(validation["text"]), list(validation["labels"]), settings.calibrate)
+    assert own == fitted != Release.open(trained_run.reference).calibration
+    # Thresholds that give nothing: int8 then wins as much as its whole F1, whatever its twin's folder holds.
+    silent = own.model_copy(update={"bias": (-99.0,) * len(own.bias)})
+    test = load_split(settings.data, "test")
+    verdict = stage.verify(
+        model=trained_run.model,
+        reference=trained_run.reference,
+        release=trained_run.release,
+        reference_calibration=silent,
+        texts=test_texts,
+        labels=list(test["labels"]),
+        settings=settings.verify,
+        samples=10,
+        threads=1,
+    )
+    assert verdict.int8_f1_cost == pytest.approx(-trained_run.figures()["evaluate"]["weighted_f1"])
+    assert verdict.int8_f1_cost_low is not None and verdict.int8_f1_cost_high is not None
+    assert verdict.int8_f1_cost_low <= verdict.int8_f1_cost <= verdict.int8_f1_cost_high
+    assert 0 < verdict.int8_probability_difference <= settings.verify.int8_probability_tolerance * 2
 
 
 def test_a_release_does_not_depend_on_its_run(trained_run: Run, test_texts: list[str], tmp_path: Path) -> None:

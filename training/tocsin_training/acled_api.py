@@ -84,6 +84,7 @@ class Query:
     """Which events are wanted."""
 
     countries: tuple[str, ...]
+    """None: all that the account may read."""
     first: date
     last: date
     event_types: tuple[str, ...] = ()
@@ -95,16 +96,15 @@ class Query:
         """
         if self.first > self.last:
             raise UsageError(f"--from {self.first} is after --to {self.last}")
-        if not self.countries or not all(name.strip() for name in (*self.countries, *self.event_types)):
-            raise UsageError("give at least one --country, and no empty name")
-        chosen = {"country": _any_of("country", self.countries)}
-        if self.event_types:
-            chosen["event_type"] = _any_of("event_type", self.event_types)
+        filters = {"country": self.countries, "event_type": self.event_types}
+        if not all(value.strip() for values in filters.values() for value in values):
+            raise UsageError("--country and --event-type take no empty name")
+        chosen = {name: _any_of(name, values) for name, values in filters.items() if values}
         return chosen | {"event_date": f"{self.first}|{self.last}", "event_date_where": "BETWEEN"}
 
     def __str__(self) -> str:
         kinds = f", {' or '.join(self.event_types)}" if self.event_types else ""
-        return f"{' or '.join(self.countries)}{kinds}, {self.first} to {self.last}"
+        return f"{' or '.join(self.countries) or 'all countries'}{kinds}, {self.first} to {self.last}"
 
 
 def _any_of(name: str, values: Sequence[str]) -> str:

@@ -21,7 +21,16 @@ from tocsin.errors import InputError
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.arrays import Bools, Floats
 from tocsin_training.config import Settings
-from tocsin_training.metrics import NONE, Interval, bootstrap_ece, bootstrap_f1, proportion, review_shares, top_answers
+from tocsin_training.metrics import (
+    NONE,
+    Interval,
+    bootstrap_ece,
+    bootstrap_f1,
+    label_rows,
+    proportion,
+    review_shares,
+    top_answers,
+)
 from tocsin_training.tsv import read_tsv
 
 # The organisers' names -> ACLED's sub-event types, the currency in which every release can answer.
@@ -54,6 +63,17 @@ ACLED_TYPES = {
 }
 NOT_EVENTS = frozenset({"ATTRIB", "DIPLO", "MAN_MADE_DISASTER", "NATURAL_DISASTER", "ORG_CRIME"})
 NO_EVENT = "no event"
+_BATTLES = (
+    ACLED_TYPES["ARMED_CLASH"],
+    ACLED_TYPES["GOV_REGAINS_TERIT"],
+    ACLED_TYPES["NON_STATE_ACTOR_OVERTAKES_TER"],
+)
+_ATTACK = (ACLED_TYPES["ATTACK"],)
+_CONFUSIONS = {
+    "battles first answered as attacks on civilians": (_BATTLES, _ATTACK),
+    "attacks on civilians first answered as battles": (_ATTACK, _BATTLES),
+}
+"""What would be counted on the wrong side of a war: types in the file, and types answered."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,8 @@ class Benchmark:
 
     texts: tuple[str, ...]
     truth: tuple[str, ...]
+    kinds: tuple[str | None, ...]
+    """As the file names it, the kind of news of texts that are NO_EVENT; none for the others."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +112,7 @@ class BenchmarkFigures:
     """How sure the first answers to those say they are."""
     first_answer_ece: float
     """Calibration error of the first answers. The file has one type a text, and careful readers agree with it for nine
-    in ten, so it counts right answers as wrong, too, and is an upper bound."""
+    in ten, so right answers count as wrong, too, and now and then a wrong one as right: it is likely too high."""
     intervals: dict[str, tuple[float, float]]
     """95 % intervals of the figures of these names."""
 
@@ -110,13 +132,14 @@ def read_benchmark(path: Path) -> Benchmark:
 @lru_cache(maxsize=1)
 def _read_benchmark(path: Path, changed: int, size: int) -> Benchmark:
     """A file as it is now; whoever checks it before a training and whoever is measured on it after read it once."""
-    texts, truth = [], []
+    texts, truth, kinds = [], [], []
     for number, row in read_tsv(path, "text", "sub_type"):
         texts.append(_text(row["text"], path, number))
         truth.append(_acled_type(row["sub_type"], path, number))
+        kinds.append(row["sub_type"] if truth[-1] == NO_EVENT else None)
     if not texts:
         raise InputError(f"{path}: holds no texts")
-    return Benchmark(tuple(texts), tuple(truth))
+    return Benchmark(tuple(texts), tuple(truth), tuple(kinds))
 
 
 def with_benchmark(settings: Settings, path: Path | None) -> Settings:
@@ -181,6 +204,24 @@ def benchmark_figures(scores: Scores, truth: Sequence[str], *, bootstrap_samples
         | _f1_intervals(scores, gold, answered, samples=bootstrap_samples)
         | {"first_answer_ece": (ece.low, ece.high)},
     )
+
+
+def type_figures(scores: Scores, truth: Sequence[str], *, samples: int) -> dict[str, dict[str, float]]:
+    """Figures of first answers over all texts, for each type that the file has, and for no event (``label_rows``)."""
+    gold, answered = np.array(truth), first_types(scores)
+    return label_rows(*_one_hot(gold, answered), np.unique(gold).tolist(), samples=samples)
+
+
+def confusion_figures(scores: Scores, truth: Sequence[str]) -> dict[str, dict[str, float]]:
+    """How many texts of some types were first answered with others; left out where the file has no such text."""
+    gold, answered = np.array(truth), first_types(scores)
+    figures = {}
+    for name, (true_types, wrong_types) in _CONFUSIONS.items():
+        mistaken = np.isin(answered[np.isin(gold, true_types)], wrong_types)
+        if share := _share(mistaken):
+            counts = {"count": int(mistaken.sum()), "texts": len(mistaken)}
+            figures[name] = counts | {"share": share.value, "low": share.low, "high": share.high}
+    return figures
 
 
 def _share(right: Bools) -> Interval | None:

@@ -26,7 +26,7 @@ from tocsin_training.arrays import Bools, Floats
 from tocsin_training.config import CalibrateSettings
 from tocsin_training.corpus import label_matrix, load_split
 from tocsin_training.metrics import (
-    expected_calibration_error,
+    calibration_figures,
     least_count,
     proportion,
     top_answers,
@@ -209,13 +209,17 @@ def fit_review(
     last_of_run = np.append(ordered[1:] < ordered[:-1], True)
     counted = np.array([wilson(share, count)[0] for count, share in enumerate(running, 1)]) if low_end else running
     kept = np.flatnonzero((counted >= target) & last_of_run)
+    texts = len(order) + unread
     if not len(kept):
-        return 1.0, ReviewPromise(target_accuracy=target, validation_accuracy=1.0, validation_review_share=1.0)
+        return 1.0, ReviewPromise(
+            target_accuracy=target, validation_accuracy=1.0, validation_review_share=1.0, validation_texts=texts
+        )
     cut = int(kept[-1])
     promise = ReviewPromise(
         target_accuracy=target,
         validation_accuracy=float(running[cut]),
-        validation_review_share=1 - (cut + 1) / (len(order) + unread),
+        validation_review_share=1 - (cut + 1) / texts,
+        validation_texts=texts,
     )
     # Half-way to the next lower confidence: the file holds decimals, and none of the kept texts may fall to rounding.
     below = float(ordered[cut + 1]) if cut + 1 < len(ordered) else 0.0
@@ -234,10 +238,23 @@ def calibrate(
     readable = classifier.answers(readings).read
     calibration = fit_calibration(logits, truth, settings, readable=readable)
     return calibration, {
-        "ece_before": _ece(Calibration.identity(truth.shape[1]), logits[readable], truth[readable]),
-        "ece_after": _ece(calibration, logits[readable], truth[readable]),
+        **calibration_gain(calibration, logits[readable], truth[readable]),
         "objectives": list(calibration.objectives),
         "review": None if calibration.review_promise is None else calibration.review_promise.model_dump(),
+    }
+
+
+def calibration_gain(calibration: Calibration, logits: Floats, truth: Bools) -> dict[str, dict[str, float]]:
+    """What calibration does to the same answers: ``calibration_figures`` of bare sigmoids and of its probabilities.
+
+    :param logits: of texts that are read, shape (texts, labels), as ``truth``.
+    """
+    probabilities = calibration.probabilities(logits)
+    given = calibration.decide(probabilities)
+    bare = Calibration.identity(logits.shape[1]).probabilities(logits)
+    return {
+        "uncalibrated": calibration_figures(bare, given, truth),
+        "calibrated": calibration_figures(probabilities, given, truth),
     }
 
 
@@ -253,11 +270,8 @@ def main(run: Run) -> None:
     profile = Profile.of(EventClassifier.load(run.release).answers(readings))
     run.amend(lambda folder: profile.save(folder / LAYOUT.profile))
     run.record("calibrate", figures)
-    _log.info("calibration error on validation %.3f -> %.3f", figures["ece_before"], figures["ece_after"])
-
-
-def _ece(calibration: Calibration, logits: Floats, truth: Bools) -> float:
-    """Calibration error of the labels given."""
-    probabilities = calibration.probabilities(logits)
-    given = calibration.decide(probabilities)
-    return expected_calibration_error(probabilities[given], truth[given])
+    bare, fitted = figures["uncalibrated"], figures["calibrated"]
+    _log.info(
+        "on validation, of the same labels: log loss %.4f -> %.4f, calibration error %.3f -> %.3f",
+        *(bare["log_loss"], fitted["log_loss"], bare["ece"], fitted["ece"]),
+    )

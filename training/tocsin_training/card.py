@@ -16,7 +16,7 @@ from tocsin.release import LAYOUT, Manifest, Release, parts, read_manifest, writ
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import robustness
 from tocsin_training.calibrate import PRECISION
-from tocsin_training.evaluate import CASE, alarms_grid, case_grid, rivals_grid
+from tocsin_training.evaluate import CASE, HEADLINES, alarms_grid, case_grid, rivals_grid
 from tocsin_training.report import markdown_table, percent, percent_interval
 from tocsin_training.review import objectives_grid, promise_sentences
 from tocsin_training.run import Run, write_json
@@ -42,7 +42,6 @@ _OTHER = {
 _OPEN_LICENCES = frozenset({"Apache-2.0", "CC-BY-4.0", "CC0-1.0", "MIT"})
 """SPDX identifiers of data licences under which what is made of the data may be licensed otherwise."""
 
-HEADLINES = ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece", "ece_no_event")
 _HEADLINE_NAMES = {
     "weighted_f1": "weighted F1",
     "macro_f1": "macro F1",
@@ -50,6 +49,7 @@ _HEADLINE_NAMES = {
     "exact_match": "label sets exactly right",
     "top_answer_accuracy": "first answers right",
     "ece": "calibration error (ECE, 15 bins) of the labels given",
+    "ece_event_types": "the same of their event types",
     "ece_no_event": "the same of no event, over all texts",
 }
 
@@ -116,7 +116,7 @@ That of a calibration error leans upwards.
 {worst}
 {teacher}{objectives}
 {reasons}
-![how often labels given, and no event, hold at what they state]({reliability})
+![how often labels given, their event types and no event hold at what they state]({reliability})
 
 ## Real news
 
@@ -229,10 +229,13 @@ def _verified(manifest: Manifest, verification: dict[str, Any] | None) -> str:
         cost = manifest.metrics.get("int8_f1_cost")
         return "" if cost is None else f"Its int8 graph cost {cost:.4f} in weighted F1 when it was verified."
     fp32 = max(verification["fp32_logit_difference"], verification["fp32_padded_logit_difference"])
+    ends = [verification.get(f"int8_f1_cost_{end}") for end in ("low", "high")]
+    # Older verdicts have no interval.
+    interval = "" if None in ends else f" ({ends[0]:.4f} - {ends[1]:.4f})"
     return (
         f"Verified against the PyTorch model on {verification['texts']} texts: fp32 logits within {fp32:.1e}; int8 "
         f"probabilities within {verification['int8_probability_difference']:.4f} on average, at a cost of "
-        f"{verification['int8_f1_cost']:.4f} in weighted F1."
+        f"{verification['int8_f1_cost']:.4f}{interval} in weighted F1."
     )
 
 
@@ -301,10 +304,13 @@ def _is_theirs(manifest: Manifest) -> bool:
 def _licence(manifest: Manifest) -> str:
     """What the weights may be licensed under: ours only where the data's stated licence lets anybody choose.
 
-    Weights made of somebody's own files are theirs to license.
+    So with the data of a model that was gone on from. Weights made of somebody's own files are theirs to license.
     """
-    stated = None if manifest.lineage is None else manifest.lineage.data.licence
-    return "apache-2.0" if stated in _OPEN_LICENCES and not _is_theirs(manifest) else "other"
+    origin = manifest.lineage
+    if origin is None or _is_theirs(manifest):
+        return "other"
+    stated = {part.licence for part in (origin.data, origin.started_from) if part is not None}
+    return "apache-2.0" if stated <= _OPEN_LICENCES else "other"
 
 
 def _held_out(manifest: Manifest, split: str) -> str:
@@ -318,16 +324,23 @@ def _held_out(manifest: Manifest, split: str) -> str:
 
 
 def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) -> str:
+    own = f"{_data_name(manifest)}, {evaluation['split']} split"
+    measured = [("corpus", own, name.replace("_", " "), evaluation[name]) for name in ("weighted_f1", "macro_f1")]
+    if case := evaluation.get("case2021"):
+        measured += [
+            ("case-2021-task-2", CASE, f"{name} F1, 25 types, the best one forced", case[f"forced_{name}_f1"])
+            for name in ("weighted", "macro")
+        ]
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type="corpus",
-            dataset_name=f"{_data_name(manifest)}, {evaluation['split']} split",
+            dataset_type=dataset,
+            dataset_name=name,
             metric_type="f1",
-            metric_name=name.replace("_", " "),
-            metric_value=round(evaluation[name], 4),
+            metric_name=metric,
+            metric_value=round(value, 4),
         )
-        for name in ("weighted_f1", "macro_f1")
+        for dataset, name, metric, value in measured
     ]
     data = ModelCardData(
         license=_licence(manifest),
@@ -344,7 +357,8 @@ def _header(manifest: Manifest, taxonomy: Taxonomy, evaluation: dict[str, Any]) 
 
 
 def _headlines(evaluation: dict[str, Any]) -> Iterable[tuple[str, ...]]:
-    for name in HEADLINES:
+    # Figures that an earlier version measured lack some.
+    for name in filter(evaluation.__contains__, HEADLINES):
         low, high = evaluation["intervals"][name]
         yield _HEADLINE_NAMES.get(name, name.replace("_", " ")), f"{evaluation[name]:.3f}", f"{low:.3f} - {high:.3f}"
 
@@ -403,7 +417,7 @@ def _case(evaluation: dict[str, Any], taxonomy: Taxonomy) -> str:
         f"{case['event_texts']} of them of one of ACLED's types, the others of five kinds of news that are none:\n\n"
         f"{case_grid(case).markdown()}\n"
         "The file names one type a text, and a careful reader who has only the guidelines agrees with it for about "
-        "nine texts in ten, so the calibration error is an upper bound."
+        "nine texts in ten, so the calibration error is likely too high."
     )
 
 
@@ -464,7 +478,7 @@ def _rows(evaluation: dict[str, Any], taxonomy: Taxonomy) -> Iterable[tuple[str,
 
 def summary(evaluation: dict[str, Any], verification: dict[str, Any]) -> dict[str, Any]:
     """The figures that travel in a manifest."""
-    figures: dict[str, Any] = {name: round(evaluation[name], 4) for name in HEADLINES}
+    figures: dict[str, Any] = {name: round(evaluation[name], 4) for name in HEADLINES if name in evaluation}
     figures["texts"] = evaluation["texts"]
     figures["false_alarms"] = round(evaluation["false_alarms"]["all"]["share"], 4)
     figures["review"] = {

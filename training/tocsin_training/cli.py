@@ -69,7 +69,11 @@ def train(
         typer.Option(help="Where to fine-tune, instead of the recipe's: `auto` takes a GPU where there is one."),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped: its folder, or `latest`.")
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped: its folder, or `latest` where the default recipe has its runs.",
+        ),
     ] = None,
     again_from: Annotated[
         str | None,
@@ -164,7 +168,9 @@ def _given(context: typer.Context, *, apart_from: Collection[str]) -> list[str]:
 
 
 def calibrate(
-    source: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished run, or `latest`.")],
+    source: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a finished run, or `latest` where the recipe has its runs.")
+    ],
     config: Annotated[
         Path | None, typer.Option(help="Recipe that says how to calibrate and evaluate; the run's own by default.")
     ] = None,
@@ -183,7 +189,7 @@ def calibrate(
     from tocsin_training.pipeline import recalibrate
     from tocsin_training.run import Run
 
-    run = Run.open(_latest_run() if source == "latest" else Path(source))
+    run = Run.open(_latest_run(config) if source == "latest" else Path(source))
     settings = run.settings() if config is None else load_settings(config)
     if config is not None and benchmark is None:
         # What the run was measured on before it is measured on again.
@@ -258,7 +264,12 @@ def evaluate(
 
 @partial(takes_import_options, only=READING)
 def compare(
-    champion: Annotated[str, typer.Argument(help="The one to beat: folder, run, `latest`, `shipped`, store:name.")],
+    champion: Annotated[
+        str,
+        typer.Argument(
+            help="The one to beat: folder, run, `latest` where the recipe has its runs, `shipped`, store:name."
+        ),
+    ],
     challenger: Annotated[str, typer.Argument(help="The release that may take its place; named likewise.")],
     data: HeldOutText = "corpus",
     config: OwnConfig = None,
@@ -274,8 +285,9 @@ def compare(
     from tocsin_training.compare_report import tables, verdict, write_html
     from tocsin_training.config import load_settings
 
+    recipe, own = _recipe(config, challenger)
     comparison = compare_releases(
-        _release(champion), _release(challenger), load_settings(_recipe(config, challenger)), data, options
+        _release(champion, config), _release(challenger, config), load_settings(recipe), data, options, own_recipe=own
     )
     if report is not None:
         write_html(comparison, report)
@@ -291,7 +303,11 @@ def compare(
 @partial(takes_import_options, only=READING)
 def promote(
     source: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder of a run, `latest`, a release folder, or store:name.")
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a run, `latest` where the recipe has its runs, a release folder, or store:name.",
+        ),
     ],
     target: Target = None,
     to: Annotated[
@@ -322,13 +338,13 @@ def promote(
         raise UsageError("give --to or --target, not both")
     if force is not None and not force.strip():
         raise UsageError("--force needs a reason in words")
-    source = str(_latest_run()) if source == "latest" else source
+    source = str(_latest_run(config)) if source == "latest" else source
     candidate = open_candidate(source)
     if to is not None:
         store, name = find_store(to)
         err.print(f"{candidate.name} is now {to.partition(':')[0]}:{store.save(candidate, name)}", markup=False)
         return
-    recipe = _recipe(config, source)
+    recipe, own = _recipe(config, source)
 
     def worse(champion: Release, challenger: Release) -> tuple[str, ...]:
         return missed_margins(
@@ -337,6 +353,7 @@ def promote(
             load_settings(recipe),
             data,
             options=options,
+            own_recipe=own,
             shown=lambda comparison: err.print(tables(comparison)[0]),
         )
 
@@ -360,28 +377,39 @@ def rollback(
     err.print(f"{release.name} is back in {release.folder}", markup=False)
 
 
-def _release(name: str) -> Release:
-    """What a user calls a release: `shipped`, `latest`, the folder of a run or a release, or store:name."""
+def _release(name: str, config: Path | None) -> Release:
+    """What a user calls a release: `shipped`, `latest`, the folder of a run or a release, or store:name.
+
+    :param config: see ``_latest_run``.
+    """
     from tocsin.release import Release
     from tocsin.stores import resolve_release
     from tocsin_training.run import Run
 
     if name == "shipped":
         return Release.open()
-    run = Run(_latest_run() if name == "latest" else Path(name))
+    run = Run(_latest_run(config) if name == "latest" else Path(name))
     return Release.open(run.release if run.config.is_file() else resolve_release(name))
 
 
-def _recipe(config: Path | None, source: str) -> Path:
-    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on."""
-    own = (_latest_run() if source == "latest" else Path(source)) / "config.toml"
-    return config or (own if own.is_file() else _CONFIG)
+def _recipe(config: Path | None, source: str) -> tuple[Path, bool]:
+    """The recipe that is named, or a run's own, which holds the corpus that the run was tested on; else the default.
+
+    :return: the recipe, and whether it is one of the former.
+    """
+    own = (_latest_run(config) if source == "latest" else Path(source)) / "config.toml"
+    found = config or (own if own.is_file() else None)
+    return found or _CONFIG, found is not None
 
 
-def _latest_run() -> Path:
-    runs = sorted(path.parent for path in Path("runs").glob("*/config.toml"))
+def _latest_run(config: Path | None = None) -> Path:
+    """The run that began last where a recipe puts its runs, the default one where none is named."""
+    from tocsin_training.config import load_settings
+
+    folder = load_settings(config or _CONFIG).runs if config or _CONFIG.is_file() else Path("runs")
+    runs = sorted(path.parent for path in folder.glob("*/config.toml"))
     if not runs:
-        raise UsageError("runs/ holds no run; train one, or name a folder")
+        raise UsageError(f"{folder} holds no run; train one, or name a folder")
     return runs[-1]
 
 
@@ -581,9 +609,12 @@ def taxonomy_derive(
 
 def acled_download(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .csv file to write.")],
-    country: Annotated[list[str], typer.Option(help="Country, as ACLED spells it; give it again for more.")],
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the events.")],
     last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the events.")],
+    country: Annotated[
+        list[str] | None,
+        typer.Option(help="Country, as ACLED spells it; give it again for more.", show_default="all"),
+    ] = None,
     event_type: Annotated[
         list[str] | None,
         typer.Option(help="Event type, as ACLED spells it; give it again for more.", show_default="all"),
@@ -599,7 +630,7 @@ def acled_download(
     """
     from tocsin_training.acled_api import AcledApi, Query, download
 
-    query = Query(tuple(country), first.date(), last.date(), tuple(event_type or ()))
+    query = Query(tuple(country or ()), first.date(), last.date(), tuple(event_type or ()))
     found = download(
         AcledApi.from_environment(), query, target, overwrite=overwrite, told=lambda line: err.print(line, markup=False)
     )

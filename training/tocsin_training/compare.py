@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, false_discovery_control  # type: ignore[import-untyped]
 
 from tocsin.classifier import EventClassifier, Scores
+from tocsin.errors import TaxonomyError
 from tocsin.release import Release
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.arrays import Bools
 from tocsin_training.config import CompareSettings, DataSettings, Settings
+from tocsin_training.corpus import corpus_sha256
 from tocsin_training.errors import ComparisonError
 from tocsin_training.evaluate import split_figures
 from tocsin_training.heldout import HeldOut, read_corpus, read_file
@@ -412,15 +414,17 @@ def missed_margins(
     source: str | Path = "corpus",
     *,
     options: ImportOptions | None = None,
+    own_recipe: bool = True,
     shown: Callable[[Comparison], None] = lambda _: None,
 ) -> tuple[str, ...]:
-    """What about the challenger is worse than the recipe's margins allow; releases of other labels always are.
+    """What speaks against the challenger: each margin of the recipe that it misses, or why the two cannot be compared.
 
     :param options: how to read the held-out text where it is a file.
+    :param own_recipe: see ``compare_releases``.
     :param shown: called with the comparison, where one could be made.
     """
     try:
-        comparison = compare_releases(champion, challenger, settings, source, options)
+        comparison = compare_releases(champion, challenger, settings, source, options, own_recipe=own_recipe)
     except ComparisonError as error:
         return (str(error),)
     shown(comparison)
@@ -433,13 +437,23 @@ def compare_releases(
     settings: Settings,
     source: str | Path = "corpus",
     options: ImportOptions | None = None,
+    *,
+    own_recipe: bool = True,
 ) -> Comparison:
     """Load both, read the held-out text and compare; see ``compare``.
 
     :param options: how to read the text where it is a file.
+    :param own_recipe: the recipe is the challenger's or was named; of another one, whose corpus the challenger was not
+        trained on, the test split says nothing about what it is for.
+    :raises ComparisonError: their labels are not the same, or not those of the text, or no text of theirs is named.
     """
     check_same_labels(champion.taxonomy, challenger.taxonomy)
-    held_out = read_held_out(source, settings.data, champion.taxonomy, options)
+    if not own_recipe and str(source) == "corpus":
+        _check_trained_on(challenger, settings.data)
+    try:
+        held_out = read_held_out(source, settings.data, champion.taxonomy, options)
+    except TaxonomyError as error:
+        raise ComparisonError(f"the held-out text has other labels than the releases: {error}") from error
     threads = settings.evaluate.threads
     return compare(
         EventClassifier(champion, threads=threads),
@@ -448,3 +462,11 @@ def compare_releases(
         settings.compare,
         bootstrap_samples=settings.evaluate.bootstrap_samples,
     )
+
+
+def _check_trained_on(challenger: Release, data: DataSettings) -> None:
+    if challenger.manifest.corpus.sha256 != corpus_sha256(data.corpus):
+        raise ComparisonError(
+            f"{challenger.name} comes without its run and was not trained on the default recipe's corpus, so nothing "
+            "says on which text to judge it; name some that it has not learned: --data FILE, or a corpus folder"
+        )

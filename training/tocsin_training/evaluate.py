@@ -19,6 +19,7 @@ from tocsin.release import LAYOUT
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import benchmark, plots, review, robustness
 from tocsin_training.baselines import figures_of
+from tocsin_training.calibrate import calibration_gain
 from tocsin_training.config import DataSettings
 from tocsin_training.corpus import FOREIGN, SPLITS, label_matrix, load_split
 from tocsin_training.distil import Answer, read_teacher
@@ -28,10 +29,10 @@ from tocsin_training.metrics import (
     bootstrap_ece,
     bootstrap_f1,
     expected_calibration_error,
+    f1_cost,
     f1_figures,
     false_alarms,
-    label_figures,
-    label_intervals,
+    label_rows,
     pool_bins,
     proportion,
     reliability,
@@ -43,9 +44,19 @@ from tocsin_training.metrics import (
 )
 from tocsin_training.probes import read_sets
 from tocsin_training.report import Grid, percent, percent_interval
-from tocsin_training.resample import draw_texts, f1_by_draw, interval
 from tocsin_training.run import Run
 
+HEADLINES = (
+    "weighted_f1",
+    "macro_f1",
+    "micro_f1",
+    "exact_match",
+    "top_answer_accuracy",
+    "ece",
+    "ece_event_types",
+    "ece_no_event",
+)
+"""The figures that stand first wherever figures are told."""
 CONFUSION = "confusion_matrix.png"
 CASE = "CASE 2021 task 2, real news snippets"
 _LEAST_DRAWN = 20
@@ -88,7 +99,8 @@ def evaluate(
     else:
         _check_teacher(data, classifier)
         teacher = teacher_model(texts)
-    scores = classifier.score_batch(texts)
+    readings = classifier.read(texts)
+    scores = classifier.answers(readings)
     truth = label_matrix(list(records["labels"]), classifier.taxonomy)
     reasons = list(records["reason"])
     figures: dict[str, Any] = {
@@ -96,6 +108,10 @@ def evaluate(
         "split": split,
         **split_figures(scores, truth, reasons, bootstrap_samples=bootstrap_samples),
         **setting_figures(classifier, scores, truth, reasons),
+        # Text that is not read says nothing, and its probabilities mean nothing.
+        "calibration": calibration_gain(
+            classifier.release.calibration, readings.logits[scores.read], truth[scores.read]
+        ),
         "several_events": _several_events(scores, truth, records["labels"]),
         "robustness": robustness.measure_robustness(
             classifier, records, scores, truth, sets=sets, bootstrap_samples=bootstrap_samples
@@ -142,7 +158,13 @@ def case_figures(classifier: EventClassifier, case: benchmark.Benchmark, *, boot
     kept = None if promise is None else review.promise_figures(promise, scores.needs_review, right)
     # As JSON has them, so that figures read back are the figures written.
     intervals = {name: list(ends) for name, ends in found["intervals"].items()}
-    return found | {"intervals": intervals, "review_promise": kept}
+    return found | {
+        "intervals": intervals,
+        "review_promise": kept,
+        "false_alarms": false_alarms(scores.given, case.kinds),
+        "confusions": benchmark.confusion_figures(scores, case.truth),
+        "labels": benchmark.type_figures(scores, case.truth, samples=bootstrap_samples),
+    }
 
 
 def _teacher_logits(
@@ -183,17 +205,15 @@ def teacher_figures(
 
     :param logits: shape (texts, labels), as the release's ``given`` and ``truth``.
     """
-    own, draws = f1_figures(truth, given), draw_texts(len(truth), samples=samples)
     teacher = figures_of("the teacher", logits, truth, reasons)
-    drawn = (f1_by_draw(draws, truth, answers)["weighted_f1"] for answers in (logits > 0, given))
-    low, high = interval(next(drawn) - next(drawn))
+    cost = f1_cost(truth, logits > 0, given, samples=samples)
     return {
         "weighted_f1": teacher.weighted_f1,
         "macro_f1": teacher.macro_f1,
         "false_alarms": teacher.false_alarms,
-        "weighted_f1_cost": teacher.weighted_f1 - own["weighted_f1"],
-        "weighted_f1_cost_low": low,
-        "weighted_f1_cost_high": high,
+        "weighted_f1_cost": cost.value,
+        "weighted_f1_cost_low": cost.low,
+        "weighted_f1_cost_high": cost.high,
     }
 
 
@@ -237,15 +257,16 @@ def split_figures(
     reviewed = review_shares(scores.needs_review, right)
     own = np.array([reason != FOREIGN for reason in reasons])
     flagged = ~scores.read
-    labels, ends = (
-        label_figures(truth, given, scores.taxonomy.names),
-        label_intervals(truth, given, scores.taxonomy.names, samples=bootstrap_samples),
-    )
     intervals = bootstrap_f1(truth, given, samples=bootstrap_samples) | {
         "top_answer_accuracy": proportion(int(right.sum()), len(right)),
         "ece": bootstrap_ece(probabilities, given, truth, samples=bootstrap_samples),
         "ece_no_event": _no_event_ece(scores, no_event, samples=bootstrap_samples),
+        "ece_event_types": bootstrap_ece(
+            scores.event_type_probabilities, *_event_types(scores, truth), samples=bootstrap_samples
+        ),
         "review_share": reviewed.sent,
+        "own_flagged_as_other": proportion(int(flagged[own].sum()), int(own.sum())),
+        "other_flagged": proportion(int(flagged[~own].sum()), int((~own).sum())),
     }
     if reviewed.right is not None:
         intervals["accuracy_of_the_others"] = reviewed.right
@@ -257,17 +278,19 @@ def split_figures(
         "top_answer_accuracy": float(right.mean()),
         "ece": intervals["ece"].value,
         "ece_no_event": intervals["ece_no_event"].value,
+        "ece_event_types": intervals["ece_event_types"].value,
+        "reliability": {name: _bins(*answers) for name, answers in _stated(scores, truth).items()},
         "false_alarms": false_alarms(given, reasons),
         "review": {
             "share": reviewed.sent.value,
             "accuracy_of_the_others": None if reviewed.right is None else reviewed.right.value,
         },
         "language": {
-            "own_flagged_as_other": float(flagged[own].mean()) if own.any() else 0.0,
-            "other_flagged": float(flagged[~own].mean()) if not own.all() else None,
+            "own_flagged_as_other": intervals["own_flagged_as_other"].value,
+            "other_flagged": intervals["other_flagged"].value if not own.all() else None,
         },
         "truncated_share": float(scores.truncated.mean()),
-        "labels": {name: row | ends[name] for name, row in labels.items()},
+        "labels": label_rows(truth, given, scores.taxonomy.names, samples=bootstrap_samples),
     }
 
 
@@ -283,18 +306,38 @@ def _no_event_ece(scores: Scores, no_event: NDArray[np.bool_], *, samples: int) 
     return bootstrap_ece(stated, np.ones_like(stated, dtype=np.bool_), no_event[:, None], samples=samples)
 
 
+def _event_types(scores: Scores, truth: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Event types of the labels given, and of the true ones; each of shape (texts, event types)."""
+    member = scores.taxonomy.parents[:, None] == np.arange(len(scores.taxonomy.event_types))
+    # Of booleans a matrix product is "any".
+    return scores.given @ member, truth @ member
+
+
+def _stated(scores: Scores, truth: NDArray[np.bool_]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """For each kind of answer what it states and whether it held, as flat arrays."""
+    types_given, true_types = _event_types(scores, truth)
+    return {
+        "labels given": (scores.probabilities[scores.given], truth[scores.given]),
+        "event types of the labels given": (scores.event_type_probabilities[types_given], true_types[types_given]),
+        "no event, all texts": (scores.no_event, ~np.any(truth, axis=1)),
+    }
+
+
+def _bins(stated: NDArray[np.float32], held: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """``reliability`` with intervals, under plain names."""
+    rows = [(mean, share, count, *wilson(share, count)) for mean, share, count in reliability(stated, held)]
+    return [dict(zip(("stated", "held", "n", "low", "high"), row, strict=True)) for row in rows]
+
+
 def draw(scores: Scores, truth: NDArray[np.bool_], folder: Path) -> None:
-    """Confusion matrix of first answers, and reliability of labels given and of no event, as PNG files in a folder."""
+    """Confusion matrix of first answers, and reliability of what is stated (``_stated``), as PNG files in a folder."""
     names = [*scores.taxonomy.names, "no event"]
     top = top_answers(scores.probabilities, scores.given)
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     # NONE is -1, which is the last row and column: "no event".
     np.add.at(counts, (top_truth(truth, top), top), 1)
     plots.confusion_matrix(counts, names, folder / CONFUSION)
-    panels = [
-        _reliability("labels given", scores.probabilities[scores.given], truth[scores.given]),
-        _reliability("no event, all texts", scores.no_event, ~np.any(truth, axis=1)),
-    ]
+    panels = [_reliability(name, *answers) for name, answers in _stated(scores, truth).items()]
     plots.reliability_diagram(panels, folder / LAYOUT.reliability)
 
 
@@ -322,11 +365,15 @@ def draw_review(
 
 def tables(figures: dict[str, Any]) -> list[Table | Grid]:
     """The figures as tables for people."""
-    built: list[Table | Grid] = [_summary(figures), _per_label(figures), alarms_grid(figures)]
+    built: list[Table | Grid] = [_summary(figures), _per_label(figures["labels"], "by label"), alarms_grid(figures)]
     built.append(review.objectives_grid(figures["objectives"]))
     built += robustness.grids(figures["robustness"])
     if "case2021" in figures:
-        built.append(case_grid(figures["case2021"]))
+        case = figures["case2021"]
+        built.append(case_grid(case))
+        # Older runs lack them.
+        if "labels" in case:
+            built.append(_per_label(case["labels"], "CASE 2021 task 2, first answers by ACLED type"))
     if "rivals" in figures or "teacher" in figures:
         built.append(rivals_grid(figures))
     return built
@@ -354,6 +401,12 @@ def case_grid(case: dict[str, Any]) -> Grid:
         for name, said in _CASE_NAMES.items()
         if name in case
     ]
+    for kind, row in case.get("false_alarms", {}).items():
+        if kind != "all":
+            said = f"given a label, of {row['texts']} texts that the file calls {kind}"
+            rows.append((said, _number(row["share"]), _ends(row)))
+    for name, row in case.get("confusions", {}).items():
+        rows.append((f"{name}: {row['count']} of {row['texts']} texts", _number(row["share"]), _ends(row)))
     title = f"CASE 2021 task 2: {case['texts']} real news snippets, {case['event_texts']} of them of an ACLED type"
     return Grid(title, ("", "value", "95 % interval"), rows)
 
@@ -367,8 +420,15 @@ _SEVERAL = {
 def _summary(figures: dict[str, Any]) -> Table:
     table = Table("figure", "value", "95 % interval", title=f"{figures['model_version']} on {figures['split']}")
     intervals = figures["intervals"]
-    for name in ("weighted_f1", "macro_f1", "micro_f1", "exact_match", "top_answer_accuracy", "ece", "ece_no_event"):
-        table.add_row(name.replace("_", " "), _number(figures[name]), " - ".join(map(_number, intervals[name])))
+    for name in HEADLINES:
+        # Older runs lack some.
+        if name in figures:
+            table.add_row(name.replace("_", " "), _number(figures[name]), " - ".join(map(_number, intervals[name])))
+    if calibration := figures.get("calibration"):
+        bare, fitted = calibration["uncalibrated"], calibration["calibrated"]
+        table.add_row("ece of the same labels, uncalibrated", _number(bare["ece"]), "")
+        table.add_row("log loss of every label, calibrated", f"{fitted['log_loss']:.4f}", "")
+        table.add_row("the same, uncalibrated", f"{bare['log_loss']:.4f}", "")
     alarms, reviewed = figures["false_alarms"]["all"], figures["review"]
     for name, value, ends in (
         ("texts without event given a label", alarms["share"], (alarms["low"], alarms["high"])),
@@ -388,16 +448,19 @@ def _summary(figures: dict[str, Any]) -> Table:
         ends = (teacher["weighted_f1_cost_low"], teacher["weighted_f1_cost_high"])
         lost = "weighted F1 lost against the teacher"
         table.add_row(lost, _number(teacher["weighted_f1_cost"]), " - ".join(map(_number, ends)))
-    table.add_row("taken for another language", _number(figures["language"]["own_flagged_as_other"]), "")
-    if figures["language"]["other_flagged"] is not None:
-        table.add_row("foreign texts flagged", _number(figures["language"]["other_flagged"]), "")
+    for name, said in (
+        ("own_flagged_as_other", "taken for another language"),
+        ("other_flagged", "foreign texts flagged"),
+    ):
+        if (share := figures["language"][name]) is not None:
+            table.add_row(said, _number(share), " - ".join(map(_number, intervals.get(name, ()))))
     table.add_row("texts", _number(figures["texts"]), "")
     return table
 
 
-def _per_label(figures: dict[str, Any]) -> Table:
-    table = Table("label", "precision", "recall", "F1", "95 % interval", "texts", title="by label")
-    for name, row in figures["labels"].items():
+def _per_label(labels: dict[str, dict[str, float]], title: str) -> Table:
+    table = Table("label", "precision", "recall", "F1", "95 % interval", "texts", title=title)
+    for name, row in labels.items():
         numbers = (_number(row[key]) for key in ("precision", "recall", "f1"))
         table.add_row(name, *numbers, f"{row['low']:.3f} - {row['high']:.3f}", f"{row['support']:.0f}")
     return table
@@ -424,6 +487,10 @@ def rivals_grid(figures: dict[str, Any]) -> Grid:
     heads = ("", "weighted F1", "macro F1", "eventless texts labelled", "CASE, forced")
     rows = [(name, *("" if value is None else _number(value) for value in values)) for name, *values in measured]
     return Grid("beside others, on the same texts", heads, rows)
+
+
+def _ends(row: dict[str, float]) -> str:
+    return f"{_number(row['low'])} - {_number(row['high'])}"
 
 
 def _number(value: float | int | None) -> str:

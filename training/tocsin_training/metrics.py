@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
+    log_loss,
     precision_recall_fscore_support,
 )
 
@@ -87,6 +88,13 @@ def bootstrap_f1(truth: Bools, given: Bools, *, samples: int) -> dict[str, Inter
     return {name: Interval(values[name], *interval(figures)) for name, figures in drawn.items()}
 
 
+def f1_cost(truth: Bools, reference: Bools, given: Bools, *, samples: int) -> Interval:
+    """Weighted F1 that answers lose against a reference's to the same texts, over texts drawn anew for both alike."""
+    draws = draw_texts(len(truth), samples=samples)
+    best, own = (f1_by_draw(draws, truth, answers)["weighted_f1"] for answers in (reference, given))
+    return Interval(weighted_f1(truth, reference) - weighted_f1(truth, given), *interval(best - own))
+
+
 def label_intervals(truth: Bools, given: Bools, names: Sequence[str], *, samples: int) -> dict[str, dict[str, float]]:
     """Low and high end of each label's F1, over texts drawn anew with replacement."""
     drawn = label_f1_by_draw(draw_texts(len(truth), samples=samples), truth, given)
@@ -140,6 +148,17 @@ def proportion(hits: int, count: int, *, observations: int | None = None, of_non
     return Interval(share, *wilson(share, count if observations is None else observations))
 
 
+def difference(first: Interval, second: Interval) -> Interval:
+    """How much more the second of two shares is than the first, of different texts (Newcombe 1998, method 10).
+
+    :param first: with the ends of its ``wilson``, as ``second``; ends that are the share itself say it is exact.
+    """
+    gap = second.value - first.value
+    less = math.hypot(second.value - second.low, first.high - first.value)
+    more = math.hypot(second.high - second.value, first.value - first.low)
+    return Interval(gap, gap - less, gap + more)
+
+
 def expected_calibration_error(probabilities: Floats, right: Bools) -> float:
     """Mean distance between stated probability and share that was right, over equal-width bins (Guo et al. 2017).
 
@@ -149,6 +168,33 @@ def expected_calibration_error(probabilities: Floats, right: Bools) -> float:
     table = reliability(probabilities, right)
     total = sum(count for _, _, count in table)
     return sum(abs(stated - held) * count for stated, held, count in table) / total if total else 0.0
+
+
+def label_rows(truth: Bools, given: Bools, names: Sequence[str], *, samples: int) -> dict[str, dict[str, float]]:
+    """Each label's ``label_figures`` with their 95 % intervals.
+
+    :return: beside the figures, ``low`` and ``high`` of F1 and the like of ``precision_`` and ``recall_``.
+    """
+    figures, ends = label_figures(truth, given, names), label_intervals(truth, given, names, samples=samples)
+    hits = (truth & given).sum(axis=0)
+    for key, among in (("precision", given), ("recall", truth)):
+        for name, right, count in zip(names, hits, among.sum(axis=0), strict=True):
+            share = proportion(int(right), int(count))
+            ends[name] |= {f"{key}_low": share.low, f"{key}_high": share.high}
+    return {name: row | ends[name] for name, row in figures.items()}
+
+
+def calibration_figures(probabilities: Floats, given: Bools, truth: Bools) -> dict[str, float]:
+    """How well probabilities say what comes of them: calibration error of the labels given, log loss of every label.
+
+    To hold two sets of probabilities against each other, leave ``given`` the same: labels given by other thresholds are
+    other answers, and an error over other answers is no better or worse.
+
+    :param probabilities: shape (texts, labels), as ``given`` and ``truth``.
+    :return: ``ece``, and ``log_loss`` in nats a label and text; 0 of nothing.
+    """
+    loss = float(log_loss(truth.ravel(), probabilities.ravel(), labels=[False, True])) if truth.size else 0.0
+    return {"ece": expected_calibration_error(probabilities[given], truth[given]), "log_loss": loss}
 
 
 def reliability(probabilities: Floats, right: Bools) -> list[tuple[float, float, int]]:

@@ -88,6 +88,7 @@ class Probe:
     text: str
     labels: tuple[str, ...]
     frame: int
+    actor: str
     side: str
     depends: bool
     """Whether the right labels depend on the side."""
@@ -205,7 +206,7 @@ def _plain_text(path: Path, number: int, line: str) -> PlainText:
 def fill(file: ActorFile) -> list[Probe]:
     """Every frame with every actor that it asks about."""
     return [
-        Probe(_filled(frame.text, actor), truth, number, actor.side, frame.by_side is not None)
+        Probe(_filled(frame.text, actor), truth, number, actor.name, actor.side, frame.by_side is not None)
         for number, frame in enumerate(file.frames)
         for actor in file.actors
         if (truth := frame.truth(actor.side)) is not None

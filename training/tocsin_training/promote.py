@@ -222,7 +222,7 @@ def promote(
         worse = () if champion is None or champion.digest == release.digest else faults(champion, release)
         if worse and force is None:
             raise PromotionError(
-                f"{release.name} is worse than {champion.name if champion else 'nothing'} beyond the margins:\n  "
+                f"{release.name} does not replace {champion.name if champion else 'nothing'}:\n  "
                 + "\n  ".join(worse)
                 + '\n`tocsin compare` shows it all; --force "REASON" promotes it all the same.'
             )

@@ -18,12 +18,15 @@ from tocsin.calibration import Calibration, ReviewPromise
 from tocsin.classifier import Scores
 from tocsin_training.arrays import Bools, Floats
 from tocsin_training.metrics import (
+    Interval,
+    difference,
     f1_figures,
     false_alarms,
     proportion,
     review_shares,
     top_answers,
     top_is_right,
+    wilson,
 )
 from tocsin_training.report import Grid, percent, percent_interval
 
@@ -64,9 +67,7 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
     if figures["held"] is None:
         return promise, f"On {split}: not put to the test, for every text goes to review."
     right = promise_verdict(figures["held"], possible=figures["high"] >= figures["target_accuracy"])
-    sent = promise_verdict(
-        figures["review_share_held"], possible=figures["review_share_low"] <= figures["validation_review_share"]
-    )
+    sent = promise_verdict(figures["review_share_held"], possible=_sent_beyond_promise(figures).low <= 0)
     return promise, (
         f"On {split}: {right}. {percent(figures['accuracy'])} of {figures['answers']:,} first answers are right "
         f"(95 % interval {percent_interval(figures['low'], figures['high'])}). The share sent to review: {sent}. "
@@ -75,10 +76,22 @@ def promise_sentences(figures: Figures, split: str) -> tuple[str, str]:
     )
 
 
+def _sent_beyond_promise(figures: Figures) -> Interval:
+    """The share sent to review less the one promised, which is a share of so many validation texts and as uncertain.
+
+    Of releases that do not say how many, it is taken as exact.
+    """
+    share, texts = figures["validation_review_share"], figures.get("validation_texts")
+    promised = Interval(share, *((share, share) if texts is None else wilson(share, texts)))
+    sent = Interval(*(figures[f"review_share{end}"] for end in ("", "_low", "_high")))
+    return difference(promised, sent)
+
+
 def promise_verdict(held: bool, *, possible: bool) -> str:
     """What became of a figure that was promised.
 
-    :param possible: whether the interval of what was measured reaches what was promised.
+    :param possible: whether the interval of what was measured, or of its difference from another measurement, reaches
+        what was promised.
     """
     if held:
         return "held"
@@ -116,14 +129,19 @@ def objective_figures(
 
 def _objective(given: Bools, truth: Bools, reasons: Sequence[str | None]) -> Figures:
     hits, labels = int((given & truth).sum()), int(given.sum())
-    precision = proportion(hits, labels, of_none=1.0)
+    precision, recall = proportion(hits, labels, of_none=1.0), proportion(hits, int(truth.sum()))
+    alarms = false_alarms(given, reasons)["all"]
     return {
         "precision": precision.value,
         "low": precision.low,
         "high": precision.high,
-        "recall": hits / max(int(truth.sum()), 1),
+        "recall": recall.value,
+        "recall_low": recall.low,
+        "recall_high": recall.high,
         "weighted_f1": f1_figures(truth, given)["weighted_f1"],
-        "false_alarms": false_alarms(given, reasons)["all"]["share"],
+        "false_alarms": alarms["share"],
+        "false_alarms_low": alarms["low"],
+        "false_alarms_high": alarms["high"],
         "labels": labels,
     }
 

@@ -20,7 +20,7 @@ import numpy as np
 from tocsin.classifier import EventClassifier, Scores
 from tocsin.taxonomy import Taxonomy
 from tocsin_training import plots
-from tocsin_training.arrays import Bools
+from tocsin_training.arrays import Bools, Floats
 from tocsin_training.augment import drop_punctuation, misspell
 from tocsin_training.corpus import label_matrix
 from tocsin_training.coverage import length_band, ordered
@@ -46,6 +46,10 @@ ALL = "all"
 SPLIT = "the corpus"
 """Stands where a side would, for texts of the corpus, whoever did it."""
 _SEED = 0
+_DEALS = 9999
+"""Times that actors are dealt to the sides by chance."""
+_SHOWN_BELOW = 0.05
+"""Chance of so great a difference between sides under which it is called one."""
 _FEWEST = 10
 """Texts below which a share is not called the worst of several: chance would choose it."""
 _SHOWN = {region(NOWHERE): "no country", UNKNOWN: "not recorded"}
@@ -228,6 +232,7 @@ def actor_figures(asked: Sequence[Probe], given: Bools, confusions: Sequence[Con
             "flipped": _by_side(asked, alike, flipped),
             "right_where_the_side_decides": _by_side(asked, depends, right),
         },
+        "sides_differ_p": _sides_differ_p(asked, alike, flipped),
         "frames": len({probe.frame for probe in asked}),
         "frames_read_alike": _share_of_frames(asked, alike, flipped),
         "confusions": {
@@ -243,6 +248,31 @@ def _differs_from_its_frame(asked: Sequence[Probe], given: Bools) -> Bools:
         answers[probe.frame][row.tobytes()] += 1
     commonest = {frame: counts.most_common(1)[0][0] for frame, counts in answers.items()}
     return np.array([row.tobytes() != commonest[probe.frame] for probe, row in zip(asked, given, strict=True)])
+
+
+def _sides_differ_p(asked: Sequence[Probe], rows: Iterable[int], holds: Bools) -> float | None:
+    """How often shares by side would differ so much if actors were dealt to the sides by chance (a permutation test).
+
+    What is dealt is actors with all their sentences, for a name that is read badly is so in each of them. None where
+    something holds of no sentence or of all, so that there is nothing to differ.
+    """
+    of_actor: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
+    for row in rows:
+        of_actor[asked[row].side, asked[row].actor].append(bool(holds[row]))
+    shares = np.array([np.mean(held) for held in of_actor.values()])
+    if not len(shares) or shares.min() == shares.max():
+        return None
+    side_of = np.array([side for side, _ in of_actor])
+    member = side_of[:, None] == np.unique(side_of)
+
+    def spread(dealt: Floats) -> Floats:
+        """Between sides, as in an analysis of variance, but for what no dealing changes."""
+        result: Floats = ((dealt @ member) ** 2 / member.sum(axis=0)).sum(axis=-1)
+        return result
+
+    dealt = np.random.default_rng(_SEED).permuted(np.tile(shares, (_DEALS, 1)), axis=1)
+    # Rounding must not make the same spread a smaller one.
+    return float((1 + (spread(dealt) >= spread(shares) - 1e-9).sum()) / (1 + _DEALS))
 
 
 def _share_of_frames(asked: Sequence[Probe], rows: Iterable[int], flipped: Bools) -> float | None:
@@ -449,9 +479,9 @@ def cautions(figures: Figures) -> list[str]:
         if side is not None and sides[side]["count"]:
             least = min(sides, key=lambda name: float(sides[name]["share"]))
             said.append(
-                f"It does not read every side alike: of sentences that should be read alike whoever acts, the answer "
-                f"flips for {_counted(sides[side])} where the side is `{side}`, and for {_counted(sides[least])} where "
-                f"it is `{least}`. Do not compare sides by counts of its labels alone."
+                f"{_verdict_on_sides(actors)}: of sentences that should be read alike whoever acts, the answer flips "
+                f"for {_counted(sides[side])} where the side is `{side}`, the most, and for {_counted(sides[least])} "
+                f"where it is `{least}`, the least. Do not compare sides by counts of its labels alone."
             )
         decided = {name: row for name, row in actors["sides"]["right_where_the_side_decides"].items() if name != ALL}
         if decided:
@@ -473,6 +503,15 @@ def cautions(figures: Figures) -> list[str]:
                 f"({percent_interval(row['low'], row['high'])}, {row['texts']} texts{worst})."
             )
     return said
+
+
+def _verdict_on_sides(actors: Figures) -> str:
+    # Figures that an earlier version measured lack it.
+    chance = actors.get("sides_differ_p")
+    if chance is None:
+        return "No difference beyond chance was shown between sides"
+    said = "It does not read every side alike" if chance < _SHOWN_BELOW else "No difference beyond chance was shown"
+    return f"{said} (p = {chance:.2g} of a permutation test over actors)"
 
 
 def _counted(row: Figures) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from tocsin import InputError, UsageError
+from tocsin.text import excel_separator
 from tocsin_serving.batch.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -35,8 +35,6 @@ from tocsin_serving.batch.files import Input
 
 # The last two are Hive's and ASCII's own; more could be part of a column's name.
 _DELIMITERS = ",;\t|^~\x01\x1f"
-# Excel's word on the delimiter, above the header.
-_SEPARATOR = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 # Of what the columns that are added are made, beside letters and digits.
 _ADDED_CHARACTERS = frozenset(' ,:"{}[].-_/\\')
 MAX_CELL = 64 * 1024 * 1024
@@ -62,9 +60,9 @@ class CsvRecords:
         first_line = self._next_line().removeprefix("\ufeff" if self.mark else "")
         self.separator = ""
         """Excel's line above the header, which the output has too."""
-        if named := _SEPARATOR.fullmatch(first_line):
+        if named := excel_separator(first_line):
             self.separator, self._before, first_line = first_line, 1, self._next_line()
-            given = replace(given, delimiter=given.delimiter or named[1])
+            given = replace(given, delimiter=given.delimiter or named)
         if given.delimiter is None and not given.header:
             raise UsageError(f"{source.name}: --no-header needs --delimiter, for there are no names to tell it by")
         self.dialect = replace(given, delimiter=given.delimiter or delimiter_of(first_line, column, given))

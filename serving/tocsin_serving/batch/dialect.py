@@ -148,7 +148,7 @@ def _character(option: str, value: str) -> str:
 def _encoding(name: str) -> str:
     """Python's name of an encoding.
 
-    :raises UsageError: it knows none of that name.
+    :raises UsageError: it knows none of that name, or files in it are not read.
     """
     try:
         # Other codecs than those of text refuse to encode one.
@@ -159,4 +159,6 @@ def _encoding(name: str) -> str:
             f"--encoding {name}: no such encoding. Common ones: utf-8, utf-16, cp1252 (Western Windows), latin-1, "
             "cp1251, cp1256, gb18030, shift_jis."
         ) from error
+    if found.startswith("utf-32"):
+        raise UsageError(f"--encoding {name}: UTF-32 is not read; save the file as UTF-8")
     return UTF8 if found == "utf-8-sig" else found

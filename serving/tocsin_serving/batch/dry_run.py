@@ -133,9 +133,10 @@ def dry_run_with_estimate(files: Sequence[FilePair], options: JobOptions) -> Non
 
     :raises UsageError: the job would be refused, which is said after the estimate.
     """
+    release = ReleaseRecord.of(open_release(options))
     unread, refused = dict[FilePair, TocsinError](), None
     try:
-        unread = check_before(files, options, trial=True)
+        unread = check_before(files, options, release, trial=True)
     except UsageError as error:
         refused = error
     for failure in unread.values():

@@ -201,17 +201,19 @@ class Input:
 def readable(source: Input) -> Iterator[None]:
     """Tell a damaged file from a disk or a store in trouble, after which a job may go on.
 
-    Arrow's own faults carry no error number; the system's do.
+    Arrow's own faults are plain errors without a number; the system's have one, and those of stores are of other kinds.
 
     :raises InputError: the content cannot be read.
+    :raises TocsinError: a store is in trouble.
     """
-    try:
-        with reaching(source.where):
+    with reaching(source.where):
+        try:
             yield
-    except (OSError, pa.ArrowException) as error:
-        if getattr(error, "errno", None) is not None or isinstance(error, (TimeoutError, ConnectionError)):
-            raise
-        raise InputError(f"{source.name} cannot be read: {error}") from error
+        except (OSError, pa.ArrowException) as error:
+            numbered = getattr(error, "errno", None) is not None
+            if numbered or (isinstance(error, OSError) and type(error) not in (OSError, FileNotFoundError)):
+                raise
+            raise InputError(f"{source.name} cannot be read: {error}") from error
 
 
 def _opened(where: Place, *, seekable: bool) -> BinaryIO:
@@ -243,13 +245,19 @@ def compress(source: Path, target: Path, codec: str) -> None:
         shutil.copyfileobj(plain, packed, _BUFFER_BYTES)
 
 
-def fingerprint(where: Place) -> str:
-    """Something cheap that changes when a file is written again: the store's tag, or size and time."""
-    if isinstance(where, Path):
-        found = where.stat()
-        return f"{found.st_size} bytes, {found.st_mtime_ns}"
-    with reaching(where):
-        return str(where.fs.ukey(where.path))
+def fingerprint(where: Place) -> str | None:
+    """Something cheap that changes when a file is written again: the store's tag, or size and time.
+
+    :return: none: there is no such file.
+    """
+    try:
+        if isinstance(where, Path):
+            found = where.stat()
+            return f"{found.st_size} bytes, {found.st_mtime_ns}"
+        with reaching(where):
+            return str(where.fs.ukey(where.path))
+    except FileNotFoundError:
+        return None
 
 
 def deliver(source: Path, target: Place) -> None:

@@ -109,6 +109,8 @@ class FileSummary(Counts):
     files: FilePair
     failure: TocsinError | None = None
     """Why the file was not scored; none: it was."""
+    left_as_it_was: bool = field(default=False, compare=False)
+    """An earlier run had finished the output, and these are its counts."""
     rows_kept: int = field(default=0, compare=False)
     """Of the rows read, those that an earlier run had done."""
     seconds: float = field(default=0.0, compare=False)
@@ -134,7 +136,7 @@ class FileSummary(Counts):
         return (
             f"{self.files.source_name}: {self.rows_read:,} rows read = {self.rows_scored:,} scored{written} "
             f"{'on stdout' if streamed else f'in {self.files.target}'} + {self.rows_rejected:,} rejected"
-            f"{f' {where}' if self.rows_rejected else ''}"
+            f"{f' {where}' if self.rows_rejected else ''}{'; left as it was' if self.left_as_it_was else ''}"
         )
 
 
@@ -243,22 +245,24 @@ def score_file(
 def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed | None = None) -> list[FileSummary]:
     """Score files one after the other with the same workers; see `score_file`.
 
-    A file that cannot be read keeps no others from being scored: its summary says why.
+    A file that cannot be read, or whose output is not this job's to write, keeps no others from being scored: its
+    summary says why.
 
     :raises TocsinError: no file can be read, or the job cannot go on; unfinished outputs are kept for ``resume``.
     """
     progressed, release = progressed or _ignore, open_release(options)
-    unread = check_before(pairs, options)
+    record = ReleaseRecord.of(release)
+    unread = check_before(pairs, options, record)
     summaries = {pair: FileSummary(pair, error) for pair, error in unread.items()}
     for summary in summaries.values():
         progressed(summary, 1.0)
     others = [pair for pair in pairs if pair not in unread]
-    job = _Job(options, ReleaseRecord.of(release), progressed)
+    job = _Job(options, record, progressed)
     with _engine(release, others, options) as score:
         for pair in others:
             try:
                 summaries[pair] = job.stream(pair, score) if pair.target == STREAM else job.file(pair, score)
-            except InputError as error:
+            except (InputError, UsageError) as error:
                 if len(pairs) == 1:
                     raise
                 summaries[pair] = FileSummary(pair, error)
@@ -400,12 +404,15 @@ def _workspace(pair: FilePair, options: JobOptions) -> Workspace:
     return Workspace.of(pair.target, options.work_dir)
 
 
-def check_before(pairs: Sequence[FilePair], options: JobOptions, *, trial: bool = False) -> dict[FilePair, TocsinError]:
+def check_before(
+    pairs: Sequence[FilePair], options: JobOptions, release: ReleaseRecord, *, trial: bool = False
+) -> dict[FilePair, TocsinError]:
     """Refuse what can be refused before any work.
 
+    :param release: that is to answer.
     :param trial: write nothing, and look no further than at the beginning of files.
     :return: files that cannot be read, and why; the others can be scored.
-    :raises TocsinError: none can be read, or an output cannot be written.
+    :raises TocsinError: none can be read, or an output cannot be written or resumed.
     """
     files = [pair for pair in pairs if pair.source != STREAM]
     unread = _faults(files, lambda pair: _check_start(pair, options))
@@ -413,7 +420,7 @@ def check_before(pairs: Sequence[FilePair], options: JobOptions, *, trial: bool 
     for pair in pairs:
         if pair not in unread:
             with disk_errors(pair, lambda: "Nothing was scored."):
-                _check_target(pair, options, trial=trial)
+                _check_target(pair, options, release, trial=trial)
     if not trial:
         unread |= _faults([pair for pair in files if pair not in unread], lambda pair: _check_rest(pair, options))
         _refuse_all(pairs, unread)
@@ -447,10 +454,12 @@ def _check_rest(pair: FilePair, options: JobOptions) -> None:
         reading.check()
 
 
-def _check_target(pair: FilePair, options: JobOptions, *, trial: bool) -> None:
+def _check_target(pair: FilePair, options: JobOptions, release: ReleaseRecord, *, trial: bool) -> None:
     if pair.target != STREAM:
         check_folder(pair, trial=trial)
         _check_output(pair, options)
+        if options.resume:
+            _check_alike(pair, options, release)
     elif options.resume:
         raise UsageError("A job that writes to stdout cannot be resumed; leave --resume out")
 
@@ -485,6 +494,35 @@ def _check_output(pair: FilePair, options: JobOptions) -> None:
         raise UsageError(
             f"{pair.target} is unfinished: {progress.counts.rows_read:,} rows are kept. "
             "--resume goes on, --overwrite starts anew."
+        )
+
+
+def _check_alike(pair: FilePair, options: JobOptions, release: ReleaseRecord) -> None:
+    """Refuse to resume by another release, other settings or versions: they are the whole job's, not this file's.
+
+    Whether input and output are as they were takes reading them, and is seen when the file's turn comes.
+
+    :raises UsageError: saying what differs.
+    """
+    manifest, progress = _manifest(pair), _workspace(pair, options).progress()
+    differences = [] if manifest is None else _changes(manifest.identity, pair, options, release)
+    if progress is not None and (manifest is None or differences):
+        _check_begun(pair, _changes(progress.identity, pair, options, release))
+    elif differences and not options.overwrite:
+        check_absent(pair, differences)
+
+
+def _changes(made: Identity, pair: FilePair, options: JobOptions, release: ReleaseRecord) -> list[str]:
+    """In words, what a job has otherwise than one before it, the input left aside."""
+    return made.differences(_identity(pair, options, release, made.input))
+
+
+def _check_begun(pair: FilePair, changes: Sequence[str]) -> None:
+    """:raises UsageError: there are changes since an output was begun."""
+    if changes:
+        raise UsageError(
+            f"{pair.target} was begun otherwise: {'; '.join(changes)}. "
+            "Resume it as it was begun, or start anew with --overwrite and without --resume."
         )
 
 
@@ -546,12 +584,14 @@ class _Job:
     def _file(self, pair: FilePair, workspace: Workspace, score: ScoreChunks) -> FileSummary:
         where = _copied_pipe(workspace.input) if pair.source == STREAM else pair.source
         seen = fingerprint(where)
-        identity = self._identity(pair, where)
+        if seen is None:
+            raise InputError(f"{pair.source_name} is not there any more.")
+        identity = _identity(pair, self._options, self._release, FileRecord.of(where, pair.source_name))
         before = _manifest(pair) if self._options.resume else None
         differences = [] if before is None else _differences(pair, before, identity)
         if before is not None and not differences:
             workspace.forget()
-            return _summary(pair, before.counts)
+            return FileSummary(pair, left_as_it_was=True, **vars(before.counts))
         progress = self._begin(pair, workspace, identity, differences)
         if not progress.finished:
             if pair.source == STREAM:
@@ -560,18 +600,10 @@ class _Job:
                 writer = self._score(pair, workspace, progress, source, score)
             if fingerprint(where) != seen:
                 workspace.forget()
-                raise InputError(f"{pair.source} was changed while it was read. Run the job again.")
+                raise InputError(f"{pair.source_name} was changed while it was read. Run the job again.")
             _finish(pair, workspace, progress, writer)
         _publish(pair, workspace, progress)
         return _summary(pair, progress.counts)
-
-    def _identity(self, pair: FilePair, where: Place) -> Identity:
-        return Identity(
-            input=FileRecord.of(where, pair.source_name),
-            release=self._release,
-            settings=_settings(pair, self._options),
-            versions=package_versions(),
-        )
 
     def _begin(self, pair: FilePair, workspace: Workspace, identity: Identity, differences: Sequence[str]) -> Progress:
         """The journal to go on with, or a new one.
@@ -586,11 +618,7 @@ class _Job:
             check_absent(pair, differences)
         if progress is None:
             return Progress(identity=identity, counts=Counts(), started=_now())
-        if changes := progress.identity.differences(identity):
-            raise UsageError(
-                f"{pair.target} was begun otherwise: {'; '.join(changes)}. "
-                "Resume it as it was begun, or start anew with --overwrite and without --resume."
-            )
+        _check_begun(pair, progress.identity.differences(identity))
         progress.resumed += 1
         return progress
 
@@ -631,6 +659,10 @@ class _Job:
         """
         check_answers(chunk, answers, self._options.shape)
         counts.add(chunk, answers)
+
+
+def _identity(pair: FilePair, options: JobOptions, release: ReleaseRecord, source: FileRecord) -> Identity:
+    return Identity(input=source, release=release, settings=_settings(pair, options), versions=package_versions())
 
 
 def _settings(pair: FilePair, options: JobOptions) -> dict[str, str | bool | None]:

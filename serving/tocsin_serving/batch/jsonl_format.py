@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from hashlib import sha256
@@ -184,8 +185,11 @@ def _parse(line: bytes) -> dict[str, Any] | str:
         return f"not valid UTF-8 at byte {error.start + 1}"
     except RecursionError:
         return "not valid JSON: nested too deeply"
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         return f"not valid JSON: {error}"
+    except ValueError:
+        # Python's guard against numbers that take long to read; those who read the output would meet it too.
+        return f"holds an integer of more than {sys.get_int_max_str_digits():,} digits"
     return record if isinstance(record, dict) else f"not a JSON object but {type(record).__name__}"
 
 

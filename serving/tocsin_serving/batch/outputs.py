@@ -40,12 +40,16 @@ MANIFEST_SUFFIX = ".manifest.json"
 _PARQUET_MAGIC = b"PAR1"
 _UNPACK = {".gz": "gunzip", ".zst": "unzstd"}
 _UTF16 = "UTF-16 text; save it as UTF-8"
+_UTF32 = "UTF-32 text; save it as UTF-8"
 # First bytes of what people rename by mistake.
 _OTHER_MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "a zip file or an Excel workbook",
     b"%PDF": "a PDF",
+    # Before UTF-16, whose mark is the beginning of this one.
+    codecs.BOM_UTF32_LE: _UTF32,
+    codecs.BOM_UTF32_BE: _UTF32,
     b"\xff\xfe": _UTF16,
     b"\xfe\xff": _UTF16,
     _PARQUET_MAGIC: "Parquet",
@@ -171,6 +175,18 @@ def _keep_sources(pairs: Sequence[FilePair]) -> None:
                     f"{path} would be written, but {'it' if source == path else f'it is {source}, which'} is read. "
                     "Choose another OUTPUT."
                 )
+
+
+def check_apart(path: Path, pairs: Sequence[FilePair]) -> None:
+    """Refuse to write beside a job what would replace a file that it reads or writes, by whatever name.
+
+    :raises UsageError: naming both files.
+    """
+    # What is not there yet is known by where its name leads.
+    known = {path.resolve(), _identity(path)} - {None}
+    for where in (where for pair in pairs for where in (pair.source, pair.target, pair.rejects, pair.manifest)):
+        if isinstance(where, Path) and not known.isdisjoint({where.resolve(), _identity(where)}):
+            raise UsageError(f"{path} would replace {where}, which this job reads or writes. Choose another name.")
 
 
 def _identity(where: Place) -> Hashable:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +47,9 @@ class Display:
     ) -> None:
         self._console, self._every, self._clock, self._said = console, every, clock, clock()
         self._places = {pair: place for place, pair in enumerate(pairs)}
+        self._weights = _weights(pairs)
+        self._passed = [0, *accumulate(self._weights)]
+        """Weight of the files before each one, and of all."""
         self._before = 0, 0
         """Rows and rejects of the files before the one at work."""
         self._file: FileSummary | None = None
@@ -60,7 +66,7 @@ class Display:
             speed_estimate_period=_LATELY,
         )
         several = len(pairs) > 1
-        self._all = self._bars.add_task("", total=len(pairs), counts="") if several else None
+        self._all = self._bars.add_task("", total=self._passed[-1], counts="") if several else None
         self._one = self._bars.add_task("", total=1.0, counts="")
 
     def __enter__(self) -> Self:
@@ -88,7 +94,8 @@ class Display:
             place = self._places[summary.files]
             counts = f"{rows + summary.rows_read:,} rows, {rejects + summary.rows_rejected:,} rejected"
             name = f"{place:,} of {len(self._places):,} files"
-            self._bars.update(self._all, description=name, completed=place + share, counts=counts)
+            done = self._passed[place] + share * self._weights[place]
+            self._bars.update(self._all, description=name, completed=done, counts=counts)
         if self._bars.disable and self._clock() - self._said >= self._every:
             self._said = self._clock()
             self._say("; ".join(map(self._line, self._bars.task_ids)))
@@ -110,6 +117,16 @@ class Display:
     def _say(self, text: str) -> None:
         if self._console is not None:
             self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _weights(pairs: Sequence[FilePair]) -> list[int]:
+    """What share of all each file is: bytes, where they are told without asking a store; else files count alike."""
+    # Of a file that is gone the job will tell.
+    with suppress(OSError):
+        sizes = [pair.source.stat().st_size for pair in pairs if isinstance(pair.source, Path)]
+        if len(sizes) == len(pairs) and sum(sizes) > 0:
+            return sizes
+    return [1] * len(pairs)
 
 
 def duration(seconds: float) -> str:

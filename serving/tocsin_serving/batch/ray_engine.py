@@ -50,6 +50,8 @@ _KEY_FIELDS = (
     pa.field("chunk", pa.int64()),
     # SHA-256 of the texts.
     pa.field("digest", pa.string()),
+    # Why the file breaks off in place of this chunk; none where it does not.
+    pa.field("fault", pa.string()),
 )
 _TO_SCORE = pa.schema(
     [
@@ -90,8 +92,8 @@ def ray_scoring(
     """
     checked = Release.open(release.folder)
     with _connected(address, workers), _plain_errors():
-        packed, size = PackedRelease.of(checked, cascade=cascade), workers or _cluster_cpus()
-        with closing(_Files(expected, lambda files: _pipeline(files, packed, shape, size))) as files:
+        packed = PackedRelease.of(checked, cascade=cascade)
+        with closing(_Files(expected, lambda files: _pipeline(files, packed, shape, workers))) as files:
             yield files.score
 
 
@@ -122,7 +124,7 @@ class _Files:
         number, _ = self._coming.popleft()
         try:
             yield from _paired(number, chunks, self._answers)
-        except InputError:
+        except (InputError, UsageError):
             # Another file's answers do not come behind these.
             self.close()
             raise
@@ -190,8 +192,13 @@ def unpack_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"tocsin-{os.getuid()}"
 
 
-def _pipeline(files: Sequence[ReadChunks], release: PackedRelease, shape: Shape, workers: int) -> ray.data.Dataset:
-    """Files to answers as a dataset of which a row is a chunk, so that Ray never cuts or joins one."""
+def _pipeline(
+    files: Sequence[ReadChunks], release: PackedRelease, shape: Shape, workers: int | None
+) -> ray.data.Dataset:
+    """Files to answers as a dataset of which a row is a chunk, so that Ray never cuts or joins one.
+
+    :param workers: at most; none for as many as there are CPUs, those of machines that join later among them.
+    """
     dataset: ray.data.Dataset = ray.data.read_datasource(
         _ChunkSource(files),
         override_num_blocks=len(files),
@@ -204,8 +211,9 @@ def _pipeline(files: Sequence[ReadChunks], release: PackedRelease, shape: Shape,
         fn_constructor_args=(release, shape, package_versions()),
         batch_size=None,
         batch_format="pyarrow",
-        # The pool shrinks when it runs idle, which frees a CPU for a worker that died and starts anew.
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        # The pool shrinks when it runs idle, which frees a CPU for a worker that died and starts anew; it grows while
+        # there is work and a free CPU.
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers or _cluster_cpus()),
         num_cpus=1,
     )
     dataset.context.enable_progress_bars = False
@@ -237,13 +245,20 @@ class _ChunkSource(ray.data.Datasource):
 
 def _reading(file: int, read: ReadChunks) -> Callable[[], Iterator[pa.Table]]:
     def rows() -> Iterator[pa.Table]:
-        for number, chunk in enumerate(read()):
-            key = _key(file, number, chunk)
-            values = [*key, chunk.texts, chunk.numbers]
-            row = dict(zip(_TO_SCORE.names, ([value] for value in values), strict=True))
-            yield pa.table(row, schema=_TO_SCORE)
+        number = -1
+        try:
+            for number, chunk in enumerate(read()):
+                yield _row(*_key(file, number, chunk), None, chunk.texts, chunk.numbers)
+        except InputError as error:
+            # Told in its place: raised here, it would end the files before this one, too.
+            yield _row(file, number + 1, "", str(error), [], [])
 
     return rows
+
+
+def _row(*values: object) -> pa.Table:
+    row = dict(zip(_TO_SCORE.names, ([value] for value in values), strict=True))
+    return pa.table(row, schema=_TO_SCORE)
 
 
 def _key(file: int, number: int, chunk: Chunk) -> Key:
@@ -273,6 +288,8 @@ class _Worker:
         return pa.Table.from_pylist([self._scored(row) for row in chunks.to_pylist()], schema=_SCORED)
 
     def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["fault"] is not None:
+            return {name: row.get(name) for name in _SCORED.names}
         texts = row["texts"]
         answers = self._score(Chunk(None, texts, np.array(row["numbers"], dtype=np.int64), [], len(texts)))
         return {
@@ -299,12 +316,17 @@ def _packed(table: pa.Table) -> bytes:
 
 
 def _answers(dataset: ray.data.Dataset) -> Generator[tuple[Key, Answers], None, None]:
-    """Every chunk's answers in order, as the cluster makes them."""
+    """Every chunk's answers in order, as the cluster makes them.
+
+    :raises InputError: a file breaks off where the cluster reads it.
+    """
     batches: Iterable[pa.Table] = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     # Told apart where they arise: the job goes by the kind of error.
     with _plain_errors():
         for batch in batches:
             for row in batch.to_pylist():
+                if row["fault"] is not None:
+                    raise InputError(row["fault"])
                 columns = pa.ipc.open_stream(row["columns"]).read_all()
                 tally = Tally.from_json(row["tally"])
                 answers = Answers(columns, np.array(row["parents"], dtype=np.intp), tally)

@@ -35,13 +35,26 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Renaming:
-    """Old label identifier -> label of the new taxonomy."""
+    """Old label identifier -> label of the new taxonomy.
+
+    :raises UsageError: a new name is no label's.
+    """
 
     renamed: Mapping[str, str]
     taxonomy: Taxonomy
     prefix: str = ""
     """What stands before the names of the columns that scoring added."""
     _labels: dict[str, Label] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if strange := {old: new for old, new in self.renamed.items() if new not in self.taxonomy.names}:
+            lines = ", ".join(f'{old} = "{new}"' for old, new in strange.items())
+            raise UsageError(f"the new taxonomy has no such label: {lines}. It has: {', '.join(self.taxonomy.names)}")
+
+    @property
+    def unmet(self) -> list[str]:
+        """Old names of the map that no row had so far."""
+        return [old for old in self.renamed if old not in self._labels]
 
     def label(self, old: str) -> Label:
         """The new label of an old one.

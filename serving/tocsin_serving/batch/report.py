@@ -12,10 +12,12 @@ import importlib.util
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,9 @@ from tocsin.disk import atomic
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import CsvRecords
-from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, readable
+from tocsin_serving.batch.files import STREAM, FileFormat, Input, Place, naming_faults, printable, readable
 from tocsin_serving.batch.job import FileSummary, JobOptions
+from tocsin_serving.batch.outputs import FilePair, check_apart
 from tocsin_serving.batch.parquet_format import open_parquet
 from tocsin_serving.batch.tally import Tally
 
@@ -78,9 +81,9 @@ class Findings:
     """Texts with an event and no day, or one of a year that is not drawn."""
     model_versions: set[str] = field(default_factory=set)
 
-    def add(self, row: dict[str, Any], options: JobOptions) -> None:
-        """Take in one output row."""
-        events = _events(row, options)
+    def add(self, rows: Sequence[dict[str, Any]], options: JobOptions) -> None:
+        """Take in the output rows of a text: one, or under ACLED's names one for each event."""
+        row, events = rows[0], [event for row in rows for event in _events(row, options)]
         # A JSON text may hold half a character; what was scored, and what `text_sha256` is of, is this.
         text = replace_lone_surrogates(row[_text_column(options)])
         needs_review = row[f"{options.prefix}needs_review"] in (True, "true")
@@ -109,11 +112,13 @@ class Findings:
         return sorted(chosen, key=lambda sample: -sample.probability)
 
 
-def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
+def check_report(path: Path, pairs: Sequence[FilePair], *, overwrite: bool, resume: bool = False) -> None:
     """Refuse a report that could not be written, before any work is done.
 
+    :param pairs: what the job reads and writes.
     :param resume: a report that is there may be this job's own, and is then written again.
-    :raises UsageError: it exists, its name is no page's or cannot be used, or a package is missing.
+    :raises UsageError: it exists, its name is no page's, another file's of the job or cannot be used, or a package is
+        missing.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -121,6 +126,7 @@ def check_report(path: Path, *, overwrite: bool, resume: bool = False) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report writes a page: {path} should end in .html")
     with naming_faults():
+        check_apart(path, pairs)
         if path.exists() and not overwrite and not (resume and _is_report(path)):
             raise UsageError(f"{path} exists; --overwrite replaces it.")
         if not path.parent.is_dir():
@@ -133,14 +139,19 @@ def _is_report(path: Path) -> bool:
 
 
 def write_report(path: Path, summaries: Sequence[FileSummary], options: JobOptions) -> None:
-    """Write the page about complete outputs.
+    """Write the page about complete outputs, which names the files that have none.
 
     :raises TocsinError: it cannot be made; the outputs stay.
     """
+    scored = [summary for summary in summaries if summary.failure is None]
+    # A failure may name a file by bytes that are no UTF-8.
+    failures = [
+        (summary.files.source_name, printable(str(summary.failure))) for summary in summaries if summary.failure
+    ]
     try:
-        findings = _read(summaries, options)
+        findings = _read(scored, options)
         with atomic(path) as file:
-            file.write(_page(summaries, findings, options).encode())
+            file.write(_page(scored, failures, findings, options).encode())
     except OSError as error:
         reason = error.strerror or error
         raise TocsinError(f"The report {path} cannot be made: {reason}. The outputs are complete.") from error
@@ -152,9 +163,24 @@ def _read(summaries: Sequence[FileSummary], options: JobOptions) -> Findings:
         where = options.stdout_copy if files.target == STREAM else files.target
         if where is None:
             raise UsageError("What went to stdout can be reported on only if a copy is kept")
-        for row in output_rows(where, files.target_format, options, _needed(options)):
-            findings.add(row, options)
+        for rows in _by_text(output_rows(where, files.target_format, options, _needed(options)), options):
+            findings.add(rows, options)
     return findings
+
+
+def _by_text(rows: Iterable[dict[str, Any]], options: JobOptions) -> Iterator[list[dict[str, Any]]]:
+    """An output's rows, those of one text together: they are neighbours."""
+    if not options.acled:
+        return ([row] for row in rows)
+    return (list(same) for _, same in groupby(rows, itemgetter(*_place(options))))
+
+
+def _place(options: JobOptions) -> Iterator[str]:
+    """The columns that tell, where a row is an event, of which text."""
+    if options.acled:
+        yield f"{options.prefix}document_row"
+        if options.split_sentences:
+            yield f"{options.prefix}sentence_number"
 
 
 def output_rows(
@@ -182,7 +208,7 @@ def _needed(options: JobOptions) -> list[str]:
     added = (options.prefix + name for name in (*events, "needs_review", "model_version"))
     dates = () if options.date_column is None else (options.date_column,)
     # Once each: the dates may be in the text's own column.
-    return list(dict.fromkeys((*added, _text_column(options), *dates)))
+    return list(dict.fromkeys((*added, *_place(options), _text_column(options), *dates)))
 
 
 def _text_column(options: JobOptions) -> str:
@@ -235,7 +261,10 @@ def _drawn(day: date | None) -> date | None:
     return day if day is not None and day.year in DRAWN_YEARS else None
 
 
-def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOptions) -> str:
+def _page(
+    summaries: Sequence[FileSummary], failures: Sequence[tuple[str, str]], findings: Findings, options: JobOptions
+) -> str:
+    """:param failures: files that were not scored, and why."""
     # Both come with an extra of their own.
     from jinja2 import Environment, StrictUndefined
 
@@ -245,6 +274,7 @@ def _page(summaries: Sequence[FileSummary], findings: Findings, options: JobOpti
     labels = sorted(findings.names, key=lambda label: (-tally.labels[label], label))
     return template.render(
         summaries=summaries,
+        failures=failures,
         tally=tally,
         rows_read=sum(summary.rows_read for summary in summaries),
         rows_rejected=sum(summary.rows_rejected for summary in summaries),

@@ -42,6 +42,13 @@ _FORKS = sys.platform == "linux"
 # What terminals and schedulers send to all processes of a job: its own process stops the others.
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
+_GONE = "A worker process died, perhaps for want of memory. Try fewer --workers."
+# Before its first line of ours, a new process runs the program that called.
+_NEVER_BEGAN = (
+    "The process that starts the workers ended before it began; why stands above. It first runs the program that calls "
+    'anew, so that must be a file, and call under `if __name__ == "__main__":`. workers=1 needs no such process.'
+)
+
 Score = Callable[[Chunk], Answers]
 MakeScore = Callable[[EventClassifier], Score]
 
@@ -79,6 +86,7 @@ class Workers:
         spawn = get_context("spawn")
         self._connection, self._theirs = spawn.Pipe()
         self._process = spawn.Process(target=_load_and_fork, args=(self._theirs, source, make, count))
+        self._begun = False
 
     def __enter__(self) -> Self:
         with _deaf_to_stop_signals():
@@ -98,9 +106,12 @@ class Workers:
     def ask(self, texts: list[str], numbers: NDArray[np.int64]) -> None:
         """Have a chunk's texts scored.
 
-        :raises TocsinError: the workers are gone.
+        :raises TocsinError: the workers are gone, or never came to be.
         """
-        with _plain_loss():
+        if not self._begun:
+            with _plain_loss(_NEVER_BEGAN):
+                self._begun = self._connection.recv()
+        with _plain_loss(_GONE):
             self._connection.send((texts, numbers))
 
     def answer(self) -> Answers:
@@ -108,7 +119,7 @@ class Workers:
 
         :raises TocsinError: the release cannot be loaded, or the workers are gone.
         """
-        with _plain_loss():
+        with _plain_loss(_GONE):
             answer: Answers | Exception = self._connection.recv()
         if isinstance(answer, Exception):
             raise answer
@@ -116,11 +127,11 @@ class Workers:
 
 
 @contextmanager
-def _plain_loss() -> Iterator[None]:
+def _plain_loss(message: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, ConnectionError) as error:
-        raise TocsinError("A worker process died, perhaps for want of memory. Try fewer --workers.") from error
+        raise TocsinError(message) from error
 
 
 @contextmanager
@@ -141,6 +152,9 @@ _score: Score | None = None
 
 def _load_and_fork(connection: Connection, source: WorkerSource, make: MakeScore, count: int) -> None:
     """Load a release, fork workers, and pass chunks to them and answers back until the job ends."""
+    # The job may be gone.
+    with suppress(ConnectionError):
+        connection.send(True)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
         _prepare(source, make)

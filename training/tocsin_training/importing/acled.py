@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.label_cells import names_in
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
 
@@ -23,12 +24,11 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
     text, event_type, sub_event_type = (columns.find(name) for name in ("notes", "event_type", "sub_event_type"))
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
-        note, name = cell(cells, text), cell(cells, sub_event_type) or cell(cells, event_type)
+        note, types = cell(cells, text), cell(cells, sub_event_type) or cell(cells, event_type)
         if not note:
             return NO_TEXT
-        if not name:
-            return Problem(NOT_CODED, "has neither a sub_event_type nor an event_type")
-        return Draft(note, (name,))
+        uncoded = "" if types else "has neither a sub_event_type nor an event_type"
+        return Draft(note, tuple(names_in(types, options.separator)), uncoded=uncoded)
 
     return read
 

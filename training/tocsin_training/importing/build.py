@@ -5,7 +5,6 @@ A corpus made here lies under its key: the hash of the files, the options and th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from array import array
@@ -42,13 +41,20 @@ from tocsin_training.importing.layouts import NO_REASON, NO_SPLIT
 from tocsin_training.importing.names import NameFinder, separator_of, suggest
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Foresight, Progress
-from tocsin_training.importing.reading import DATE, FileFacts, expand, file_facts, have_named, read_file, refusing
+from tocsin_training.importing.reading import (
+    DATE,
+    FileFacts,
+    expand,
+    file_facts,
+    have_named,
+    key_of,
+    read_file,
+    refusing,
+)
 from tocsin_training.importing.report import Doubt, FileReport, ImportReport, LabelCount, Together, UndecidedName
 from tocsin_training.importing.store import Coding, Store, Text
 from tocsin_training.importing.tables import Problem, shown
 
-_VERSION = 7
-"""Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 LEFT_OUT = "left-out.jsonl"
 """File in the corpus folder with the place and reason of all rows that were left out."""
 REFUSED = "refused"
@@ -195,6 +201,7 @@ def import_corpus(
             report = ImportReport(files=[], rows=0)
             work = _Work(store, facts, options, taxonomy, report, Path(scratch), progress)
             _survey(work)
+            report.options = _changed(options)
             if not report.refusals:
                 split = _split(work)
                 _write(work, split, Path(scratch) / "corpus", mixed)
@@ -221,16 +228,21 @@ def _scratch(root: Path) -> Iterator[str]:
 
 
 def _key(facts: list[FileFacts], options: ImportOptions, taxonomy_file: Path, mixed: Path | None) -> str:
-    parts = {
-        "version": _VERSION,
-        "files": [[each.path.name, each.sha256] for each in facts],
-        "options": options.model_dump(mode="json"),
-        "names": None if options.names is None or not options.names.is_file() else sha256(options.names),
-        "taxonomy": sha256(taxonomy_file),
-        "mixed": None if mixed is None else corpus_sha256(mixed),
-        "doubts": options.label_errors and can_doubt(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return key_of(
+        facts,
+        options,
+        taxonomy=sha256(taxonomy_file),
+        mixed=None if mixed is None else corpus_sha256(mixed),
+        doubts=options.label_errors and can_doubt(),
+    )
+
+
+def _changed(options: ImportOptions) -> dict[str, Any]:
+    """Those that are not at their defaults, as plain data; of a file only its name and its hash, for they travel."""
+    changed = options.model_dump(mode="json", exclude_defaults=True)
+    if options.names is not None:
+        changed["names"] = {"file": options.names.name, "sha256": sha256(options.names)}
+    return changed
 
 
 def _survey(work: _Work) -> None:
@@ -246,6 +258,7 @@ def _survey(work: _Work) -> None:
             bytes=each.size,
             sha256=each.sha256,
             lacks=each.lacks,
+            ignored=each.ignored,
         )
         for each in work.facts
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
 
@@ -23,10 +23,10 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
         if not snippet:
             return NO_TEXT
         if not code:
-            return Problem(NOT_CODED, "has no sub_type")
+            return Draft(snippet, (), uncoded="has no sub_type")
         return Draft(snippet, () if code in NOT_EVENTS else (ACLED_TYPES.get(code, code),))
 
     return read
 
 
-LAYOUT = Layout("CASE 2021 task 2", _told_by, _reader)
+LAYOUT = Layout("CASE 2021 task 2", _told_by, _reader, ignores=("separator",))

@@ -210,6 +210,9 @@ def _warnings(report: ImportReport, options: ImportOptions, what_to_do: dict[str
     for file in report.files:
         if file.lacks:
             yield f"{file.name} has no column {shown_list(file.lacks)}, so its own were read, those of {file.layout}"
+        for name in file.ignored:
+            option = f"--{name.replace('_', '-')}"
+            yield f"{option} plays no part in {file.name}, for its layout, {file.layout}, has labels of another form"
     if report.texts:
         yield from _of_codings(report)
         yield from _of_dates(report, options)

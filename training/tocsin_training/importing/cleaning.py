@@ -28,11 +28,23 @@ _DEBRIS = re.compile(
 
 _MONTH = r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
 _MONTH += r"|Nov(?:ember)?|Dec(?:ember)?)"
-_DAY = rf"(?:(?:\d{{1,2}}(?:st|nd|rd|th)?\s+)?{_MONTH}|{_MONTH}\s+\d{{1,2}})(?:,?\s+\d{{4}})?|\d{{1,2}}"
+_TO = r"\s*(?:-|–|and|to|until)\s*"
+# A number alone is no day but one of people or things, save as the first of two.
+_DAYS = rf"\d{{1,2}}(?:st|nd|rd|th)?(?:{_TO}\d{{1,2}}(?:st|nd|rd|th)?)?"
+_YEAR = r"(?:,?\s+(?:19|20)\d{2})?"
+_DATE = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+)?(?:the\s+)?(?:"
+_DATE += rf"(?:{_DAYS}\s+(?:of\s+)?)?{_MONTH}{_YEAR}|{_MONTH}\s+{_DAYS}{_YEAR}"
+_DATE += r"|\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)\d{2}|(?:19|20)\d{2}-\d{2}-\d{2})"
 _OPENING = re.compile(
-    r"^(?:As reported on|On|Around|Circa|By|Between|From|During|In)\s+"
+    # "Looting:" and the like, which ACLED sets before some.
+    r"(?:[^\W\d_]+(?:[ /-][^\W\d_]+){0,4}:\s+)?"
+    r"(?:As reported on|On|Around|Circa|By|Between|From|During|In)\s+"
     r"(?:the (?:night|evening|morning|afternoon|week) of\s+)?"
-    rf"(?:the\s+)?(?:{_DAY})(?:\s*(?:-|–|and|to|until)\s*(?:{_DAY}))?(?:\s*\([^()]{{1,60}}\))?\s*,\s*",
+    rf"{_DATE}(?:{_TO}{_DATE})?(?:\s*\([^()]{{1,60}}\))?"
+    # "On 5 August 2024 in Damboa, ...": the place stays.
+    r"(?:\s*,\s*|(?<=\d)\s+(?=(?:in|at|near)\s))"
+    # GTD's form.
+    r"|\d{1,2}/\d{1,2}/(?:19|20)\d{2}:\s*",
     re.I,
 )
 

@@ -92,6 +92,8 @@ def import_for(
     from tocsin_training.importing.derived import derived_taxonomy
     from tocsin_training.importing.names import told_spellings
     from tocsin_training.importing.progress import Progress
+    from tocsin_training.importing.reading import passed_over
+    from tocsin_training.importing.tables import FORMATS, shown_list
 
     root, progress = settings.runs / "imports", Progress(err)
     if taxonomy == DERIVE:
@@ -104,6 +106,11 @@ def import_for(
         counts = {name: count.all for name, count in imported.report.labels.items()}
         if told := told_spellings(counts):
             imported.report.warnings.append(told)
+    if others := passed_over(files):
+        imported.report.warnings.append(
+            f"not read, for only files whose names end in one of {', '.join(FORMATS)} are taken of a folder, and none "
+            f"of folders in it: {shown_list(others)}"
+        )
     return imported, chosen
 
 

@@ -29,6 +29,7 @@ _PIVOT = 69
 # Days since 30 December 1899, as Excel counts them: 1954 to 2064.
 _EXCEL = re.compile(r"[2-5]\d{4}(?:\.0)?")
 _EXCEL_ZERO = date(1899, 12, 30)
+_FIGURES = len("20240825")
 
 
 @lru_cache(maxsize=100_000)
@@ -42,6 +43,9 @@ def parse_date(text: str, order: Order | None = None) -> str | None:
         return _numeric(*numbers, order)
     if _EXCEL.fullmatch(text):
         return (_EXCEL_ZERO + timedelta(days=int(float(text)))).isoformat()
+    # %m and %d take one figure as well, so that 202411, a month, would be a day in January.
+    if text.isdigit() and len(text) != _FIGURES:
+        return None
     for form in _FORMATS:
         try:
             return datetime.strptime(text, form).date().isoformat()

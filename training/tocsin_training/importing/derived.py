@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tocsin.disk import atomic
 from tocsin.errors import InputError, TaxonomyError, UsageError
 from tocsin.taxonomy import Taxonomy
+from tocsin.text import fold
 from tocsin_training.importing.layouts import Draft, lay_out
-from tocsin_training.importing.names import suggest_merges
+from tocsin_training.importing.names import own_names, suggest_merges
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.progress import Progress
-from tocsin_training.importing.reading import expand, have_named, refusing
+from tocsin_training.importing.reading import expand, file_facts, have_named, key_of, refusing
 from tocsin_training.importing.tables import BadRow, open_table
-from tocsin_training.taxonomies import derive_taxonomy, write_taxonomy
+from tocsin_training.taxonomies import derive_taxonomy, to_toml, write_taxonomy
 
 MOST_LABELS = 100
 _HEADER = "# Derived from data. The definitions say nothing yet: write them, for people and for the model's card.\n\n"
@@ -28,7 +28,7 @@ class LabelCounts:
     """What was counted in some files."""
 
     labels: Counter[str] = field(default_factory=Counter)
-    """Label as the files spell it -> rows that have it."""
+    """Label as the files, or the user's list of names, spell it -> rows that have it."""
     bad_rows: int = 0
     """Rows that could not be read, and so are not in the counts."""
 
@@ -43,10 +43,13 @@ class LabelCounts:
 def derived_taxonomy(
     paths: Sequence[Path], root: Path, options: ImportOptions, progress: Progress | None = None
 ) -> Path:
-    """Write the taxonomy of the labels in some files under a folder, and say where.
+    """Write the taxonomy of the labels in some files under a folder, or find it there, and say where.
 
     :raises InputError: there are so many that most are spellings of one another.
     """
+    path = root / f"taxonomy-{key_of([file_facts(path) for path in expand(paths)], options)}.toml"
+    if path.is_file():
+        return path
     counts = label_counts(paths, options, progress=progress).labels
     if len(counts) > MOST_LABELS:
         merges = suggest_merges(counts)
@@ -55,11 +58,12 @@ def derived_taxonomy(
             f"{len(counts)} different labels are too many for a taxonomy; some may be spellings: {shown or 'none'}. "
             "Make them one in the files, or give a --taxonomy and a --names file"
         )
-    key = hashlib.sha256(json.dumps(sorted(counts)).encode()).hexdigest()[:16]
-    path = root / f"taxonomy-{key}.toml"
+    taxonomy = _derived(paths, counts)
     with refusing(root):
         root.mkdir(parents=True, exist_ok=True)
-    write_taxonomy(_derived(paths, counts), path)
+        # Whole or not there: it is not looked into when it is found again.
+        with atomic(path) as file:
+            file.write(to_toml(taxonomy).encode())
     return path
 
 
@@ -100,6 +104,7 @@ def label_counts(
     counts, progress = LabelCounts(), progress or Progress()
     files = expand(paths)
     lenient = have_named(files, options, texts=texts)
+    own = {} if options.names is None else own_names(options.names)
     for path in files:
         with open_table(path, options) as table:
             laid = lay_out(table, options, texts=texts, lenient=lenient)
@@ -107,7 +112,8 @@ def label_counts(
                 if isinstance(row, BadRow):
                     counts.bad_rows += 1
                 elif isinstance(found := laid.read(row.cells), Draft):
-                    counts.labels.update(dict.fromkeys(found.names, 1))
+                    labels = (own.get(fold(name), name) for name in found.names)
+                    counts.labels.update(dict.fromkeys(filter(None, labels), 1))
     if not counts.labels:
         raise InputError("no row has a label, so there is no taxonomy to derive; `tocsin data` says why")
     return counts

@@ -20,7 +20,6 @@ def _told_by(columns: Columns) -> bool:
 
 def _reader(columns: Columns, options: ImportOptions) -> Read:
     text, labels, reason = columns.find("text"), columns.find("labels"), columns.find("reason")
-    no_event = frozenset(name.casefold() for name in options.no_event)
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         found = cell(cells, text)
@@ -28,9 +27,7 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
             return NO_TEXT
         if labels not in cells:
             return Problem(NO_LABELS, "has no field or column `labels`; leave it empty where there is no event")
-        names = names_in(cells[labels], options.separator)
-        events = tuple(name for name in names if name.casefold() not in no_event)
-        return Draft(found, events, reason=cell(cells, reason))
+        return Draft(found, tuple(names_in(cells[labels], options.separator)), reason=cell(cells, reason))
 
     return read
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tocsin_training.importing.label_cells import names_in
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem, as_text
 
@@ -30,13 +30,11 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
 def _labels_reader(columns: Columns, options: ImportOptions) -> Read:
     """A row's labels, without its text."""
     labels = [columns.need(name, "--label-column") for name in options.label_column]
-    no_event = frozenset(name.casefold() for name in options.no_event)
 
     def read(cells: dict[str, Any]) -> Draft | Problem:
         names, said = _labels(cells, labels, options.separator)
-        if not names and not said and options.empty == "drop":
-            return Problem(NOT_CODED, "has no label; if that means no event, say so: --empty no-event")
-        return Draft("", tuple(name for name in names if name.casefold() not in no_event))
+        uncoded = "" if names or said else "has no label; if that means no event, say so: --empty no-event"
+        return Draft("", tuple(names), uncoded=uncoded)
 
     return read
 

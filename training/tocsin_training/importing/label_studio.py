@@ -143,4 +143,4 @@ def _vote(names: list[str], no_event: frozenset[str]) -> set[str]:
     return {name for name in names if name.casefold() not in no_event} or {""}
 
 
-LAYOUT = Layout("Label Studio", _told_by, _reader, gather=_gather)
+LAYOUT = Layout("Label Studio", _told_by, _reader, gather=_gather, ignores=("separator",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tocsin.errors import InputError, UsageError
@@ -22,6 +22,8 @@ class Draft:
     """As the file spells it, where a layout has it in several columns; of one column it is read for all layouts."""
     reason: str = ""
     """Why there is no event, where the file says so."""
+    uncoded: str = ""
+    """What the row lacks, where it has no label and that may be because nobody coded it."""
 
 
 Rows = Iterator[Row | BadRow]
@@ -42,6 +44,8 @@ class Layout:
     """Columns that hold the date, besides those that do in any layout."""
     gather: Callable[[Table, ImportOptions], Table] = lambda table, options: table
     """Makes rows with columns of what has none, and puts those together that only together say what is meant."""
+    ignores: tuple[str, ...] = ()
+    """Options about cells with labels that play no part in it."""
 
 
 class Columns:
@@ -143,7 +147,22 @@ def lay_out(table: Table, options: ImportOptions, *, texts: bool = True, lenient
         date = None if options.date_column is None else columns.find(options.date_column)
         options = options.model_copy(update={"text_column": None, "label_column": (), "date_column": date})
     layout = _chosen(told, columns, options, texts=texts)
-    return LaidOut(layout, columns, table.rows, options, layout.reader(columns, options), lacks)
+    return LaidOut(layout, columns, table.rows, options, _decided(layout.reader(columns, options), options), lacks)
+
+
+def _decided(read: Read, options: ImportOptions) -> Read:
+    """A reader whose rows are without event where the user says so: by a name that means it, or an empty cell."""
+    no_event = frozenset(name.casefold() for name in options.no_event)
+
+    def decided(cells: dict[str, Any]) -> Draft | Problem:
+        found = read(cells)
+        if isinstance(found, Problem):
+            return found
+        if found.uncoded and options.empty == "drop":
+            return Problem(NOT_CODED, found.uncoded)
+        return replace(found, names=tuple(name for name in found.names if name.casefold() not in no_event))
+
+    return decided
 
 
 def named_columns(options: ImportOptions) -> tuple[str, ...]:

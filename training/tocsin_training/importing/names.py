@@ -34,6 +34,17 @@ class Meaning:
     """The problem is that it may be several labels."""
 
 
+def own_names(path: Path) -> dict[str, str]:
+    """What a user's file says of names: each, folded, with its label as the file spells that, or "" for no event.
+
+    :raises InputError: the file cannot be used.
+    """
+    table = read_toml(path, "the list of names").get("labels")
+    if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
+        raise InputError(f'{path}: needs a table [labels] of lines such as "Air raid" = "air_drone_strike"')
+    return {fold(name): label for name, label in table.items()}
+
+
 class NameFinder:
     """Finds the label of a name.
 
@@ -49,11 +60,8 @@ class NameFinder:
         self._undecided = {fold(name): reason for name, reason in known["undecided"].items()}
 
     def _read_own(self, path: Path) -> dict[str, str]:
-        table = read_toml(path, "the list of names").get("labels")
-        if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
-            raise InputError(f'{path}: needs a table [labels] of lines such as "Air raid" = "air_drone_strike"')
         try:
-            return {fold(name): label and self._taxonomy.find(label).label for name, label in table.items()}
+            return {name: label and self._taxonomy.find(label).label for name, label in own_names(path).items()}
         except TaxonomyError as error:
             raise InputError(f"{path}: {error}") from error
 

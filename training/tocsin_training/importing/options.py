@@ -58,6 +58,10 @@ class ImportOptions(BaseModel):
                 raise ValueError(f"{value!r} is neither `none` nor a share between 0 and 1, such as 0.3")
         return value
 
+    def is_given(self, name: str) -> bool:
+        """Whether an option is not what it is by itself."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
+
     @property
     def mix_share(self) -> float:
         """The share as a number; 0 for none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,8 @@ from tocsin_training.importing.tables import FORMATS, BadRow, Problem, Row, Tabl
 DATE = "date"
 """What `--split-by` calls the date, whatever its column."""
 _BATCH = 2000
+_VERSION = 9
+"""Of what is made of the same files; raised when that changes, so that nothing old is taken for new."""
 
 
 @dataclass
@@ -42,6 +46,8 @@ class FileFacts:
     odd_bytes: bytes = b""
     lacks: tuple[str, ...] = ()
     """Columns that the user named and it has not, so that it was read by those of its layout."""
+    ignored: tuple[str, ...] = ()
+    """Options that the user gave and that play no part in its layout."""
 
 
 @contextmanager
@@ -68,8 +74,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            with refusing(path):
-                inside = sorted(each for each in path.iterdir() if each.name.lower().endswith((*FORMATS, ".gz")))
+            inside = [each for each in _seen(path) if _is_table(each)]
             if not inside:
                 raise InputError(f"{path}: holds no file whose name ends in one of {', '.join(FORMATS)}")
             found += inside
@@ -84,10 +89,40 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def passed_over(paths: Sequence[Path]) -> list[str]:
+    """What lies in folders beside their tables, and so is not read."""
+    return [each.name for path in paths if path.is_dir() for each in _seen(path) if not _is_table(each)]
+
+
+def _seen(folder: Path) -> list[Path]:
+    """What a person sees in a folder: what is hidden, and what Excel locks an open workbook with, is no data."""
+    with refusing(folder):
+        return sorted(each for each in folder.iterdir() if not each.name.startswith((".", "~$")))
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith((*FORMATS, ".gz"))
+
+
 def file_facts(path: Path) -> FileFacts:
     """A file's hash and size."""
     with refusing(path):
         return FileFacts(path, sha256(path), path.stat().st_size)
+
+
+def key_of(facts: Sequence[FileFacts], options: ImportOptions, **more: object) -> str:
+    """What tells things made of files from those made of others, or in another way.
+
+    :param more: what else they depend on, as JSON has it.
+    """
+    parts = {
+        "version": _VERSION,
+        "files": [[each.path.name, each.sha256] for each in facts],
+        "options": options.model_dump(mode="json"),
+        "names": None if options.names is None or not options.names.is_file() else sha256(options.names),
+        **more,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +197,7 @@ def read_file(
     with open_table(facts.path, options) as table:
         laid, rows = understood(table, options, lenient=lenient)
         facts.layout, facts.format, facts.lacks = laid.layout.name, table.format, laid.lacks
+        facts.ignored = tuple(name for name in laid.layout.ignores if options.is_given(name))
         numeric: set[str] = set()
         while batch := list(islice(rows, _BATCH)):
             _take_in(number, facts, batch, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
@@ -32,6 +33,7 @@ class FileReport(_Part):
     bytes: int
     sha256: str
     lacks: tuple[str, ...] = Field((), description="columns named for another file; it was read by its layout's own")
+    ignored: tuple[str, ...] = Field((), description="options that were given and play no part in its layout")
 
 
 class LabelCount(_Part):
@@ -72,6 +74,9 @@ class ImportReport(_Part):
     """Every row is accounted for: rows = texts + repeated + merged + dropped."""
 
     files: list[FileReport]
+    options: dict[str, Any] | None = Field(
+        None, description="that are not at their defaults; none in reports made before they were kept"
+    )
     rows: int
     texts: int = 0
     repeated: int = Field(0, description="rows whose text and labels were there already")

@@ -23,7 +23,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from tocsin.errors import InputError
-from tocsin.text import replace_lone_surrogates
+from tocsin.text import excel_separator, replace_lone_surrogates
 from tocsin_training.importing.options import ImportOptions
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -47,6 +47,8 @@ _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœùúûüý
 """What stands beside ASCII in the languages that Windows-1252 is for."""
 _PEEKED = 50
 _PARQUET_ROWS = 1024
+_DEEPEST = 100
+_NO_MARKS = bytes({*range(256)} - set(b'[]{}"'))
 _BAD_XML = SyntaxError
 """What a sheet that breaks off raises: xml's ParseError and lxml's error, either of which openpyxl reads with."""
 
@@ -162,18 +164,21 @@ def _csv_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
         errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
         text = stack.enter_context(io.TextIOWrapper(raw, encoding, errors=errors, newline=""))
         first = _reread(text.readline(_MAX_CELL), other)
+        above = 0
+        if named := excel_separator(first):
+            above, first = 1, _reread(text.readline(_MAX_CELL), other)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not {other or encoding}; save it as UTF-8, or give its --encoding") from error
     if not first.strip():
         raise InputError(f"{path}: begins with an empty line; its first line must name the columns")
-    delimiter = _delimiter(path, first, options)
+    delimiter = _delimiter(path, first, options, named)
     # The limit is the interpreter's, so it is set where it is needed and not at import.
     csv.field_size_limit(_MAX_CELL)
     if delimiter == "\t":
         header = _unquoted(_cells(first))
-        rows: Iterable[tuple[int, list[str] | Problem]] = _TabRows(text, len(header))
+        rows: Iterable[tuple[int, list[str] | Problem]] = _TabRows(text, len(header), above)
     else:
-        rows = _csv_rows(path, text, first, delimiter)
+        rows = _csv_rows(path, text, first, delimiter, above)
         header = _header(path, rows)
     columns = _columns(path, header)
     table = Table(path, "TSV" if delimiter == "\t" else "CSV", columns, iter(()), share=_share_read(path, raw))
@@ -186,9 +191,9 @@ Numbered = Iterator[tuple[int, list[str] | Problem]]
 
 
 def _header(path: Path, rows: Numbered) -> list[str]:
-    _, found = next(rows)
+    number, found = next(rows)
     if isinstance(found, Problem):
-        raise InputError(f"{path}:1: the line with the names of the columns {found.reason}; close it")
+        raise InputError(f"{path}:{number}: the line with the names of the columns {found.reason}; close it")
     return found
 
 
@@ -236,12 +241,16 @@ def _reread(cell: str, encoding: str | None) -> str:
     return cell
 
 
-def _delimiter(path: Path, header: str, options: ImportOptions) -> str:
+def _delimiter(path: Path, header: str, options: ImportOptions, named: str | None) -> str:
+    """What stands between a file's cells, by the user, by the file or by its header.
+
+    :param named: in Excel's line above the header.
+    """
     widths = {each: len(next(csv.reader([header], delimiter=each), [])) for each in _DELIMITERS}
     best = max(widths, key=lambda each: widths[each])
     given = {"tab": "\t", r"\t": "\t"}.get(options.delimiter or "", options.delimiter)
     if given is None:
-        return best
+        return named or best
     if len(given) != 1:
         raise InputError(f"--delimiter {given!r}: one character is needed, or `tab`")
     if given not in header and widths[best] > 1:
@@ -259,11 +268,12 @@ def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> Numbered:
+def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str, above: int) -> Numbered:
     """Rows with the line they begin in, the header first.
 
     A row over several lines whose quotes do not balance may have swallowed others, so it is not used.
 
+    :param above: lines before the first.
     :raises InputError: a quote is opened and not closed for so long that the rest of the file would be one cell.
     """
     taken: list[str] = []
@@ -271,13 +281,14 @@ def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> N
     before = 0
     while True:
         taken.clear()
+        begun = above + before + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
             if reader.line_num - before < _SWALLOWED_LINES:
                 raise
             raise InputError(
-                f"{path}:{before + 1}: the row that begins in this line opens a quote that is never closed, or not in "
+                f"{path}:{begun}: the row that begins in this line opens a quote that is never closed, or not in "
                 f'the {reader.line_num - before:,} lines that follow; close it, or write "" for a quote that belongs '
                 "to the text"
             ) from error
@@ -286,9 +297,9 @@ def _csv_rows(path: Path, lines: Iterable[str], first: str, delimiter: str) -> N
         over = reader.line_num - before
         # Quotes that open, close and are doubled come in pairs, wherever the cells end.
         if over > 1 and sum(line.count('"') for line in taken) % 2:
-            yield before + 1, Problem("line break", f"goes on over {over:,} lines, for a quote in it is not closed")
+            yield begun, Problem("line break", f"goes on over {over:,} lines, for a quote in it is not closed")
         else:
-            yield before + 1, cells
+            yield begun, cells
         before = reader.line_num
 
 
@@ -306,8 +317,8 @@ class _TabRows:
     is no row, may be cut at a line break, so it is not used.
     """
 
-    def __init__(self, lines: Iterable[str], width: int) -> None:
-        self._lines = enumerate(lines, 2)
+    def __init__(self, lines: Iterable[str], width: int, above: int) -> None:
+        self._lines = enumerate(lines, above + 2)
         self._width = width
         self._waiting: deque[tuple[int, str]] = deque()
         """Lines that were looked at and are still to be read."""
@@ -474,7 +485,7 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
     def rows() -> Iterator[Row | BadRow]:
         number = 0
         try:
-            for value in ijson.items(raw, "item" if start[:1] == b"[" else "data.item", use_float=True):
+            for value in ijson.items(_Shallow(path, raw), "item" if start[:1] == b"[" else "data.item", use_float=True):
                 number += 1
                 yield _object(number, value)
         except ijson.JSONError as error:
@@ -483,6 +494,39 @@ def _json_table(path: Path, options: ImportOptions, stack: ExitStack) -> Table:
             ) from error
 
     return _of_objects(path, "JSON", rows(), _share_read(path, raw))
+
+
+class _Shallow:
+    """JSON that nests no deeper than data do: time and memory of the parser grow with the square of the depth."""
+
+    def __init__(self, path: Path, raw: gzip.GzipFile | io.BufferedReader) -> None:
+        self._path = path
+        self._raw = raw
+        self._inside = False
+        """Whether the last bytes end within a string."""
+        self._escape = b""
+        """A backslash in which they end, for the character behind it."""
+        self._depth = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        :raises InputError: in them lists and objects nest too deeply.
+        """
+        found = self._raw.read(size)
+        unpaired = (self._escape + found).replace(rb"\\", b"")
+        self._escape = unpaired[-1:] if unpaired.endswith(b"\\") else b""
+        # By the quotes that are no character of a string: what lies outside of strings and inside takes turns.
+        pieces = unpaired.replace(rb"\"", b"").translate(None, _NO_MARKS).split(b'"')
+        outside = b"".join(pieces[self._inside :: 2])
+        self._inside ^= len(pieces) % 2 == 0
+        for bracket in outside:
+            self._depth += 1 if bracket in b"[{" else -1
+            if self._depth > _DEEPEST:
+                raise InputError(
+                    f"{self._path}: lists and objects lie in one another more than {_DEEPEST} deep; export it again"
+                )
+        return found
 
 
 def _why_no_json(error: Exception) -> str:

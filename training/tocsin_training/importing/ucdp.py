@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin_training.importing.layouts import NO_TEXT, NOT_CODED, Columns, Draft, Layout, Read, cell
+from tocsin_training.importing.layouts import NO_TEXT, Columns, Draft, Layout, Read, cell
 from tocsin_training.importing.options import ImportOptions
 from tocsin_training.importing.tables import Problem
 
@@ -29,10 +29,10 @@ def _reader(columns: Columns, options: ImportOptions) -> Read:
         if not text:
             return NO_TEXT
         if not code:
-            return Problem(NOT_CODED, "has no type_of_violence")
+            return Draft(text, (), uncoded="has no type_of_violence")
         return Draft(text, (TYPES.get(code, f"type of violence {code}"),))
 
     return read
 
 
-LAYOUT = Layout("UCDP GED", _told_by, _reader, dates=("date_start",))
+LAYOUT = Layout("UCDP GED", _told_by, _reader, dates=("date_start",), ignores=("separator",))
