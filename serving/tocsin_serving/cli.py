@@ -312,8 +312,11 @@ def _resuming() -> str:
 
 
 def remap(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Output of `tocsin score`: .csv, .jsonl, .parquet.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file of the same kind.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="Output of `tocsin score`: .csv, .jsonl, .parquet; or a folder or glob."),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file of the same kind; of several, a folder.")],
     names: Annotated[Path, typer.Option(help='TOML file: a table [labels] with lines like old_label = "new_label".')],
     taxonomy: Annotated[
         Path | None, typer.Option(help="The new labels; by default those of --release.", show_default=False)
@@ -340,7 +343,7 @@ def remap(
     new = Release.open(resolve_release(release)).taxonomy if taxonomy is None else Taxonomy.load(taxonomy)
     dialect = Dialect.of(delimiter=delimiter, quote=quote, escape=escape, encoding=encoding)
     renaming = Renaming(read_names(names), new, prefix)
-    rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect)
+    rows = write(source, target, renaming, overwrite=overwrite, dialect=dialect, left_out=_tell_left_out)
     err.print(f"{source}: {rows:,} rows under new names in {target}", markup=False)
     if renaming.unmet:
         err.print(f"of the map, no row had: {', '.join(renaming.unmet)}", markup=False)

@@ -157,6 +157,29 @@ def test_lines_of_the_map_that_no_row_met_are_named(tiny_release: Path, tmp_path
     assert "of the map, no row had: air_strike, arrests\n" in done.stderr
 
 
+def test_the_files_of_a_folder_or_glob_go_into_a_folder(tiny_release: Path, tmp_path: Path) -> None:
+    for kind, name in (("csv", "a.csv"), ("jsonl", "deep/b.jsonl")):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        make_input(kind, tmp_path / "in" / name)
+        (tmp_path / "scored" / name).parent.mkdir(parents=True)
+        score_file(tmp_path / "in" / name, tmp_path / "scored" / name, release=tiny_release)
+    (tmp_path / "map.toml").write_text('[labels]\nair_drone_strike = "attack"\n')
+    done = remapped("scored", "new", tmp_path)
+    assert done.exit_code == 0, done.exception
+    assert f"{2 * len(TEXTS)} rows under new names" in done.stderr and "no row had" not in done.stderr
+    for name in ("a.csv", "deep/b.jsonl"):
+        remapped(f"scored/{name}", f"one{Path(name).suffix}", tmp_path)
+        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / f"one{Path(name).suffix}").read_bytes()
+    assert sum(path.is_file() for path in (tmp_path / "new").rglob("*")) == 2
+
+    (tmp_path / "new" / "a.csv").unlink()
+    again = remapped("scored", "new", tmp_path)
+    assert "b.jsonl exists; --overwrite replaces it" in str(again.exception)
+    assert not (tmp_path / "new" / "a.csv").exists(), "nothing is written where one file cannot be"
+    assert remapped("scored/*.csv", "some", tmp_path).exit_code == 0
+    assert [path.name for path in (tmp_path / "some").iterdir()] == ["a.csv"]
+
+
 def remapped(source: str, target: str, folder: Path) -> Result:
     """`tocsin remap` with the folder's map and the shipped taxonomy."""
     app = typer.Typer()

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,8 +20,9 @@ import pytest
 from synthetic import AFTER, ROOT, WHERE, WHO, notes, old_layout, write_csv
 
 from tocsin import EventClassifier
+from tocsin.calibration import Calibration
 from tocsin.cli.main import main
-from tocsin.release import LAYOUT, read_manifest
+from tocsin.release import LAYOUT, read_manifest, write_manifest
 from tocsin.taxonomy import Taxonomy
 from tocsin_training.config import load_settings, to_toml
 from tocsin_training.corpus import load_corpus
@@ -179,18 +181,18 @@ def test_an_imported_corpus_is_read_like_any_other(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tocsin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command in a folder that has the toy recipe, in this process; gives what it printed."""
+    """Run a command in a folder that has the toy recipe, in this process; gives what it printed, or why it failed."""
     write_tiny_recipes(tmp_path)
     (tmp_path / "datasets").symlink_to(ROOT / "datasets")
     monkeypatch.chdir(tmp_path)
 
-    def run(command: str) -> str:
+    def run(command: str, *, fails: bool = False) -> str:
         monkeypatch.setattr(sys, "argv", shlex.split(f"tocsin {command}"))
         with pytest.raises(SystemExit) as done:
             main()
         said = capsys.readouterr()
-        assert not done.value.code, f"{command}\n{said.err}"
-        return said.out
+        assert bool(done.value.code) == fails, f"{command}\n{said.err}"
+        return said.err if fails else said.out
 
     return run
 
@@ -243,6 +245,29 @@ def test_every_layout_of_acled_goes_from_the_file_to_a_release_in_place(
         for folder in (Path(release.strip()), tmp_path / "ours")
     ]
     assert answers[0] == answers[1]
+    if write is of_today:
+        worse_is_refused_forced_and_undone(tocsin, tmp_path, [row["notes"] for row in rows])
+
+
+def worse_is_refused_forced_and_undone(tocsin: Callable[..., str], folder: Path, texts: list[str]) -> None:
+    """A release that says armed clash of everything, on text that the one in place answers rightly, all of it."""
+    kept, worse = folder / "ours", folder / "worse"
+    answers = EventClassifier.load(kept).classify_batch(texts)
+    shutil.copytree(kept, worse)
+    calibration = Calibration.load(worse / LAYOUT.calibration)
+    calibration.model_copy(update={"bias": (1000.0, *calibration.bias[1:])}).save(worse / LAYOUT.calibration)
+    write_manifest(worse, read_manifest(worse))
+    labels = ["; ".join(event.label for event in answer.events) for answer in answers]
+    write_csv(folder / "read.csv", [{"text": text, "labels": own} for text, own in zip(texts, labels, strict=True)])
+    refused = tocsin("promote worse --target ours --data read.csv", fails=True)
+    assert "first answer right 1 -> " in refused and "--force" in refused
+    assert EventClassifier.load(kept).classify_batch(texts) == answers
+    tocsin("promote worse --target ours --data read.csv --force 'everything is a clash'")
+    forced = read_manifest(kept).forced
+    assert forced is not None and forced.reason == "everything is a clash"
+    assert EventClassifier.load(kept).classify_batch(texts) != answers
+    tocsin("rollback --target ours")
+    assert EventClassifier.load(kept).classify_batch(texts) == answers
 
 
 PLOVER = {

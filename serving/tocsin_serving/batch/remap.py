@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from glob import has_magic
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,8 +25,9 @@ from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT, FIRST_EVENT_COLUMNS, Shape
 from tocsin_serving.batch.csv_format import CsvRecords, cell_encoders
 from tocsin_serving.batch.dialect import USUAL, Dialect
-from tocsin_serving.batch.files import PLAIN_SUFFIXES, Input, format_by_name, naming_faults
+from tocsin_serving.batch.files import PLAIN_SUFFIXES, FileFormat, Input, format_by_name, naming_faults
 from tocsin_serving.batch.jsonl_format import with_fields
+from tocsin_serving.batch.outputs import check_folder, plan
 from tocsin_serving.batch.parquet_format import open_parquet
 
 _NEEDED = ("events", *FIRST_EVENT_COLUMNS, "probability")
@@ -112,16 +114,36 @@ def read_names(path: Path) -> dict[str, str]:
 
 
 def remap(
-    source: Path, target: Path, renaming: Renaming, *, overwrite: bool = False, dialect: Dialect | None = None
+    source: Path,
+    target: Path,
+    renaming: Renaming,
+    *,
+    overwrite: bool = False,
+    dialect: Dialect | None = None,
+    left_out: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> int:
-    """Write a batch output anew under new names; it appears only when it is complete.
+    """Write a batch output anew under new names, or each of a folder or glob; each appears only when it is complete.
 
+    :param target: of a folder or glob another folder, in which each has the name it had.
     :param dialect: of CSV, as it was given when the output was made.
+    :param left_out: told the names of a folder's files that are no tables.
     :return: rows.
-    :raises UsageError: the two files do not go together, or the output exists.
-    :raises InputError: the input is no batch output or damaged, or has a label that nothing is said about.
+    :raises UsageError: the files do not go together, or an output exists.
+    :raises InputError: an input is no batch output or damaged, or has a label that nothing is said about.
     """
-    kinds = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+    with naming_faults():
+        several = source.is_dir() or (has_magic(str(source)) and not source.exists())
+    planned = plan(source, target, left_out=left_out) if several else []
+    files = [(Path(str(pair.source)), Path(str(pair.target))) for pair in planned] or [(source, target)]
+    # All of them before the first is written.
+    formats = [_checked(*each, overwrite=overwrite).spoken_in(dialect or USUAL) for each in files]
+    for pair in planned:
+        check_folder(pair)
+    return sum(_remap_file(*each, read_as, renaming) for each, read_as in zip(files, formats, strict=True))
+
+
+def _checked(source: Path, target: Path, *, overwrite: bool) -> FileFormat:
+    """What the input is, if the two go together."""
     read_as = format_by_name(source.name)
     if read_as is None or read_as.codec or target.suffix.lower() != source.suffix.lower():
         raise UsageError(f"{source} and {target} must both end in one of: {', '.join(PLAIN_SUFFIXES)}")
@@ -130,8 +152,13 @@ def remap(
             raise UsageError(f"{target} exists; --overwrite replaces it.")
         if target.exists() and target.samefile(source):
             raise UsageError(f"OUTPUT is the same file as INPUT: {target}")
+    return read_as
+
+
+def _remap_file(source: Path, target: Path, read_as: FileFormat, renaming: Renaming) -> int:
+    kinds = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
     try:
-        with closing(Input(source, read_as.spoken_in(dialect or USUAL))) as file, atomic(target) as output:
+        with closing(Input(source, read_as)) as file, atomic(target) as output:
             return kinds[read_as.kind](file, output, renaming)
     except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
