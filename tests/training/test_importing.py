@@ -508,6 +508,16 @@ def test_of_ucdp_s_file_the_columns_that_are_named_are_read(do: Callable[..., Im
         do(path, text_column="boddy")
 
 
+def test_columns_that_differ_only_in_case_are_told_apart_or_refused(
+    do: Callable[..., Imported], tmp_path: Path
+) -> None:
+    rows = [{"text": row["notes"], "Label": row["sub_event_type"], "LABEL": "no label"} for row in notes(60)]
+    path = write_csv(tmp_path / "a.csv", rows)
+    assert by_text(do(path, text_column="TEXT", label_column=("Label",))) == expected(list(notes(60)))
+    with pytest.raises(InputError, match="Label, LABEL are several columns whose names differ only in case"):
+        do(path, text_column="text", label_column=("label",))
+
+
 def test_an_export_and_a_sheet_whose_columns_are_named_are_trained_on_together(
     do: Callable[..., Imported], tmp_path: Path
 ) -> None:

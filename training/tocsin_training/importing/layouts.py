@@ -49,22 +49,37 @@ class Layout:
 
 
 class Columns:
-    """The columns of a file, found whatever their case."""
+    """The columns of a file: a name finds the column so spelled, or else the one that differs from it only in case."""
 
     def __init__(self, table: Table) -> None:
         self.path = table.path
         self.names = table.columns
         self.of_objects = table.of_objects
-        self._by_name = {name.casefold(): name for name in table.columns}
+        self._spellings: dict[str, list[str]] = {}
+        for name in table.columns:
+            self._spellings.setdefault(name.casefold(), []).append(name)
 
     @property
     def folded(self) -> frozenset[str]:
         """All of them, in lower case."""
-        return frozenset(self._by_name)
+        return frozenset(self._spellings)
 
     def find(self, *names: str) -> str | None:
-        """The first of some columns that is there, as the file spells it."""
-        return next((self._by_name[name.casefold()] for name in names if name.casefold() in self._by_name), None)
+        """The first of some columns that is there, as the file spells it.
+
+        :raises InputError: several differ from it, and from each other, only in case.
+        """
+        spelled = next((self._spelled(name) for name in names if name.casefold() in self._spellings), [])
+        if len(spelled) > 1:
+            raise InputError(
+                f"{self.path}: {shown_list(spelled)} are several columns whose names differ only in case, so it is not "
+                "clear which is meant; rename all but one, or name it with --text-column, --label-column or "
+                "--date-column as the file spells it"
+            )
+        return spelled[0] if spelled else None
+
+    def _spelled(self, name: str) -> list[str]:
+        return [name] if name in self.names else self._spellings[name.casefold()]
 
     def need(self, name: str, option: str) -> str:
         """A column that a user named.
