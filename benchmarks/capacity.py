@@ -25,7 +25,7 @@ from servers import server as running_server
 from speed import CORES, ROOT, batch_job, corpus_texts, cpu_name, in_process, in_turns, post, proportional_memory
 from speed import measured as timed
 
-from tocsin import EventClassifier
+from tocsin import EventClassifier, Release
 
 _TEXTS_A_REQUEST = 64
 _CLIENTS = 4
@@ -138,7 +138,10 @@ def megabytes(size: int) -> str:
 
 
 def report(measured: Measured, texts: int, save: bool) -> None:
-    title = f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {CORES} cores, {texts} texts of the test split"
+    title = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {CORES} cores, release {Release.open().name}, "
+        f"{texts} texts of the test split"
+    )
     tables: dict[str, list[Row]] = {
         title: [("what", "measured"), *measured_rows(measured)],
         f"What a day's texts take; the service with cores for {_PEAK} times the mean": [

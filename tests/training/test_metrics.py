@@ -44,7 +44,7 @@ def test_texts_of_several_events_are_asked_for_the_main_one_and_for_all() -> Non
     # The second has its main label first, though not both; the third is given none, the last has but one event.
     found = several_events(truth, given, top=np.array([1, 0, NONE, 1]), main=np.array([0, 0, 1, 0]))
     assert found is not None
-    assert (found["main_first"].value, found["exact"].value) == (1 / 3, 1 / 3)
+    assert (found.texts, found.main_first.value, found.exact.value) == (3, 1 / 3, 1 / 3)
     assert several_events(truth[3:], given[3:], top=np.array([1]), main=np.array([0])) is None
 
 

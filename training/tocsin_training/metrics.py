@@ -242,24 +242,34 @@ def top_truth(truth: Bools, top: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.where(top_is_right(truth, top), top, first)
 
 
-def several_events(
-    truth: Bools, given: Bools, top: NDArray[np.intp], main: NDArray[np.intp]
-) -> dict[str, Interval] | None:
+@dataclass(frozen=True)
+class SeveralEvents:
+    """What is answered to texts that truly have several labels."""
+
+    texts: int
+    main_first: Interval
+    """How often the first answer is the main label."""
+    exact: Interval
+    """How often the labels given are those that are true."""
+
+
+def several_events(truth: Bools, given: Bools, top: NDArray[np.intp], main: NDArray[np.intp]) -> SeveralEvents | None:
     """Of texts that truly have several labels: how often the first answer is the main one, and how often the set holds.
 
     :param top: the first answers (``top_answers``).
     :param main: position of the label that each text's record names first, or NONE; both shape (texts,).
-    :return: ``main_first`` and ``exact``; none where no text has several.
+    :return: none where no text has several.
     """
     several = truth.sum(axis=1) > 1
-    count = int(several.sum())
-    if not count:
+    texts = int(several.sum())
+    if not texts:
         return None
     exact = np.all(truth == given, axis=1)
-    return {
-        "main_first": proportion(int((top == main)[several].sum()), count),
-        "exact": proportion(int(exact[several].sum()), count),
-    }
+    return SeveralEvents(
+        texts,
+        main_first=proportion(int((top == main)[several].sum()), texts),
+        exact=proportion(int(exact[several].sum()), texts),
+    )
 
 
 def false_alarms(given: Bools, reasons: Sequence[str | None]) -> dict[str, dict[str, float]]:
