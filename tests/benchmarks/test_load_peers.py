@@ -53,10 +53,10 @@ server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
 print("Application startup complete.", flush=True)
 server.serve_forever()
 """
-_A_WORKER_DIES = """
-import threading
-threading.Timer(0.5, print, ["MemoryError: no more\\nINFO: Child process [7] died"], {"flush": True}).start()
-"""
+_A_WORKER_DIES = (
+    "self.wfile.write(body)",
+    "self.wfile.write(body); print('MemoryError: no more\\nINFO: Child process [7] died\\n', end='', flush=True)",
+)
 _ANY_BODY = ("json.dumps([FIRST[text] for text in texts]).encode()", "b'<html>'")
 
 
@@ -196,7 +196,7 @@ def test_a_server_that_loses_a_worker_while_it_is_measured_is_not_measured(
     checked: Checked, environment: Environment, port: int, tmp_path: Path
 ) -> None:
     alike = app(port, {text: as_the_pipeline(checked.first(text)) for text in _TEXTS})
-    dying = alike.replace("server.serve_forever()", _A_WORKER_DIES + "server.serve_forever()")
+    dying = alike.replace(*_A_WORKER_DIES)
     found = measure_peer(server(environment, dying), tmp_path, checked, _PLAN)
     assert found == NotMeasured("a server", "a worker died while it was measured: MemoryError: no more")
 
