@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 from rich.console import Console
+from support import ROOT
 
 from tocsin.errors import UsageError
 from tocsin_training.config import Settings, load_settings, to_toml
@@ -222,3 +223,10 @@ def test_options_of_a_curve_that_make_no_sense_are_refused(more: list[str], monk
     monkeypatch.setattr(sys, "argv", ["learning_curve", "recipe.toml", "curve.json", *more])
     with pytest.raises(SystemExit, match="2"):
         main()
+
+
+def test_the_page_on_retraining_has_the_figures_that_were_measured() -> None:
+    page = (ROOT / "docs" / "retraining.md").read_text(encoding="utf-8")
+    for rows, records, _, *figures in grid(read_points(ROOT / "docs" / "own-rows.json")).rows:
+        # The share that goes to review is written out there.
+        assert f"| {' | '.join((rows, records, *figures[:-1]))} |" in page, rows
