@@ -148,7 +148,8 @@ def as_table(jobs: dict[tuple[str, int], Job], texts: int, workers: list[int], p
             "-" if cost is None else f"{cost * 1e9 / 3600:,.0f}",
         )
         lines.append(f"| {' | '.join(map(str, row))} |")
-    costs = [cost for count in workers if (cost := core_seconds(jobs["ray", count], texts, count)) is not None]
+    every_core = [count for count in workers if count >= available_cores()]
+    costs = [cost for count in every_core if (cost := core_seconds(jobs["ray", count], texts, count)) is not None]
     cores = f": as many as {min(costs) / passed_on:,.0f} cores score" if costs else ""
     told = (
         f"The process with the command took {passed_on * 1000:.3f} CPU seconds to read and write 1,000 texts, which "

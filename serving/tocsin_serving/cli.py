@@ -291,7 +291,7 @@ def _score_and_report(pairs: Sequence[FilePair], options: JobOptions, report: Pa
             resumable = all(pair.target != STREAM for pair in pairs)
             how = f". Write it with: {_resuming()}" if resumable else ""
             err.print(
-                f"stopped; what was scored is complete, the report is not there{how}", markup=False, soft_wrap=True
+                f"stopped; what was scored is complete, the report was not written{how}", markup=False, soft_wrap=True
             )
             raise typer.Exit(130) from None
         check_scored(summaries)

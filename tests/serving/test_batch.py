@@ -550,6 +550,12 @@ NOT_WHAT_THEY_SAY = {
 }
 
 
+def test_utf_32_is_refused_by_name_also_where_another_encoding_is_given(tmp_path: Path, tiny_release: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\na\n", encoding="utf-32")
+    with pytest.raises(InputError, match="is not CSV but UTF-32 text; save it as UTF-8"):
+        score_file(tmp_path / "a.csv", tmp_path / "out.csv", release=tiny_release, encoding="utf-16")
+
+
 @pytest.mark.parametrize("case", NOT_WHAT_THEY_SAY)
 def test_a_file_that_is_not_what_its_name_says_is_refused(case: str, tmp_path: Path, tiny_release: Path) -> None:
     name, content = NOT_WHAT_THEY_SAY[case]

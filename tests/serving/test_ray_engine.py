@@ -200,6 +200,15 @@ def test_an_input_that_changes_meanwhile_gives_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_answers_to_chunks_that_a_file_lost_are_not_taken_for_the_next_file_s() -> None:
+    chunk = Chunk(None, ["a"], np.array([1], dtype=np.int64), [], 1)
+    from tocsin_serving.batch import ray_engine
+
+    lost, own = object(), object()
+    answers = iter([(ray_engine._key(0, 2, chunk), lost), (ray_engine._key(1, 0, chunk), own)])
+    assert list(ray_engine._paired(1, [chunk], answers)) == [(chunk, own)]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

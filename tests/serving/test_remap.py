@@ -177,6 +177,9 @@ def test_the_files_of_a_folder_or_glob_go_into_a_folder(tiny_release: Path, tmp_
     assert "b.jsonl exists; --overwrite replaces it" in str(again.exception)
     assert not (tmp_path / "new" / "a.csv").exists(), "nothing is written where one file cannot be"
     assert remapped("scored/*.csv", "some", tmp_path).exit_code == 0
+    (tmp_path / "scored" / "deep" / "b.jsonl").write_text("{}\n")
+    broken = remapped("scored", "broken", tmp_path)
+    assert "The 1 before it are written; --overwrite writes them again." in str(broken.exception)
     assert [path.name for path in (tmp_path / "some").iterdir()] == ["a.csv"]
 
 
@@ -231,7 +234,7 @@ def test_a_damaged_page_of_parquet_is_refused(tiny_release: Path, tmp_path: Path
     score_file(source, scored, release=tiny_release)
     content = scored.read_bytes()
     scored.write_bytes(content[:4] + b"\xff" * 64 + content[68:])
-    with pytest.raises(InputError, match=r"(?s)scored\.parquet to .*No output was written"):
+    with pytest.raises(InputError, match=r"(?s)scored\.parquet to .*out\.parquet was not written"):
         remap(scored, target, Renaming({}, Taxonomy.load(TAXONOMY)))
     assert not target.exists()
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from tocsin import EventClassifier, TocsinError, UsageError
+from tocsin import EventClassifier, InputError, TocsinError, UsageError
 from tocsin_serving.batch import JobOptions, dry_run, job, plan
 from tocsin_serving.batch.chunks import Answers, Chunk
 from tocsin_serving.batch.dry_run import Estimate, estimate
@@ -177,6 +177,16 @@ def test_a_report_reads_half_characters(tmp_path: Path, tiny_release: Path) -> N
     summary, options = run(source, tiny_release)
     write_report(tmp_path / "report.html", [summary], options)
     assert "An airstrike \ufffd hit." in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_of_a_job_of_which_no_file_was_scored_names_them_all(
+    source: Path, tmp_path: Path, tiny_release: Path
+) -> None:
+    summary, options = run(source, tiny_release)
+    failed = FileSummary(summary.files, InputError("in.csv is not there any more."))
+    write_report(tmp_path / "report.html", [failed], options)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "files not scored" in page and "in.csv is not there any more." in page
 
 
 def test_a_report_looks_at_no_column_it_does_not_tell_of(tmp_path: Path, tiny_release: Path) -> None:

@@ -266,12 +266,24 @@ def test_an_output_that_cannot_be_resumed_keeps_no_other_file_from_being_scored(
     job.run(plan(folder, output), options)
     write(folder / "a.csv", rows=301)
     write(folder / "c.csv")
-    with Workspace.of(output / "b.csv", None).locked(output / "b.csv"):
-        failures = [summary.failure for summary in job.run(plan(folder, output), options)]
+    failures = [summary.failure for summary in job.run(plan(folder, output), options)]
     assert re.search(r"out/a\.csv exists; --overwrite replaces it\. .*input bytes", str(failures[0]))
-    assert "Another job is writing" in str(failures[1])
-    assert failures[2] is None
+    assert failures[1:] == [None, None]
     assert visible(output) == {*finished("a.csv"), *finished("b.csv"), *finished("c.csv")}
+
+
+def test_a_job_does_not_go_past_a_file_that_another_one_is_writing(tmp_path: Path, tiny_release: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        write(folder / name)
+    with (
+        Workspace.of(output / "a.csv", None).locked(output / "a.csv"),
+        pytest.raises(UsageError, match=r"Another job is writing .*a\.csv"),
+    ):
+        job.run(plan(folder, output), JobOptions(release=str(tiny_release)))
+    # Else both would score it, and the other job would find it there.
+    assert visible(output) == set()
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -637,7 +649,7 @@ def test_a_job_stopped_at_its_report_says_that_the_output_is_there(
         with pytest.raises(typer.Exit):
             cli._score_and_report(pairs, JobOptions(), tmp_path / "report.html")
         said = capsys.readouterr().err
-        assert "what was scored is complete, the report is not there" in said
+        assert "what was scored is complete, the report was not written" in said
         assert how in said
         assert ("--resume" in said) == bool(how)
 

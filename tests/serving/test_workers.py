@@ -75,6 +75,14 @@ def test_a_program_without_a_guard_is_told_of_it(tmp_path: Path, tiny_release: P
     assert "memory" not in last
 
 
+def test_a_start_that_the_system_ends_is_told_as_want_of_memory(tiny_release: Path) -> None:
+    with Workers(source(tiny_release), partial(ChunkScorer, shape=Shape()), 2) as workers:
+        workers._process.kill()
+        with pytest.raises(TocsinError, match="want of memory"):
+            ask(workers, TEXTS[0])
+            workers.answer()
+
+
 def test_a_fault_of_ours_keeps_the_worker_s_traceback(workers: Workers) -> None:
     ask(workers, [1])  # type: ignore[list-item]
     with pytest.raises(pa.ArrowException) as found:

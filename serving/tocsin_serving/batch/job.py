@@ -50,7 +50,7 @@ from tocsin_serving.batch.records import (
     package_versions,
 )
 from tocsin_serving.batch.scoring import ScoreChunks, check_answers, scoring
-from tocsin_serving.batch.workspace import Spool, Workspace
+from tocsin_serving.batch.workspace import OutputTakenError, Spool, Workspace
 from tocsin_serving.settings import available_cores
 
 Engine = Literal["local", "ray"]
@@ -263,7 +263,7 @@ def run(pairs: Sequence[FilePair], options: JobOptions, progressed: Progressed |
             try:
                 summaries[pair] = job.stream(pair, score) if pair.target == STREAM else job.file(pair, score)
             except (InputError, UsageError) as error:
-                if len(pairs) == 1:
+                if len(pairs) == 1 or isinstance(error, OutputTakenError):
                     raise
                 summaries[pair] = FileSummary(pair, error)
                 progressed(summaries[pair], 1.0)

@@ -414,7 +414,7 @@ def check_content(source: Input) -> None:
     actual = next((name for magic, name in _OTHER_MAGIC.items() if start.startswith(magic)), None)
     if kind == "parquet" and actual != "Parquet":
         raise InputError(f"{name} is not Parquet{f' but {actual}' if actual else ''}")
-    if kind == "csv" and source.format.dialect.encoding.startswith("utf-16"):
+    if kind == "csv" and actual != _UTF32 and source.format.dialect.encoding.startswith("utf-16"):
         return
     if kind == "csv" and actual == _UTF16:
         actual += ", or give --encoding utf-16"

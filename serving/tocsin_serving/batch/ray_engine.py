@@ -338,8 +338,10 @@ def _paired(file: int, chunks: Iterable[Chunk], answers: Iterator[tuple[Key, Ans
 
     :raises InputError: they do not belong together.
     """
+    # A file before this one that had more chunks in the cluster than here leaves the answers to them behind.
+    own = ((key, answer) for key, answer in answers if key[0] >= file)
     for number, chunk in enumerate(chunks):
-        key, answer = next(answers, (None, None))
+        key, answer = next(own, (None, None))
         if answer is None or key != _key(file, number, chunk):
             raise InputError(
                 f"The answers to rows {chunk.numbers[:1]} and following belong to other texts: "

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tocsin import InputError, Label, Taxonomy, TaxonomyError, UsageError
+from tocsin import InputError, Label, Taxonomy, TaxonomyError, TocsinError, UsageError
 from tocsin.disk import atomic
 from tocsin.toml import read_toml
 from tocsin_serving.batch.columns import EVENT, FIRST_EVENT_COLUMNS, Shape
@@ -139,7 +139,17 @@ def remap(
     formats = [_checked(*each, overwrite=overwrite).spoken_in(dialect or USUAL) for each in files]
     for pair in planned:
         check_folder(pair)
-    return sum(_remap_file(*each, read_as, renaming) for each, read_as in zip(files, formats, strict=True))
+    rows = 0
+    for number, (each, read_as) in enumerate(zip(files, formats, strict=True)):
+        try:
+            rows += _remap_file(*each, read_as, renaming)
+        except TocsinError as error:
+            if not number:
+                raise
+            raise type(error)(
+                f"{error} The {number:,} before it are written; --overwrite writes them again."
+            ) from error
+    return rows
 
 
 def _checked(source: Path, target: Path, *, overwrite: bool) -> FileFormat:
@@ -162,7 +172,7 @@ def _remap_file(source: Path, target: Path, read_as: FileFormat, renaming: Renam
             return kinds[read_as.kind](file, output, renaming)
     except (OSError, UnicodeEncodeError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
-        raise InputError(f"{source} to {target}: {reason}. No output was written.") from error
+        raise InputError(f"{source} to {target}: {reason}. {target} was not written.") from error
 
 
 def _jsonl(source: Input, output: BinaryIO, renaming: Renaming) -> int:

@@ -108,30 +108,31 @@ class Workers:
 
         :raises TocsinError: the workers are gone, or never came to be.
         """
-        if not self._begun:
-            with _plain_loss(_NEVER_BEGAN):
-                self._begun = self._connection.recv()
-        with _plain_loss(_GONE):
+        with self._plain_loss():
             self._connection.send((texts, numbers))
 
     def answer(self) -> Answers:
         """Wait for the answers to the chunk that was asked for first among those not yet answered.
 
-        :raises TocsinError: the release cannot be loaded, or the workers are gone.
+        :raises TocsinError: the release cannot be loaded, or the workers are gone, or never came to be.
         """
-        with _plain_loss(_GONE):
+        with self._plain_loss():
+            if not self._begun:
+                self._begun = self._connection.recv()
             answer: Answers | Exception = self._connection.recv()
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-
-@contextmanager
-def _plain_loss(message: str) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, ConnectionError) as error:
-        raise TocsinError(message) from error
+    @contextmanager
+    def _plain_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
+            self._process.join()
+            # What a signal ended, the system's want of memory say, has the signal's number below zero.
+            by_itself = (self._process.exitcode or 0) >= 0
+            raise TocsinError(_GONE if self._begun or not by_itself else _NEVER_BEGAN) from error
 
 
 @contextmanager

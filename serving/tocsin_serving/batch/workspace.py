@@ -26,6 +26,10 @@ from tocsin_serving.batch.files import Place
 from tocsin_serving.batch.records import Progress
 
 
+class OutputTakenError(UsageError):
+    """Another job writes the output: likely the same command twice, so none of its work should be done again."""
+
+
 class Workspace:
     """Names of the files of an unfinished job, and its lock."""
 
@@ -56,14 +60,14 @@ class Workspace:
 
         The lock is the kernel's and dies with its process, so that a killed job blocks nobody.
 
-        :raises UsageError: another job writes this output.
+        :raises OutputTakenError: another job writes this output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise UsageError(f"Another job is writing {target}. Wait for it or choose another output.") from None
+            raise OutputTakenError(f"Another job is writing {target}. Wait for it or choose another output.") from None
         try:
             yield
         finally:
