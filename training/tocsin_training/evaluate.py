@@ -298,7 +298,7 @@ def _several_events(scores: Scores, truth: NDArray[np.bool_], labels: Iterable[S
     """What is answered to texts that report several events; a record names the main one first."""
     main = np.array([scores.taxonomy.index(own[0]) if own else NONE for own in labels], dtype=np.intp)
     found = several_events(truth, scores.given, top_answers(scores.probabilities, scores.given), main)
-    return found and asdict(found)
+    return None if found is None else asdict(found)
 
 
 def _no_event_ece(scores: Scores, no_event: NDArray[np.bool_], *, samples: int) -> Interval:
