@@ -31,6 +31,11 @@ class ReleaseError(TocsinError):
     """A release folder is incomplete, altered, or its parts do not fit each other."""
 
 
+def how_to_install(extra: str) -> str:
+    """What brings the packages of an extra, for the end of a message: Tocsin is on no package index."""
+    return f"install tocsin[{extra}]; in a checkout: `.venv/bin/pip install -c constraints.txt -e '.[{extra}]'`"
+
+
 def first_fault(error: ValidationError) -> str:
     """The first rule that data broke, after the field it stands in, as one line for people."""
     first = error.errors()[0]

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
-from tocsin.errors import ReleaseError
+from tocsin.errors import ReleaseError, how_to_install
 from tocsin.release import Release
 
 
@@ -57,4 +57,4 @@ def find_store(address: str) -> tuple[ReleaseStore, str]:
     for entry_point in entry_points(group="tocsin.stores", name=kind):
         store: ReleaseStore = entry_point.load()
         return store, name
-    raise ReleaseError(f"{address}: neither a folder nor a known store; install tocsin[serve] for bentoml:NAME")
+    raise ReleaseError(f"{address}: neither a folder nor a known store; for bentoml:NAME {how_to_install('serve')}")

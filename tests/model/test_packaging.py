@@ -107,4 +107,4 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=60, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert b"pip install 'tocsin[serve]'" in done.stderr
+    assert b"pip install -c constraints.txt -e '.[serve]'" in done.stderr

@@ -196,6 +196,14 @@ def test_a_column_that_is_not_there_is_named_without_a_header_too(tmp_path: Path
         scored(b"1,a\n", {"delimiter": ",", "header": False, "text_column": "3"}, tmp_path, tiny_release)
 
 
+@pytest.mark.parametrize(("delimiter", "advice"), [(None, "Choose one with --text-column"), (",", "with --delimiter")])
+def test_a_table_read_as_one_column_asks_for_its_delimiter(
+    delimiter: str | None, advice: str, tmp_path: Path, tiny_release: Path
+) -> None:
+    with pytest.raises(UsageError, match=f"'note' is not in .*{advice}"):
+        scored(b"id;words\n1;a\n", {"text_column": "note", "delimiter": delimiter}, tmp_path, tiny_release)
+
+
 def test_the_command_takes_files_without_a_header(tmp_path: Path, tiny_release: Path) -> None:
     (tmp_path / "in.csv").write_text("2024-03-05;An airstrike hit the market.\n")
     command = ["score", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), "--no-header", "--text-column", "2"]

@@ -103,8 +103,8 @@ def test_examples_of_the_page_run(example: str, tmp_path: Path, monkeypatch: pyt
     pq.write_table(pa.table({"id": [1, 2], "text": ["Rebels shelled the town.", None]}), "reports.parquet")
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(example, "docs/python.md", "exec"), names)
-    file = Path("labelled.parquet")
-    labelled = pq.read_table(file) if file.exists() else pa.table(names["labelled"])
+    files = [file for file in Path().glob("*.parquet") if file.name != "reports.parquet"]
+    labelled = pq.read_table(files[0]) if files else pa.table(names["labelled"])
     found = dict(zip(labelled.column("id").to_pylist(), labelled.column("label").to_pylist(), strict=True))
     # A file's rows without an answer are elsewhere.
     assert found in ({1: "shelling_artillery_missile_attack", 2: None}, {1: "shelling_artillery_missile_attack"})

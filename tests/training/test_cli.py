@@ -133,7 +133,7 @@ def test_promote_puts_the_release_in_its_place(trained_run: Run, tmp_path: Path)
     done = tocsin("promote", trained_run.folder, "--target", tmp_path / "release")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "release" / "manifest.json").is_file()
-    assert done.stdout == ""
+    assert done.stdout == "" and "rollback" not in done.stderr  # nothing was there to go back to
 
 
 def test_a_worse_release_is_refused_forced_and_rolled_back(trained_run: Run, tmp_path: Path) -> None:
@@ -154,6 +154,7 @@ def test_a_worse_release_is_refused_forced_and_rolled_back(trained_run: Run, tmp
 
     forced = tocsin("promote", worse, *place, *recipe, "--force", "no storms here")
     assert forced.returncode == 0, forced.stderr
+    assert f"`tocsin rollback --target {place[1]}` undoes it" in forced.stderr.replace("\n", "")
     told = json.loads(tocsin("info", "--lineage", "--json", "--release", place[1]).stdout)
     assert told["forced"]["reason"] == "no storms here"
     assert told["data"]["records"]["train"] == 320

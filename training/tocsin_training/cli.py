@@ -331,7 +331,7 @@ def promote(
     from tocsin_training.compare import missed_margins
     from tocsin_training.compare_report import tables
     from tocsin_training.config import load_settings
-    from tocsin_training.promote import open_candidate
+    from tocsin_training.promote import is_free, open_candidate, rollback_command
     from tocsin_training.promote import promote as put_in_place
 
     if to is not None and target is not None:
@@ -358,8 +358,10 @@ def promote(
         )
 
     place = default_release_folder() if target is None else target
+    replaces = not is_free(place)
     release = put_in_place(candidate, place, faults=worse, force=force, history=history)
-    err.print(f"{release.name} is now in {release.folder}; `tocsin rollback` undoes it", markup=False)
+    undone = f"; `{rollback_command(place)}` undoes it" if replaces else ""
+    err.print(f"{release.name} is now in {release.folder}{undone}", markup=False)
 
 
 def rollback(

@@ -13,6 +13,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from filelock import FileLock, Timeout
 from tocsin.disk import sync
 from tocsin.errors import ReleaseError
 from tocsin.lineage import ForcedPromotion
-from tocsin.release import LAYOUT, Manifest, Release
+from tocsin.release import LAYOUT, Manifest, Release, default_release_folder
 from tocsin.stores import resolve_release
 from tocsin_training.errors import PromotionError
 from tocsin_training.run import Run, verified_files
@@ -170,7 +171,8 @@ class History:
             if entry.action == "promote" and entry.release == current and entry.replaced not in (None, current):
                 return str(entry.replaced)
         raise PromotionError(
-            f"{self.folder}: knows of no release before {current} in {self._target}; name one: tocsin rollback VERSION"
+            f"{self.folder}: knows of no release before {current} in {self._target}; "
+            f"name one: {rollback_command(self._target)} VERSION"
         )
 
     def _own(self) -> list[Entry]:
@@ -234,6 +236,12 @@ def promote(
     return Release.open(target)
 
 
+def rollback_command(target: Path) -> str:
+    """What undoes a promotion to this place, for people to type."""
+    named = "" if target == default_release_folder() else f" --target {shlex.quote(str(target))}"
+    return f"tocsin rollback{named}"
+
+
 def rollback(target: Path, version: str | None = None, *, history: Path | None = None) -> Release:
     """Bring back a release that was in place before, byte for byte.
 
@@ -279,7 +287,7 @@ def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
     """
     if os.path.lexists(target) and not target.is_dir():
         raise PromotionError(f"{target}: is no folder, so it is left as it is; give the place of a release")
-    if _is_empty(target):
+    if is_free(target):
         return None
     if not any((target / name).is_file() for name in _TELLING):
         raise PromotionError(f"{target}: is no release folder, so it is left as it is; give the place of a release")
@@ -291,13 +299,16 @@ def _in_place(target: Path, *, damaged_is_none: bool) -> Release | None:
         raise PromotionError(f'the release in place is damaged ({error}); --force "REASON" replaces it') from error
 
 
-def _is_empty(target: Path) -> bool:
+def is_free(target: Path) -> bool:
+    """Nothing is in this place yet."""
     return not target.exists() or not any(target.iterdir())
 
 
 def _before(champion: Release | None, target: Path, history: History) -> str:
     if champion is None:
-        raise PromotionError(f"{target}: no release is in place to go back from; say which: tocsin rollback VERSION")
+        raise PromotionError(
+            f"{target}: no release is in place to go back from; say which: {rollback_command(target)} VERSION"
+        )
     return history.before(history.keep(champion))
 
 
@@ -322,7 +333,7 @@ def _put(
         # place is told by its own digest; a promotion without its line could not be undone.
         reason = None if forced is None else forced.reason
         history.note(Entry(_now(), action, history.keep(copy), replaced, reason, history.place))
-        if champion is None and not _is_empty(target):
+        if champion is None and not is_free(target):
             _keep_damaged(target, history.folder / f"damaged-{_stamp()}")
         swap(fresh, target, scratch / "former")
         sync(target.parent)

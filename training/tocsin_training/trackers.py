@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tocsin.errors import how_to_install
 from tocsin_training.errors import ConfigError
 
 # The Trainer takes any one of these for each.
@@ -22,7 +23,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         if not any(importlib.util.find_spec(module) for module in _MODULES[name]):
-            remedy = f"run `pip install 'tocsin[{_EXTRAS[name]}]'` or leave it out"
+            remedy = f"{how_to_install(_EXTRAS[name])}, or leave it out"
             raise ConfigError(f"finetune.report_to: {name} is not installed; {remedy}")
 
 

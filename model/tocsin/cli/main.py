@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from tocsin.cli.classify import classify
 from tocsin.cli.console import err
 from tocsin.cli.info import info
-from tocsin.errors import TocsinError, UsageError
+from tocsin.errors import TocsinError, UsageError, how_to_install
 
 # What to install for a sub-command that lives in another room.
 _EXTRAS = {"tocsin_serving": "serve", "tocsin_training": "train"}
@@ -85,7 +85,7 @@ def main() -> None:
         if entry_point is None:
             raise
         extra = _EXTRAS[entry_point.module.partition(".")[0]]
-        _fail(f"`tocsin {entry_point.name}` needs {error.name}: run `pip install 'tocsin[{extra}]'`", code=2)
+        _fail(f"`tocsin {entry_point.name}` needs {error.name}: {how_to_install(extra)}", code=2)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is wrong, and there is nobody left to tell.
         _drop_output()

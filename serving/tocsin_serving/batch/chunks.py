@@ -117,9 +117,14 @@ class Columns:
         names = list(names)
         if names.count(self.text) != 1:
             fault = "is not in" if self.text not in names else "is there more than once in"
-            raise UsageError(
-                f"Column '{self.text}' {fault} {file}. Its columns: {', '.join(names)}. Choose one with --text-column."
+            # One column whose name holds such a sign: mostly a table split at another character than its own.
+            joined = len(names) == 1 and any(sign in names[0] for sign in "^~|;:\t,")
+            choose = (
+                "It was read as one column: name the character between columns with --delimiter."
+                if joined
+                else "Choose one with --text-column."
             )
+            raise UsageError(f"Column '{self.text}' {fault} {file}. Its columns: {', '.join(names)}. {choose}")
         for name in self.others:
             if name not in names:
                 raise UsageError(f"Column '{name}' is not in {file}. Its columns: {', '.join(names)}.")

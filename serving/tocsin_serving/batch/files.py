@@ -26,6 +26,7 @@ from upath import UPath
 
 from tocsin import InputError, TocsinError, UsageError
 from tocsin.disk import atomic, sync
+from tocsin.errors import how_to_install
 from tocsin_serving.batch.dialect import TABS, USUAL, Dialect
 
 Place = Path | UPath
@@ -127,7 +128,7 @@ def reaching(where: object) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UsageError(
-            f"{where}: {error}. For s3:// run `pip install 'tocsin[s3]'`, for others the package named here."
+            f"{where}: {error}. For s3:// {how_to_install('s3')}; for others install the package named here."
         ) from error
     except Exception as error:
         if isinstance(where, Path):

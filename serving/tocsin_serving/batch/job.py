@@ -20,6 +20,7 @@ from upath import UPath
 
 from tocsin import InputError, Release, TocsinError, UsageError
 from tocsin.disk import atomic, sync
+from tocsin.errors import how_to_install
 from tocsin.release import default_release_folder
 from tocsin.stores import resolve_release
 from tocsin_serving.batch.chunks import Answers, Chunk, Columns, Reader, Writer
@@ -294,7 +295,7 @@ def _engine(release: Release, pairs: Sequence[FilePair], options: JobOptions) ->
     try:
         from tocsin_serving.batch.ray_engine import ray_scoring
     except ModuleNotFoundError as error:
-        raise UsageError(f"--engine ray needs {error.name}: run `pip install 'tocsin[ray]'`") from error
+        raise UsageError(f"--engine ray needs {error.name}: {how_to_install('ray')}") from error
     expected = list(_expected(pairs, options))
     return ray_scoring(
         release,

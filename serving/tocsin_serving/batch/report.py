@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from tocsin import TocsinError, UsageError
 from tocsin.disk import atomic
+from tocsin.errors import how_to_install
 from tocsin.text import replace_lone_surrogates
 from tocsin_serving.batch.arrow_text import NO_PYTHON_VALUE
 from tocsin_serving.batch.csv_format import CsvRecords
@@ -122,7 +123,7 @@ def check_report(path: Path, pairs: Sequence[FilePair], *, overwrite: bool, resu
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"--report needs {' and '.join(missing)}: run `pip install 'tocsin[report]'`")
+        raise UsageError(f"--report needs {' and '.join(missing)}: {how_to_install('report')}")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report writes a page: {path} should end in .html")
     with naming_faults():
